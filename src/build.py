@@ -1,0 +1,238 @@
+"""From a config to objects, and from a checkpoint back to a module. The only library file that knows Hydra."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate as hydra_instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.callbacks import Progress
+from src.checkpoints.io import METADATA_KEY, AtomicCheckpointIO, load_checkpoint, load_matching
+from src.data import LabelSpace, SegmentationDataModule
+from src.errors import UserError
+from src.losses import Supervision
+from src.module import SegmentationModule
+from src.optim import param_groups
+
+__all__ = [
+    "build_callbacks",
+    "build_datamodule",
+    "build_loggers",
+    "build_module",
+    "build_tester",
+    "build_trainer",
+    "init_from",
+    "instantiate",
+    "load_best",
+    "load_module",
+    "saved_config",
+    "settle_classes",
+]
+
+_TARGETS = ("src.", "torch.", "pytorch_lightning.", "albumentations.", "timm.")
+_TARGETS_OF_CHECKPOINTS = ("src.models.", "src.inference.")  # files from elsewhere may name nothing else
+
+
+def instantiate(node: Any, *, allowed: tuple[str, ...] = _TARGETS, **arguments: Any) -> Any:
+    """The object that ``node`` describes, nested ones included, with plain containers as arguments.
+
+    Raises:
+        UserError: for a ``_target_`` outside the allowed packages, or arguments that it does not take.
+    """
+    for target in _targets(node):
+        if not target.startswith(allowed):
+            raise UserError(f"_target_ {target} is not allowed; use one that starts with {', '.join(allowed)}")
+    try:
+        return hydra_instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, TypeError):
+            raise UserError(
+                f"{node.get('_target_')}: {cause}; correct the config of '{node._get_full_key(None)}'"
+            ) from error
+        raise
+
+
+def _targets(node: Any) -> list[str]:
+    plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+    if isinstance(plain, Mapping):
+        own = [plain["_target_"]] if "_target_" in plain else []
+        return own + [target for value in plain.values() for target in _targets(value)]
+    return [target for value in plain for target in _targets(value)] if isinstance(plain, list) else []
+
+
+def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
+    """The data of ``cfg.data`` with the augmentation of ``cfg.transforms``."""
+    transforms = cfg.get("transforms")  # evaluation has none
+    return SegmentationDataModule(
+        instantiate(cfg.data.dataset),
+        OmegaConf.to_container(cfg.data.splits, resolve=True),
+        train_transform=instantiate(transforms) if transforms else None,
+        batch_size=cfg.data.batch_size,
+        eval_batch_size=cfg.data.eval_batch_size,
+        num_workers=cfg.data.num_workers,
+        seed=cfg.seed,
+    )
+
+
+def settle_classes(cfg: DictConfig, label_space: LabelSpace) -> None:
+    """Sets ``cfg.data.num_classes`` where it is left to the data, and checks it where it is not.
+
+    Raises:
+        UserError: if the config and the data set disagree.
+    """
+    if cfg.data.num_classes is None:
+        cfg.data.num_classes = label_space.num_classes
+    if cfg.data.num_classes != label_space.num_classes:
+        names = ", ".join(label_space.names[:4])
+        raise UserError(
+            f"data.num_classes={cfg.data.num_classes} but the data set '{cfg.data.name}' has"
+            f" {label_space.num_classes} classes"
+            f" ({names}, ...); set data.num_classes={label_space.num_classes} or correct its class list"
+        )
+
+
+def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule:
+    """The net of ``cfg.model`` with its loss, inference, optimiser and schedule."""
+    settle_classes(cfg, label_space)
+    net = instantiate(cfg.model.net)
+    if cfg.compile:
+        net.compile()
+    return SegmentationModule(
+        net,
+        label_space=label_space,
+        supervision=Supervision(instantiate(cfg.loss), OmegaConf.to_container(cfg.model.aux_weights or {})),
+        inference=instantiate(cfg.inference),
+        optimizer=functools.partial(_optimizer, OmegaConf.to_container(cfg.optimizer, resolve=True)),
+        schedule=instantiate(cfg.schedule),
+        mean=cfg.data.mean,
+        std=cfg.data.std,
+        seed=cfg.seed,
+        channels_last=cfg.channels_last,
+        metadata={"config": OmegaConf.to_container(cfg, resolve=False)},
+    )
+
+
+def _optimizer(options: Mapping[str, Any], net: Any) -> Any:
+    groups = param_groups(
+        net, lr=options["lr"], weight_decay=options["weight_decay"], lr_multipliers=options["lr_multipliers"]
+    )
+    return instantiate(options["algorithm"])(groups, lr=options["lr"])
+
+
+def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """The callbacks of ``cfg.callbacks`` whose entry is not null, and weight averaging where ``cfg.ema`` asks"
+    " for it."""
+    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
+    if cfg.ema is not None:
+        callbacks.insert(0, pl.callbacks.EMAWeightAveraging(decay=cfg.ema))
+    return callbacks
+
+
+def build_loggers(cfg: DictConfig) -> list[Any]:
+    """The loggers of ``cfg.logger``; each entry is one."""
+    return [instantiate(node) for node in (cfg.logger or {}).values() if node]
+
+
+def build_trainer(cfg: DictConfig, *, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
+    """A Lightning trainer; checkpoints are written whole, and loaders bring their own sharding."""
+    options = OmegaConf.to_container(cfg.trainer, resolve=True)
+    try:
+        return pl.Trainer(
+            **options,
+            default_root_dir=cfg.run_dir,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+        )
+    except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}; correct trainer=... or its options") from error
+
+
+def build_tester(cfg: DictConfig) -> pl.Trainer:
+    """A trainer on the same devices that only tests; it neither logs nor saves."""
+    trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
+    same = ("accelerator", "devices", "strategy", "num_nodes", "precision", "limit_test_batches", "deterministic")
+    return pl.Trainer(
+        **{name: trainer[name] for name in same if name in trainer},
+        callbacks=[Progress()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def load_best(module: SegmentationModule, trainer: pl.Trainer) -> Path | None:
+    """Puts the weights of the best checkpoint of a finished fit into ``module``; ``None`` if nothing was saved."""
+    best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
+    if not best:
+        return None
+    module.load_state_dict(load_checkpoint(best)["state_dict"])
+    return Path(best)
+
+
+def saved_config(path: str | Path) -> DictConfig:
+    """The config a checkpoint was trained with, interpolations kept.
+
+    Raises:
+        UserError: if the file is no checkpoint of this project.
+    """
+    metadata = load_checkpoint(path, mmap=True).get(METADATA_KEY)
+    if metadata is None:
+        raise UserError(
+            f"{path}: is not a checkpoint of this project (no '{METADATA_KEY}' entry); train one with src.train"
+        )
+    return OmegaConf.create(metadata["config"])
+
+
+def load_module(path: str | Path, *, inference: DictConfig | None = None) -> SegmentationModule:
+    """The module in a checkpoint, in evaluation mode on the CPU.
+
+    Nothing outside ``src.models`` and ``src.inference`` is ever built from what a checkpoint says.
+
+    Args:
+        path: checkpoint file.
+        inference: replaces the inference it was validated with.
+
+    Raises:
+        UserError: if the file cannot be used, or names something else to build.
+    """
+    config = saved_config(path)
+    checkpoint = load_checkpoint(path)
+    module = SegmentationModule(
+        instantiate(config.model.net, allowed=_TARGETS_OF_CHECKPOINTS),
+        label_space=LabelSpace(**checkpoint[METADATA_KEY]["label_space"]),
+        supervision=Supervision(None),
+        inference=instantiate(config.inference if inference is None else inference, allowed=_TARGETS_OF_CHECKPOINTS),
+        optimizer=_no_training,
+        schedule=_no_training,
+        mean=config.data.mean,
+        std=config.data.std,
+        channels_last=config.channels_last,
+        metadata={"config": checkpoint[METADATA_KEY]["config"]},
+    )
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval()
+
+
+def _no_training(*_: Any) -> Any:
+    raise UserError("a module loaded for evaluation is not trained; use src.train init_from=<checkpoint>")
+
+
+def init_from(module: SegmentationModule, path: str | Path) -> str:
+    """Copies the weights of a checkpoint that fit into ``module.net``; returns what became of them."""
+    checkpoint = load_checkpoint(path)
+    state = checkpoint.get("state_dict", checkpoint)
+    net = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
+    return f"init_from {path}: {load_matching(module.net, net or state)}"

@@ -1,0 +1,81 @@
+"""History: what was logged, as rows of a csv file that grows while training runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from src.viz import write_bytes
+
+__all__ = ["History"]
+
+
+class History(Callback):
+    """Writes ``metrics.csv``: a row of training scalars every ``log_every_n_steps`` steps, a full row per validation.
+
+    Columns are ``step`` (optimiser steps taken), ``epoch`` (from 0), then the scalars in the order they first appeared;
+    a cell is empty where a row does not have the scalar. Rows reach the disk one by one, so a killed run keeps them.
+    A run that continues from step N drops what an earlier attempt wrote past N; a fresh run begins a fresh file.
+
+    Args:
+        run_dir: folder of the run.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.path = Path(run_dir) / "metrics.csv"
+        self._columns: list[str] = []
+        self._step = 0  # of the last training row: batches of one accumulated step share it
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
+        if not trainer.is_global_zero:
+            return
+        self._columns, rows = ["step", "epoch"], []
+        if self.path.exists():
+            self._columns, rows = _read(self.path)
+        self._rewrite([row for row in rows if int(row[0]) <= trainer.global_step])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if trainer.is_global_zero and step != self._step and step % trainer.log_every_n_steps == 0:
+            self._step = step
+            self._append(trainer, {k: v for k, v in trainer.callback_metrics.items() if not k.startswith("val/")})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            names, absent = pl_module.label_space.names, pl_module.val_scores.absent
+            stale = {f"val/iou/{names[index]}" for index in absent}  # Lightning still holds an earlier epoch's value
+            self._append(trainer, {k: v for k, v in trainer.callback_metrics.items() if k not in stale})
+
+    def _append(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
+        row = {"step": trainer.global_step, "epoch": trainer.current_epoch}
+        row |= {name: f"{float(value):.6g}" for name, value in metrics.items()}
+        if new := [name for name in row if name not in self._columns]:
+            rows = _read(self.path)[1]
+            self._columns += new
+            self._rewrite([[*old, *[""] * len(new)] for old in rows])
+        with self.path.open("a", newline="") as file:
+            _writer(file).writerow([row.get(name, "") for name in self._columns])
+
+    def _rewrite(self, rows: Sequence[Sequence[str]]) -> None:
+        text = io.StringIO(newline="")
+        _writer(text).writerows([self._columns, *rows])
+        write_bytes(self.path, text.getvalue().encode())
+
+
+def _writer(file: Any) -> Any:
+    return csv.writer(file, lineterminator="\n")
+
+
+def _read(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows; a last row that a kill cut short is left out."""
+    with path.open(newline="") as file:
+        columns, *rows = csv.reader(line for line in file if line.endswith("\n"))
+    return columns, [row for row in rows if len(row) == len(columns)]

@@ -1,0 +1,1 @@
+"""Checkpoint files: safe writing and loading, and maps from other projects' names."""

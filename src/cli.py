@@ -1,0 +1,152 @@
+"""The front of every entry point: Hydra composes, and a user's mistake ends in one line with the remedy.
+
+Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.errors import UserError, nearest
+
+__all__ = ["CONFIG_DIR", "command", "value_of"]
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
+
+
+def command(
+    config_name: str,
+    task: Callable[[DictConfig], Any],
+    *,
+    prepare: Callable[[list[str]], tuple[str, list[str]]] | None = None,
+) -> None:
+    """Runs ``task`` with the config that ``conf/<config_name>.yaml`` and the command line compose.
+
+    Args:
+        config_name: root config.
+        task: what to do with the composed config.
+        prepare: looks at the overrides before Hydra does; returns root config name and overrides.
+
+    A ``UserError``, a mistake in the overrides, or memory that ran out prints one line and exits with status 1;
+    ``HYDRA_FULL_ERROR=1`` shows the whole trace instead.
+    """
+    trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its own errors instead of printing them
+    overrides = sys.argv[1:]
+    try:
+        if prepare is not None:
+            config_name, overrides = prepare(overrides)
+            sys.argv[1:] = overrides
+        main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
+        main(_reporting(task, trace))()
+    except (HydraException, OmegaConfBaseException, UserError) as error:
+        if trace:
+            raise
+        _fail(_user_message(error) or _explain(error, config_name))
+
+
+def _reporting(task: Callable[[DictConfig], Any], trace: bool) -> Callable[[DictConfig], Any]:
+    def run(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except Exception as error:
+            message = _user_message(error)
+            if trace or message is None:
+                raise
+            with contextlib.suppress(OSError):
+                Path(HydraConfig.get().runtime.output_dir).rmdir()  # if nothing was written there
+            _fail(message)  # here, because Hydra prints a line of its own about what leaves the task
+
+    return run
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _user_message(error: BaseException) -> str | None:
+    """The sentence for the user, if the error or what caused it is a known kind."""
+    for cause in _chain(error):
+        if isinstance(cause, UserError):  # from a loader process the message comes with the process's own trace
+            return str(cause).rsplit("UserError: ", 1)[-1].strip()
+        if isinstance(cause, OmegaConfBaseException) and "Missing mandatory value" in str(cause):
+            return f"{cause.full_key} is not set; give it on the command line as {cause.full_key}=..."
+        if type(cause).__name__ == "OutOfMemoryError":
+            return (
+                "the GPU's memory is full; lower data.batch_size or transforms.crop_size, or use"
+                " trainer.precision=bf16-mixed"
+            )
+    return None
+
+
+def _explain(error: Exception, config_name: str) -> str:
+    """One line for a mistake in the overrides, with the nearest existing name."""
+    text = str(error).strip()
+    if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        folder, option = group.groups()
+        options = sorted(path.stem for path in (CONFIG_DIR / folder).glob("*.yaml"))
+        every = ", ".join(options)
+        return f"{folder}={option}: there is no such option.{nearest(option, options)} {folder} is one of: {every}"
+    if key := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
+        name = next(filter(None, key.groups()))
+        full = re.search(r"full_key: (\S+)", text)
+        name = full.group(1) if full else name
+        known = list(_keys(config_name))
+        return (
+            f"{name}: there is no such option.{nearest(name, known) or nearest(name.split('.')[-1], known)}"
+            " All options: --cfg job; +name=value adds one"
+        )
+    if "override_grammar" in text:
+        what = text.splitlines()[0]
+        return (
+            f"an option on the command line cannot be read ({what}); put lists in quotes: 'transforms.scale=[0.5, 2]'"
+        )
+    return " ".join(line.strip() for line in text.splitlines()[:3])
+
+
+def _keys(config_name: str) -> Iterator[str]:
+    """Groups and dotted keys of the default config."""
+    yield from (path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        tree = OmegaConf.to_container(hydra.compose(config_name), resolve=False)
+    stack = [("", tree)]
+    while stack:
+        prefix, node = stack.pop()
+        for key, value in node.items():
+            name = f"{prefix}{key}"
+            yield name
+            if isinstance(value, dict):
+                stack.append((f"{name}.", value))
+
+
+def value_of(name: str, overrides: list[str]) -> str | None:
+    """The value that the overrides give to ``name``, unquoted; ``None`` if they do not."""
+    values = [item.split("=", 1)[1] for item in overrides if item.startswith(f"{name}=")]
+    return values[-1].strip("'\"") if values else None
+
+
+def offer(group: str | None, name: str, node: Any) -> None:
+    """Makes ``node`` an option of a config group (or a root config) for this process."""
+    ConfigStore.instance().store(group=group, name=name, node=node)

@@ -1,0 +1,182 @@
+"""From two files to one sample: the source protocol, sources on disk, and the torch data set around any source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from src.data.label_space import LabelSpace
+from src.errors import UserError
+
+__all__ = ["FileSource", "Pair", "SampleKey", "SegmentationDataset", "Source", "read_image", "read_label"]
+
+
+class Pair(NamedTuple):
+    """One image on disk, its label if there is one, and the name it goes by in logs and output files."""
+
+    image: Path
+    label: Path | None
+    name: str
+
+
+class SampleKey(NamedTuple):
+    """What a sampler asks for: which sample, and the seed of its augmentation."""
+
+    index: int
+    seed: int
+
+
+class Source(Protocol):
+    """Raw samples in a fixed order: ``read(i)`` gives image (H,W,3) uint8 RGB and label (H,W) uint8 train ids.
+
+    ``label`` is ``None`` where there is none; 255 is ignore. ``name(i)`` costs no decoding.
+    """
+
+    label_space: LabelSpace
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str: ...
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]: ...
+
+
+class FileSource:
+    """A source over image and label files.
+
+    Args:
+        pairs: what to read, in order.
+        label_space: turns stored labels into train ids.
+        unmatched: label files that no image claims; the audit reports them.
+
+    Raises:
+        UserError: on reading a missing or broken file, a label of another size, or an unknown label value.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], label_space: LabelSpace, *, unmatched: Sequence[Path] = ()) -> None:
+        self.pairs = list(pairs)
+        self.label_space = label_space
+        self.unmatched = tuple(unmatched)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        return self.pairs[index].name
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        image, stored = self.read_stored(index)
+        return image, None if stored is None else self.label_space.encode(stored, self.pairs[index].label)
+
+    def read_stored(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """As ``read``, but the label as the file holds it: (H,W) uint8 values, or (H,W,3) uint8 RGB colours."""
+        pair = self.pairs[index]
+        image = read_image(pair.image)
+        if pair.label is None:
+            return image, None
+        stored = read_label(pair.label, self.label_space.encoding)
+        if stored.shape[:2] != image.shape[:2]:
+            raise UserError(
+                f"{pair.label}: label is {stored.shape[1]}x{stored.shape[0]} but its image {pair.image} is"
+                f" {image.shape[1]}x{image.shape[0]} (width x height); export the mask at the image's size"
+                " (a swap of both is an EXIF rotation stored in one file only)"
+            )
+        return image, stored
+
+
+class SegmentationDataset(Dataset):
+    """A source with a transform; yields the sample dict of ``src.data``.
+
+    Args:
+        source: raw samples.
+        transform: albumentations pipeline over ``image`` and ``mask``, or ``None``. It is seeded per sample from the
+            key, so that a sample depends on nothing but its key: neither on the worker nor on what came before.
+    """
+
+    def __init__(self, source: Source, transform: Any | None = None) -> None:
+        self.source = source
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
+        index, seed = key if isinstance(key, tuple) else (key, 0)
+        image, label = self.source.read(index)
+        if self.transform is not None:
+            self.transform.set_random_seed(seed)
+            out = self.transform(image=image) if label is None else self.transform(image=image, mask=label)
+            image, label = out["image"], out.get("mask")
+        sample = {"image": _chw(image), "name": self.source.name(index)}
+        if label is not None:
+            sample["label"] = torch.from_numpy(np.ascontiguousarray(label))
+        return sample
+
+
+def _chw(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # a view: channels last in memory
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H,W,3) uint8 RGB of an image file, turned upright by its EXIF tag.
+
+    Raises:
+        UserError: if the file is missing, empty, or cannot be decoded.
+    """
+    _check_file(path)
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UserError(f"{path}: cannot be decoded as an image (corrupt or truncated); restore or remove it")
+    return image
+
+
+def read_label(path: Path, encoding: str = "index") -> np.ndarray:
+    """Stored label values: (H,W) uint8 indices, palette indices kept, or (H,W,3) uint8 RGB for ``"color"``.
+
+    Raises:
+        UserError: if the file is missing, broken, of another kind than ``encoding`` says, or holds values past 255.
+    """
+    _check_file(path)
+    try:
+        with Image.open(path) as file:
+            mode = file.mode
+            stored = np.asarray(file.convert("RGB") if encoding == "color" and mode != "RGB" else file)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path}: cannot be decoded as a label ({error}); restore the file or remove the pair"
+        ) from error
+    if encoding == "index" and stored.ndim != 2:
+        raise UserError(
+            f"{path}: label has {stored.shape[2]} channels (mode {mode}) where one channel of class indices is"
+            " expected;"
+            " if its colours mean classes set data.encoding=color with data.file_colors, else save it as grey"
+            " or palette PNG"
+        )
+    if stored.dtype == bool:
+        return stored.astype(np.uint8)
+    if stored.dtype != np.uint8:
+        if stored.min() < 0 or stored.max() > 255:
+            raise UserError(
+                f"{path}: label values {stored.min()}..{stored.max()} do not fit 8 bits (mode {mode}); is this"
+                " an instance"
+                " or depth map? Point data.root at class indices 0..254"
+            )
+        stored = stored.astype(np.uint8)
+    return stored
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: file not found; restore it or remove it from the list")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: file is empty (0 bytes); restore or remove it")

@@ -1,0 +1,51 @@
+"""What a run ran on, written beside its results."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import torch
+
+__all__ = ["device_name", "environment"]
+
+_PACKAGES = (
+    "torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf",
+    "albumentations", "opencv-python-headless", "numpy", "wandb",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit, command, device and time as plain containers."""
+    return {
+        "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "modified_files": _git("status", "--porcelain", "--untracked-files=no").splitlines(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "cuda": torch.version.cuda,
+        "device": device_name(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device_name() -> str:
+    """The GPU's name, or the processor's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

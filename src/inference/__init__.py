@@ -1,0 +1,9 @@
+"""How a net is applied to an image.
+
+Contract: ``(net, image) -> scores``, image (B,3,H,W) normalised float, scores (B,K,H,W) at the image's size **whose
+softmax is the prediction**. Averaging probabilities therefore returns their logarithm.
+"""
+
+from src.inference.pipeline import Inference
+
+__all__ = ["Inference"]

@@ -1,0 +1,52 @@
+"""Inference over scales and flips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from src.errors import UserError
+from src.ops import resize
+
+__all__ = ["Inference"]
+
+
+class Inference:
+    """Applies a net at several scales, optionally mirrored, and averages the probabilities.
+
+    ``scales=[0.5]`` is BiSeNetV2's protocol: the image is halved, the result is brought back to full size.
+
+    Args:
+        scales: factors on the image's size.
+        flip: also apply to the mirrored image.
+
+    Raises:
+        UserError: for an empty or non-positive list of scales.
+    """
+
+    def __init__(self, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
+        if not scales or min(scales) <= 0:
+            raise UserError(f"inference.scales={list(scales)} must hold at least one factor above 0")
+        self.scales = tuple(scales)
+        self.flip = flip
+
+    def __call__(self, net: Callable[[Tensor], Mapping[str, Tensor]], image: Tensor) -> Tensor:
+        """(B,3,H,W) normalised float -> (B,K,H,W) scores."""
+        size = image.shape[-2:]
+        passes = [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.flip else (False,))]
+        if len(passes) == 1:
+            return self._scores(net, image, size, *passes[0])
+        probs = torch.zeros(())
+        for scale, mirrored in passes:
+            probs = probs.to(image.device) + self._scores(net, image, size, scale, mirrored).float().softmax(1)
+        return (probs / len(passes)).clamp_(min=torch.finfo(torch.float32).tiny).log_()
+
+    @staticmethod
+    def _scores(
+        net: Callable[[Tensor], Mapping[str, Tensor]], image: Tensor, size: torch.Size, scale: float, mirrored: bool
+    ) -> Tensor:
+        scaled = resize(image, [max(32, round(side * scale)) for side in size]) if scale != 1 else image
+        scores = resize(net(scaled.flip(3) if mirrored else scaled)["logits"], size)
+        return scores.flip(3) if mirrored else scores

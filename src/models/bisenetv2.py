@@ -1,0 +1,343 @@
+"""BiSeNet V2 (Yu et al., IJCV 2021, arXiv 2004.02147): a wide shallow Detail Branch at 1/8 of the image, a narrow deep
+Semantic Branch at 1/32, Bilateral Guided Aggregation of both, and Booster heads on the semantic stages in training.
+
+Where the paper is silent or can be read in two ways an argument decides, and its default follows the paper's text and
+costs. Two public implementations are settings of these arguments, so that their weights load. Deviation: upsampling
+aims at a target size, not at a fixed factor, so any image of 32x32 pixels or more is legal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.errors import UserError, nearest
+from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count, check_image, init_kaiming, scale_counts
+from src.ops import resize
+
+__all__ = ["BiSeNetV2"]
+
+STAGES = ("s2", "s3", "s4", "s5_4", "s5_5")  # of the Semantic Branch: Stem to S5 before and after Context Embedding
+BOOSTER = MappingProxyType({"s2": (128,), "s3": (128,), "s4": (128,), "s5_4": (128,)})
+
+Upsample = Literal["bilinear", "nearest"]
+
+
+class DetailBranch(nn.Sequential):
+    """VGG-like stages S1 to S3 (Table 1): (B,in_channels,H,W) -> (B,channels[2],H/8,W/8)."""
+
+    def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        for stage, (out_channels, length) in enumerate(zip(channels, (2, 3, 3), strict=True), start=1):
+            convs = [ConvNormAct(in_channels, out_channels, stride=2)]
+            convs += [ConvNormAct(out_channels, out_channels) for _ in range(length - 1)]
+            self.add_module(f"s{stage}", nn.Sequential(*convs))
+            in_channels = out_channels
+
+
+class StemBlock(nn.Module):
+    """Stem of the Semantic Branch: (B,in_channels,H,W) -> (B,out_channels,H/4,W/4), an even width."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        if out_channels % 2:
+            raise UserError(f"the stem gets {out_channels} channels; choose a channel_ratio that makes them even")
+        self.first = ConvNormAct(in_channels, out_channels, stride=2)
+        self.left = nn.Sequential(
+            ConvNormAct(out_channels, out_channels // 2, kernel_size=1),
+            ConvNormAct(out_channels // 2, out_channels, stride=2),
+        )
+        self.right = nn.MaxPool2d(3, stride=2, padding=1)
+        self.merge = ConvNormAct(2 * out_channels, out_channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.first(image)
+        return self.merge(torch.cat([self.left(x), self.right(x)], dim=1))
+
+
+class GatherExpansion(nn.Module):
+    """Gather-and-Expansion layer: (B,C,H,W) -> (B,out_channels,H/stride,W/stride).
+
+    In the text the first 3x3 convolution expands, and only that gives the published costs; in public code it keeps C
+    channels and the first depthwise convolution expands.
+
+    Args:
+        in_channels: C, must equal ``out_channels`` at stride 1.
+        out_channels: channels of the result.
+        stride: 1, or 2 with a second depthwise convolution and a projected shortcut.
+        expansion: inner channels over C (epsilon, at least 1).
+        expand_at: the layer that expands, ``"conv"`` or ``"depthwise"``.
+        depthwise_relu: rectify before the projection (public code; the figure shows none).
+        zero_init: start as the shortcut alone, with a zero scale in the last norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: Literal[1, 2],
+        expansion: int,
+        expand_at: Literal["conv", "depthwise"],
+        depthwise_relu: bool,
+        zero_init: bool,
+    ) -> None:
+        super().__init__()
+        inner = expansion * in_channels
+        gathered = inner if expand_at == "conv" else in_channels
+        self.gather = ConvNormAct(in_channels, gathered)
+        depthwise = [(gathered, 2), (inner, 1)] if stride == 2 else [(gathered, 1)]
+        self.depthwise = nn.Sequential(*(ConvNormAct(c, inner, stride=s, groups=c, act=False) for c, s in depthwise))
+        self.act = nn.ReLU(inplace=True) if depthwise_relu else nn.Identity()
+        self.project = ConvNormAct(inner, out_channels, kernel_size=1, act=False)
+        if zero_init:
+            nn.init.zeros_(self.project.norm.weight)
+        self.shortcut = nn.Identity()
+        if stride == 2:
+            self.shortcut = nn.Sequential(
+                ConvNormAct(in_channels, in_channels, stride=2, groups=in_channels, act=False),
+                ConvNormAct(in_channels, out_channels, kernel_size=1, act=False),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.project(self.act(self.depthwise(self.gather(x)))) + self.shortcut(x))
+
+
+class ContextEmbedding(nn.Module):
+    """Context Embedding block, which adds the global average to every pixel: (B,C,H,W) -> (B,C,H,W).
+
+    Args:
+        channels: C.
+        norm: end in convolution, norm and ReLU (public code) instead of the figure's plain convolution.
+
+    Raises:
+        UserError: in training on one image, whose pooled map gives batch norm a single value per channel.
+    """
+
+    def __init__(self, channels: int, *, norm: bool) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.embed = ConvNormAct(channels, channels, kernel_size=1)
+        self.tail = ConvNormAct(channels, channels) if norm else nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # synchronised norms also see the images of the other devices
+        if self.norm.training and x.shape[0] == 1 and not isinstance(self.norm, nn.SyncBatchNorm):
+            raise UserError("BiSeNetV2 norms a 1x1 map and cannot train on a batch of 1; use a batch of 2 or more")
+        return self.tail(x + self.embed(self.norm(x.mean(dim=(2, 3), keepdim=True))))
+
+
+class SemanticBranch(nn.Module):
+    """Stem, three stages of Gather-and-Expansion layers, Context Embedding (Table 1).
+
+    Args:
+        in_channels: channels of the image.
+        channels: widths of the stem, S3, S4 and S5.
+        repeats: layers in S3, S4 and S5; the first of each has stride 2.
+        layer: makes a ``GatherExpansion`` from input channels, output channels and ``stride``.
+        context_norm: see ``ContextEmbedding``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        *,
+        repeats: Sequence[int],
+        layer: Callable[..., GatherExpansion],
+        context_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.stem = StemBlock(in_channels, channels[0])
+        for name, before, width, repeat in zip(("s3", "s4", "s5_4"), channels[:-1], channels[1:], repeats, strict=True):
+            layers = [layer(before, width, stride=2)] + [layer(width, width, stride=1) for _ in range(repeat - 1)]
+            self.add_module(name, nn.Sequential(*layers))
+        self.context = ContextEmbedding(channels[-1], norm=context_norm)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Maps by stage: s2 at 1/4 of the image, s3 at 1/8, s4 at 1/16, s5_4 and, with global context, s5_5 at 1/32."""
+        s2 = self.stem(image)
+        s3 = self.s3(s2)
+        s4 = self.s4(s3)
+        s5_4 = self.s5_4(s4)
+        return {"s2": s2, "s3": s3, "s4": s4, "s5_4": s5_4, "s5_5": self.context(s5_4)}
+
+
+class BilateralGuidedAggregation(nn.Module):
+    """Each branch, at its own resolution, is gated by the semantics; detail features are never squashed.
+
+    Args:
+        channels: C of both branches and of the result.
+        upsample: interpolation of both x4 upsamplings.
+        gate_bias: bias of the two 1x1 convolutions that no norm follows.
+        relu: rectify the result (public code; the figure shows none).
+    """
+
+    def __init__(self, channels: int, upsample: Upsample, *, gate_bias: bool, relu: bool) -> None:
+        super().__init__()
+        block = partial(ConvNormAct, channels, channels, act=False)
+        point = partial(nn.Conv2d, channels, channels, 1, bias=gate_bias)
+        self.upsample = upsample
+        self.detail_keep = nn.Sequential(block(groups=channels), point())
+        self.detail_down = nn.Sequential(block(stride=2), nn.AvgPool2d(3, stride=2, padding=1))
+        self.semantic_up = block()
+        self.semantic_keep = nn.Sequential(block(groups=channels), point())
+        self.fuse = ConvNormAct(channels, channels, act=relu)
+
+    def forward(self, detail: Tensor, semantic: Tensor) -> Tensor:
+        """(B,C,H/8,W/8) and (B,C,H/32,W/32) -> (B,C,H/8,W/8)."""
+        size = detail.shape[-2:]
+        fine = self.detail_keep(detail) * resize(self.semantic_up(semantic), size, self.upsample).sigmoid()
+        coarse = self.detail_down(detail) * self.semantic_keep(semantic).sigmoid()
+        return self.fuse(fine + resize(coarse, size, self.upsample))
+
+
+class PlainAggregation(nn.Module):
+    """The baselines of Table 2: sum or concatenation with the upsampled semantics, then a 3x3 convolution and norm.
+
+    Shapes, ``upsample`` and ``relu`` are those of ``BilateralGuidedAggregation``.
+    """
+
+    def __init__(self, channels: int, upsample: Upsample, *, concat: bool, relu: bool) -> None:
+        super().__init__()
+        self.concat = concat
+        self.upsample = upsample
+        self.fuse = ConvNormAct(2 * channels if concat else channels, channels, act=relu)
+
+    def forward(self, detail: Tensor, semantic: Tensor) -> Tensor:
+        semantic = resize(semantic, detail.shape[-2:], self.upsample)
+        return self.fuse(torch.cat([detail, semantic], dim=1) if self.concat else detail + semantic)
+
+
+class BiSeNetV2(nn.Module):
+    """BiSeNet V2; the Large variant is ``width_multiplier=2, depth_multiplier=3``.
+
+    ``decode`` gives ``logits`` at 1/8 of the image and, in training, ``aux_<stage>`` at the stage's size (at twice that
+    with ``aux_upsample``).
+
+    Args:
+        num_classes: K, at least 2.
+        in_channels: channels of the image.
+        width_multiplier: alpha, on every width, heads included (the paper's wider models cost so).
+        depth_multiplier: d, at least 1: 2d, 2d, 4d layers in S3, S4, S5 (only this gives the deeper models' costs).
+        channel_ratio: lambda, widths of stem and S3 over those of the Detail Branch; S4 and S5 do not follow it.
+        expansion: epsilon of the Gather-and-Expansion layers.
+        expand_at, depthwise_relu, zero_init_residual: see ``GatherExpansion``.
+        context_norm: see ``ContextEmbedding``.
+        fusion: ``"bga"``, Table 2's baselines ``"sum"`` and ``"concat"``, or one branch: ``"detail"``, ``"semantic"``.
+        upsample, fusion_relu, gate_bias: see ``BilateralGuidedAggregation``.
+        head_channels: width of the main head at alpha = 1; of the multiples of 32, 352 comes closest to the published
+            cost at 512x1024, with 21.18 of 21.15 G multiply-adds.
+        aux_channels: stage -> widths of its booster head's 3x3 convolutions at alpha = 1 (one convolution in Fig. 7).
+        aux_upsample: dropout and nearest x2 upsampling follow a booster head's first convolution (public code).
+        dropout: share of head channels dropped in training.
+
+    Raises:
+        UserError: for a value outside these limits, and for a count of channels or layers that is not whole.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width_multiplier: float = 1.0,
+        depth_multiplier: float = 1.0,
+        channel_ratio: float = 0.25,
+        expansion: int = 6,
+        expand_at: Literal["conv", "depthwise"] = "conv",
+        depthwise_relu: bool = False,
+        context_norm: bool = False,
+        fusion: Literal["bga", "sum", "concat", "detail", "semantic"] = "bga",
+        upsample: Upsample = "bilinear",
+        fusion_relu: bool = False,
+        gate_bias: bool = False,
+        head_channels: int = 352,
+        aux_channels: Mapping[str, Sequence[int]] = BOOSTER,
+        aux_upsample: bool = False,
+        dropout: float = 0.0,
+        zero_init_residual: bool = False,
+    ) -> None:
+        super().__init__()
+        check_count("num_classes", num_classes, least=2)
+        check_count("in_channels", in_channels)
+        check_count("expansion", expansion)
+        check_choice("expand_at", expand_at, ("conv", "depthwise"))
+        check_choice("fusion", fusion, ("bga", "sum", "concat", "detail", "semantic"))
+        check_choice("upsample", upsample, ("bilinear", "nearest"))
+        _check_booster(aux_channels, fusion)
+        self.in_channels, self.fusion, self.upsample = in_channels, fusion, upsample
+
+        wide = partial(scale_counts, factor=width_multiplier, option="width_multiplier")
+        widths = wide((*scale_counts((64, 128), channel_ratio, "channel_ratio"), 64, 128))
+        repeats = scale_counts((2, 2, 4), depth_multiplier, "depth_multiplier", least=2)
+        layer = partial(GatherExpansion, expansion=expansion, expand_at=expand_at)
+        layer = partial(layer, depthwise_relu=depthwise_relu, zero_init=zero_init_residual)
+        channels = widths[-1]
+        if fusion != "semantic":
+            self.detail = DetailBranch(in_channels, wide((64, 64, 128)))
+        if fusion != "detail":
+            self.semantic = SemanticBranch(in_channels, widths, repeats=repeats, layer=layer, context_norm=context_norm)
+        self.aggregate = None
+        if fusion == "bga":
+            self.aggregate = BilateralGuidedAggregation(channels, upsample, gate_bias=gate_bias, relu=fusion_relu)
+        elif fusion in ("sum", "concat"):
+            self.aggregate = PlainAggregation(channels, upsample, concat=fusion == "concat", relu=fusion_relu)
+        self.head = FCNHead(channels, wide((head_channels,)), num_classes, dropout=dropout)
+        booster = partial(_booster_head, num_classes=num_classes, upsample=aux_upsample, dropout=dropout)
+        inputs = dict(zip(STAGES, (*widths, channels), strict=True))
+        self.aux_heads = nn.ModuleDict({s: booster(inputs[s], wide(aux_channels[s])) for s in aux_channels})
+        init_kaiming(self)
+
+    def decode(self, image: Tensor) -> dict[str, Tensor]:
+        """Logits before the last resize.
+
+        Args:
+            image: (B,in_channels,H,W) normalised float, H and W at least 32, B at least 2 in training.
+
+        Raises:
+            UserError: for any other input.
+        """
+        check_image(image, in_channels=self.in_channels, min_size=32)
+        stages = {} if self.fusion == "detail" else self.semantic(image)
+        if self.fusion == "semantic":
+            eighth = [(side + 7) // 8 for side in image.shape[-2:]]
+            features = resize(stages["s5_5"], eighth, self.upsample)
+        else:
+            features = self.detail(image)
+        if self.aggregate is not None:
+            features = self.aggregate(features, stages["s5_5"])
+        outputs = {"logits": self.head(features)}
+        if self.training:
+            outputs |= {f"aux_{stage}": head(stages[stage]) for stage, head in self.aux_heads.items()}
+        return outputs
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """As ``decode``, with every map resized to the image's size (bilinear)."""
+        return {name: resize(logits, image.shape[-2:]) for name, logits in self.decode(image).items()}
+
+
+def _booster_head(
+    in_channels: int, channels: Sequence[int], *, num_classes: int, upsample: bool, dropout: float
+) -> nn.Module:
+    """Logits at the stage's size, or at twice that with ``upsample``."""
+    if not upsample:
+        return FCNHead(in_channels, channels, num_classes, dropout=dropout)
+    first = nn.Sequential(ConvNormAct(in_channels, channels[0]), nn.Dropout2d(dropout), nn.Upsample(scale_factor=2))
+    return nn.Sequential(*first, FCNHead(channels[0], channels[1:], num_classes))
+
+
+def _check_booster(aux_channels: Mapping[str, Sequence[int]], fusion: str) -> None:
+    for stage, channels in aux_channels.items():
+        if stage not in STAGES:
+            raise UserError(f"aux_channels names '{stage}'; stages are {', '.join(STAGES)}.{nearest(stage, STAGES)}")
+        if not isinstance(channels, Sequence) or not channels:
+            raise UserError(f"aux_channels.{stage}={channels} is no list of convolution widths; write such as [128]")
+    if fusion == "detail" and aux_channels:
+        raise UserError("fusion=detail leaves no semantic stages for booster heads; set aux_channels to {}")

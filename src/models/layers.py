@@ -1,0 +1,132 @@
+"""Blocks, initialisation and input checks shared by the nets; nothing here belongs to one paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from src.errors import UserError, nearest
+
+__all__ = ["ConvNormAct", "FCNHead", "check_choice", "check_count", "check_image", "init_kaiming", "scale_counts"]
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch norm and (unless ``act`` is false) ReLU: (B,C,H,W) -> (B,out_channels,H',W').
+
+    Zero padding keeps the size at stride 1 and gives ceil(size / stride) otherwise, for odd kernels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        act: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+        if act:
+            self.act = nn.ReLU(inplace=True)
+
+
+class FCNHead(nn.Module):
+    """3x3 blocks, dropout of whole channels, 1x1 classifier: (B,in_channels,H,W) -> logits (B,num_classes,H,W).
+
+    Args:
+        in_channels: channels of the feature map.
+        channels: width of each 3x3 block; empty leaves the classifier alone.
+        num_classes: channels of the logits.
+        dropout: share of channels that is zeroed in training, 0 to below 1.
+
+    Raises:
+        UserError: for another ``dropout``.
+    """
+
+    def __init__(self, in_channels: int, channels: Sequence[int], num_classes: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout is {dropout}; use a share of the channels from 0 to below 1")
+        widths = [in_channels, *channels]
+        self.convs = nn.Sequential(*(ConvNormAct(before, after) for before, after in pairwise(widths)))
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(widths[-1], num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.dropout(self.convs(x)))
+
+
+def init_kaiming(module: nn.Module) -> None:
+    """Kaiming-normal (fan-in) convolutions with zero biases (He et al. 2015); norms keep what they have."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def check_image(image: Tensor, *, in_channels: int, min_size: int) -> None:
+    """Refuse what a net cannot take, from shape and dtype alone, so that nothing waits for the device.
+
+    Args:
+        image: should be (B,in_channels,H,W), floating point, with B >= 1 and H, W >= ``min_size`` pixels.
+
+    Raises:
+        UserError: naming what was expected and what was given.
+    """
+    wanted = f"a normalised float image batch (B,{in_channels},H,W)"
+    if image.dim() != 4:
+        raise UserError(
+            f"the net takes {wanted}, got {image.dim()} dimensions {tuple(image.shape)}; add the missing axes"
+        )
+    if not image.is_floating_point():
+        raise UserError(f"the net takes {wanted}, got {image.dtype}; convert and normalise it first")
+    if image.shape[0] < 1:
+        raise UserError(f"the net takes {wanted}, got an empty batch {tuple(image.shape)}; pass at least one image")
+    if image.shape[1] != in_channels:
+        raise UserError(f"the net takes {wanted}, got {image.shape[1]} channels; convert the image or set in_channels")
+    if image.shape[2] < min_size or image.shape[3] < min_size:
+        raise UserError(
+            f"the net needs images of at least {min_size}x{min_size} pixels, got {image.shape[2]}x{image.shape[3]}"
+            " (height x width); enlarge or pad them"
+        )
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a word that is not among ``choices``.
+
+    Raises:
+        UserError: naming the option, the value and the choices.
+    """
+    if value not in choices:
+        raise UserError(f"{option} is '{value}'; use one of {', '.join(choices)}.{nearest(str(value), choices)}")
+
+
+def check_count(option: str, value: int, least: int = 1) -> None:
+    """Refuse a number that is not whole or is below ``least``.
+
+    Raises:
+        UserError: naming the option, the value and the limit.
+    """
+    if value != int(value) or value < least:
+        raise UserError(f"{option} is {value}; use a whole number of {least} or more")
+
+
+def scale_counts(counts: Sequence[int], factor: float, option: str, least: int = 1) -> list[int]:
+    """Numbers of channels or layers times a multiplier.
+
+    Raises:
+        UserError: naming the option and the results, unless all are whole and ``least`` or more.
+    """
+    scaled = [count * factor for count in counts]
+    if min(scaled) < least or any(abs(count - round(count)) > 1e-6 for count in scaled):
+        given = ", ".join(f"{count:g}" for count in scaled)
+        raise UserError(f"{option}={factor:g} gives {given} channels or layers; all must be whole and {least} or more")
+    return [round(count) for count in scaled]

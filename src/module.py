@@ -1,0 +1,191 @@
+"""SegmentationModule: the LightningModule around any net."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from src.checkpoints.io import METADATA_KEY
+from src.data.label_space import LabelSpace
+from src.errors import UserError
+from src.inference import Inference
+from src.losses import Supervision
+from src.metrics import ConfusionMatrix, Scores
+
+__all__ = ["Normalize", "SegmentationModule"]
+
+
+class Normalize(nn.Module):
+    """(B,3,H,W) uint8 RGB -> float32 of about zero mean and unit variance, on the device.
+
+    Args:
+        mean: per channel, 0..1.
+        std: per channel, 0..1.
+        memory_format: of the result.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1))
+        self.memory_format = memory_format
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.to(torch.float32, memory_format=self.memory_format).sub_(self.mean).div_(self.std)
+
+
+class SegmentationModule(pl.LightningModule):
+    """Steps, metrics and optimisers around a net that knows only tensors.
+
+    Args:
+        net: ``forward(image)`` -> dict with ``logits`` (B,K,H,W) and, in training, ``aux_<name>``.
+        label_space: the classes.
+        supervision: net outputs and label -> total loss and its parts.
+        inference: ``(net, image) -> scores`` for validation, test and prediction.
+        optimizer: net -> torch optimiser.
+        schedule: total steps -> factor by step.
+        mean, std: RGB statistics, 0..1, saved with the weights.
+        seed: of all randomness in a training step, together with epoch, batch and rank.
+        channels_last: memory format of net and images.
+        metadata: plain containers saved beside the weights.
+    """
+
+    val_scores: Scores
+    test_scores: Scores
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        label_space: LabelSpace,
+        supervision: Supervision,
+        inference: Inference,
+        optimizer: Callable[[nn.Module], Optimizer],
+        schedule: Callable[[int], Callable[[int], float]],
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int = 0,
+        channels_last: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.net = net.to(memory_format=memory_format)
+        self.normalize = Normalize(mean, std, memory_format=memory_format)
+        self.label_space = label_space
+        self.supervision = supervision
+        self.inference = inference
+        self.seed = seed
+        self.metadata = dict(metadata or {})
+        self.val_confusion = ConfusionMatrix(label_space.num_classes)
+        self.test_confusion = ConfusionMatrix(label_space.num_classes)
+        self._make_optimizer = optimizer
+        self._make_schedule = schedule
+        self._first_bad_step: Tensor | None = None
+
+    def scores(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) uint8 RGB -> (B,K,H,W) float scores whose softmax is the prediction."""
+        return self.inference(self.net, self.normalize(image))
+
+    @torch.no_grad()
+    def predict_label(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) uint8 RGB -> (B,H,W) uint8 train ids."""
+        return self.scores(image).argmax(1).to(torch.uint8)
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        # Dropout and the like depend on nothing but the place in the run: a resumed run needs no saved random state.
+        place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        loss, parts = self.supervision(self.net(self.normalize(batch["image"])), batch["label"])
+        self._note_finite(loss)
+        aux = {f"train/{name}": part for name, part in parts.items() if name != "logits"}
+        self.log_dict({"train/loss": loss, **aux}, batch_size=len(batch["name"]))
+        self._log_learning_rates()
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self._check_finite()
+        return loss
+
+    def _log_learning_rates(self) -> None:
+        for group in self.optimizers().param_groups:
+            if not group["name"].endswith("_no_decay"):
+                self.log(f"lr/{group['name']}", group["lr"])
+
+    def _note_finite(self, loss: Tensor) -> None:
+        """Remembers on the device when the loss first was not a number, without waiting for it."""
+        if self._first_bad_step is None:
+            self._first_bad_step = torch.tensor(-1, device=loss.device)
+        bad = ~torch.isfinite(loss.detach()) & (self._first_bad_step < 0)
+        self._first_bad_step = self._first_bad_step.where(~bad, self.global_step)
+        if not loss.is_cuda:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        if self._first_bad_step is None or (step := int(self._first_bad_step)) < 0:
+            return
+        saved = [callback.best_model_path for callback in self.trainer.checkpoint_callbacks if callback.best_model_path]
+        last_good = max(saved, key=os.path.getmtime, default="none yet")
+        raise UserError(
+            f"the loss is not finite at step {step} (epoch {self.current_epoch}); last good checkpoint: {last_good};"
+            f" lower optimizer.lr, set trainer.gradient_clip_val=1, or set trainer.precision=32-true"
+        )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self._make_optimizer(self.net)
+        factor = self._make_schedule(int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    # --- evaluation -------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, self.val_confusion)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, self.test_confusion)
+
+    def _evaluate(self, batch: Mapping[str, Any], confusion: ConfusionMatrix) -> None:
+        if "label" not in batch:
+            raise UserError(
+                f"{batch['name'][0]}: has no label to score against; evaluate a labelled split, or use src.predict"
+            )
+        confusion.update(self.predict_label(batch["image"]), batch["label"])
+
+    def on_validation_epoch_end(self) -> None:
+        self.val_scores = self._finish("val", self.val_confusion)
+
+    def on_test_epoch_end(self) -> None:
+        self.test_scores = self._finish("test", self.test_confusion)
+
+    def _finish(self, stage: str, confusion: ConfusionMatrix) -> Scores:
+        scores = Scores(confusion.compute().cpu())
+        confusion.reset()
+        self.log_dict({f"{stage}/miou": scores.miou, f"{stage}/pixel_accuracy": scores.pixel_accuracy})
+        present = (i for i in range(self.label_space.num_classes) if i not in scores.absent)
+        self.log_dict({f"{stage}/iou/{self.label_space.names[i]}": float(scores.iou[i]) for i in present})
+        return scores
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_finite()  # weights after a bad step never replace a good file
+        checkpoint[METADATA_KEY] = {**self.metadata, "label_space": self.label_space.to_dict()}

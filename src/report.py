@@ -1,0 +1,107 @@
+"""What a run says at its start and its end, on the console and in its folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+
+from src.callbacks import Throughput, draw_scores, summary_table, write_scores
+from src.data import LabelSpace, SegmentationDataModule
+from src.environment import device_name, environment
+from src.metrics import Scores
+from src.viz import write_bytes
+
+__all__ = ["headline", "quiet", "say", "scores", "write_start"]
+
+_NOISE = (
+    "The .*dataloader.* does not have many workers",  # num_workers is chosen on purpose
+    "Checkpoint directory .* exists and is not empty",  # resuming in place
+    "The number of training batches .* is smaller than the logging interval",
+    "Starting from v1.9.0, `tensorboardX` has been removed",
+    "Experiment logs directory .* exists and is not empty",
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    "You have turned on `Trainer.overfit_batches",
+)
+
+
+def quiet() -> None:
+    """Leaves the console to this project's own lines; real warnings still show."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for pattern in _NOISE:
+        warnings.filterwarnings("ignore", message=f".*{pattern}")
+
+
+def say(line: str) -> None:
+    """Prints at once, also into a pipe."""
+    print(line, flush=True)
+
+
+def write_start(cfg: DictConfig, run_dir: Path) -> None:
+    """``config.yaml`` (resolved) and ``environment.json`` in the run folder."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_bytes(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+    write_bytes(run_dir / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
+
+
+def headline(cfg: DictConfig, module: pl.LightningModule, datamodule: SegmentationDataModule) -> str:
+    """Net, data, device and place of a run in two lines."""
+    parameters = sum(parameter.numel() for parameter in module.net.parameters()) / 1e6
+    counts = f"{len(datamodule.train_dataset)} train, {len(datamodule.val_dataset)} val"
+    return (
+        f"{cfg.model.name} ({parameters:.2f} M parameters) on {cfg.data.name} ({counts}), {device_name()}\n"
+        f"run folder: {_short(Path(cfg.run_dir))}"
+    )
+
+
+def scores(
+    result: Scores,
+    label_space: LabelSpace,
+    run_dir: Path,
+    *,
+    stage: str,
+    seconds: float,
+    throughput: float = float("nan"),
+    paths: dict[str, Path] | None = None,
+) -> None:
+    """Writes scores as JSON and charts, and prints the table that ends a run.
+
+    Args:
+        result: what was measured.
+        label_space: names and colours of its classes.
+        run_dir: where it is written.
+        stage: word in the file name (``scores_<stage>.json``).
+        seconds: of the run.
+        throughput: training images per second.
+        paths: further places to print.
+    """
+    path = run_dir / f"scores_{stage}.json"
+    write_scores(result, label_space, path)
+    charts = run_dir / "charts" if stage == "val" else run_dir / f"charts_{stage}"
+    draw_scores(result, label_space, charts)
+    places = {**(paths or {}), "charts": charts, f"{stage} scores": path}
+    places = {name: _short(place) for name, place in places.items()}
+    say(summary_table(result, label_space, seconds=seconds, images_per_second=throughput, paths=places))
+
+
+def _short(path: Path) -> Path:
+    """Relative to the working folder where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def throughput_of(trainer: pl.Trainer) -> float:
+    """Training images per second, nan if it was not measured."""
+    measured = [callback.images_per_second for callback in trainer.callbacks if isinstance(callback, Throughput)]
+    return measured[0] if measured else float("nan")
+
+
+def log_test(trainer: pl.Trainer, metrics: dict[str, Any]) -> None:
+    """Sends test metrics to the run's loggers and closes them."""
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step=trainer.global_step)
+        logger.finalize("success")

@@ -1,0 +1,92 @@
+"""Train a net: ``python -m src.train [group=option] [key=value]``; ``--help`` lists what can be chosen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.cli import command, offer, value_of
+from src.errors import UserError
+
+LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
+
+
+def prepare(overrides: list[str]) -> tuple[str, list[str]]:
+    """Turns ``resume=...`` into the config of that run, its folder, and its last checkpoint."""
+    resume = value_of("resume", overrides)
+    if resume in (None, "", "null"):
+        return "train", overrides
+    run_dir = newest_run() if resume == "last" else Path(resume)
+    if not (run_dir / LAST_CHECKPOINT).is_file():
+        raise UserError(
+            f"resume={resume}: {run_dir / LAST_CHECKPOINT} not found; name the folder of a run that saved one"
+        )
+
+    from src.build import saved_config  # imports torch, which --help need not wait for
+
+    offer(None, "resumed", OmegaConf.to_container(saved_config(run_dir / LAST_CHECKPOINT), resolve=False))
+    own = [item for item in overrides if not item.startswith("resume=")]
+    return "resumed", [
+        *own,
+        f"ckpt_path='{run_dir / LAST_CHECKPOINT}'",
+        f"hydra.run.dir='{run_dir}'",
+        "hydra.output_subdir=null",
+        "hydra/hydra_logging=none",
+        "hydra/job_logging=none",
+    ]
+
+
+def newest_run() -> Path:
+    """The run folder under ``runs/train`` whose last checkpoint is the newest."""
+    found = sorted(Path("runs/train").glob(f"*/{LAST_CHECKPOINT}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(
+            "resume=last: no run with a checkpoint lies under runs/train; give its folder as resume=<folder>"
+        )
+    return found[-1].parents[1]
+
+
+def train(cfg: DictConfig) -> float:
+    """Fits, tests the best checkpoint, reports; returns the best ``val/miou``."""
+    import pytorch_lightning as pl
+
+    from src import build, report
+    from src.data.audit import preflight
+
+    started = time.perf_counter()
+    run_dir = Path(cfg.run_dir)
+    report.quiet()
+    pl.seed_everything(cfg.seed, verbose=False)
+    datamodule = build.build_datamodule(cfg)
+    if cfg.preflight:
+        for dataset in (datamodule.train_dataset, datamodule.val_dataset):
+            preflight(dataset.source)
+    module = build.build_module(cfg, datamodule.label_space)
+    if cfg.init_from:
+        report.say(build.init_from(module, cfg.init_from))
+    trainer = build.build_trainer(cfg, callbacks=build.build_callbacks(cfg), loggers=build.build_loggers(cfg))
+    if trainer.is_global_zero:
+        report.write_start(cfg, run_dir)
+        report.say(report.headline(cfg, module, datamodule))
+    trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    best = build.load_best(module, trainer)
+    tester = build.build_tester(cfg)
+    tester.test(module, datamodule, verbose=False)
+    if trainer.is_global_zero:
+        report.log_test(trainer, tester.callback_metrics)
+        report.scores(
+            module.test_scores,
+            module.label_space,
+            run_dir,
+            stage="test",
+            seconds=time.perf_counter() - started,
+            throughput=report.throughput_of(trainer),
+            paths={"pictures": run_dir / "panels", "checkpoint": best},
+        )
+    return float(trainer.checkpoint_callback.best_model_score or "nan")
+
+
+if __name__ == "__main__":
+    command("train", train, prepare=prepare)

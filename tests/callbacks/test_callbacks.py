@@ -1,0 +1,340 @@
+"""Callbacks around one tiny real run on the CPU, and their parts with hand-made scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from src.callbacks import (
+    Charts,
+    History,
+    Panels,
+    Progress,
+    Throughput,
+    draw_curves,
+    draw_scores,
+    summary_table,
+    throughput,
+    write_scores,
+)
+from src.data.label_space import LabelSpace, distinct_colors
+from src.metrics import Scores
+
+SPACE = LabelSpace(names=["road", "car", "sky"], colors=[(128, 64, 128), (0, 0, 142), (70, 130, 180)])
+MATRIX = torch.tensor([[80, 20, 0], [10, 40, 0], [0, 0, 0]])  # IoU 80/110, 40/70, none
+
+
+class Scenes(Dataset):
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.read.append(index)
+        random = torch.Generator().manual_seed(index)
+        label = torch.randint(0, 2, (8, 12), generator=random, dtype=torch.uint8)
+        return {"image": (label * 200).expand(3, 8, 12).clone(), "label": label, "name": f"scene_{index}"}
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.train_dataset, self.val_dataset = Scenes(12), Scenes(9)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train_dataset, batch_size=2)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val_dataset, batch_size=3)
+
+
+class Net(pl.LightningModule):
+    """A 1x1 convolution with the surface that callbacks rely on."""
+
+    label_space = SPACE
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        with torch.no_grad():
+            self.conv.bias[2] = -100.0  # the third class is never predicted
+        self.fail_at = fail_at
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def predict_label(self, image: Tensor) -> Tensor:
+        return self.conv(image / 255).argmax(1).to(torch.uint8)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        if self.global_step == self.fail_at:
+            raise RuntimeError("killed")
+        loss = nn.functional.cross_entropy(self.conv(batch["image"] / 255), batch["label"].long())
+        self.log_dict({"train/loss": loss, "lr/head": 0.01})
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self.pairs.append((batch["label"], self.predict_label(batch["image"])))
+
+    def on_validation_epoch_end(self) -> None:
+        matrix = torch.zeros(3, 3, dtype=torch.int64)
+        for label, prediction in self.pairs:
+            matrix += torch.bincount(3 * label.long().flatten() + prediction.flatten(), minlength=9).view(3, 3)
+        self.pairs.clear()
+        matrix[2, 2] += self.current_epoch == 0  # the third class occurs in the first epoch only
+        self.val_scores = Scores(matrix)
+        self.log_dict({"val/miou": self.val_scores.miou, "val/pixel_accuracy": self.val_scores.pixel_accuracy})
+        for index in {0, 1, 2} - {*self.val_scores.absent}:
+            self.log(f"val/iou/{SPACE.names[index]}", float(self.val_scores.iou[index]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def _fit(
+    callbacks: Sequence[pl.Callback],
+    folder: Path,
+    *,
+    epochs: int = 2,
+    module: Net | None = None,
+    resume: Path | None = None,
+    **options: Any,
+) -> pl.Trainer:
+    torch.manual_seed(0)
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        log_every_n_steps=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, Progress) for callback in callbacks),
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        **options,
+    )
+    trainer.fit(module or Net(), Data(), ckpt_path=resume)
+    return trainer
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _picture(path: Path) -> np.ndarray:
+    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def _shows(picture: np.ndarray, color: Sequence[int]) -> bool:
+    return bool((picture == color).all(-1).any())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("run")
+    speed = Throughput()
+    trainer = _fit([speed, History(folder), Charts(folder), Panels(folder)], folder, num_sanity_val_steps=1)
+    return SimpleNamespace(folder=folder, speed=speed, trainer=trainer)
+
+
+def test_history_has_a_row_every_n_steps_and_one_per_validation(run: SimpleNamespace) -> None:
+    rows = _rows(run.folder)
+    assert [(row["step"], row["epoch"], row["val/miou"] != "") for row in rows] == [
+        ("2", "0", False), ("4", "0", False), ("6", "0", False), ("6", "0", True),
+        ("8", "1", False), ("10", "1", False), ("12", "1", False), ("12", "1", True),
+    ]  # fmt: skip
+    assert list(rows[0])[:2] == ["step", "epoch"]
+    assert all(float(row["train/loss"]) > 0 and row["lr/head"] == "0.01" for row in rows)
+    assert float(rows[-1]["val/miou"]) == pytest.approx(run.trainer.lightning_module.val_scores.miou, rel=1e-5)
+
+
+def test_history_keeps_no_class_score_of_an_earlier_epoch(run: SimpleNamespace) -> None:
+    first, second = (row["val/iou/sky"] for row in _rows(run.folder) if row["val/miou"])
+    assert (first, second) == ("1", "")
+
+
+def test_history_survives_a_crash(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        _fit([History(tmp_path)], tmp_path, module=Net(fail_at=5))
+    assert [row["step"] for row in _rows(tmp_path)] == ["2", "4"]
+
+
+def test_history_drops_rows_past_the_resumed_step_and_goes_on(tmp_path: Path) -> None:
+    _fit([History(tmp_path)], tmp_path, epochs=1).save_checkpoint(tmp_path / "one.ckpt")
+    _fit([History(tmp_path)], tmp_path, epochs=3, resume=tmp_path / "one.ckpt")
+    assert _rows(tmp_path)[-1]["step"] == "18"
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("20,3,0.1")  # cut short by a kill
+    _fit([History(tmp_path)], tmp_path, epochs=2, resume=tmp_path / "one.ckpt")
+    assert [row["step"] for row in _rows(tmp_path)] == ["2", "4", "6", "6", "8", "10", "12", "12"]
+
+
+def test_history_of_a_fresh_run_begins_anew_and_counts_accumulated_batches_once(tmp_path: Path) -> None:
+    _fit([History(tmp_path)], tmp_path, epochs=2)
+    _fit([History(tmp_path)], tmp_path, epochs=2, accumulate_grad_batches=3)
+    rows = _rows(tmp_path)
+    assert [(row["step"], row["val/miou"] != "") for row in rows] == [
+        ("2", False), ("2", True), ("4", False), ("4", True)
+    ]  # fmt: skip
+
+
+def test_charts_are_drawn_after_each_validation(run: SimpleNamespace) -> None:
+    pictures = sorted(path.name for path in (run.folder / "charts").iterdir())
+    assert pictures == ["confusion_matrix.png", "learning_curves.png", "per_class_iou.png"]
+    assert _picture(run.folder / "charts" / "learning_curves.png").shape == (560, 1200, 3)
+
+
+def test_curves_need_no_more_than_one_validation(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,epoch,val/miou,val/pixel_accuracy\n4,0,nan,0.5\n")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "charts")
+    assert _picture(tmp_path / "charts" / "learning_curves.png").std() > 5
+
+
+@pytest.mark.parametrize("count", [1, 19, 150])
+def test_scores_are_drawn_for_few_and_many_classes(count: int, tmp_path: Path) -> None:
+    space = LabelSpace(names=[f"class {i}" for i in range(count)], colors=distinct_colors(count))
+    matrix = torch.randint(1, 100, (count, count)) + 5000 * torch.eye(count, dtype=torch.int64)
+    draw_scores(Scores(matrix), space, tmp_path)
+    bars, matrix = _picture(tmp_path / "per_class_iou.png"), _picture(tmp_path / "confusion_matrix.png")
+    assert _shows(bars, space.colors[0]) and _shows(bars, space.colors[-1])
+    assert 3 * count < min(matrix.shape[:2])
+
+
+def test_bars_grey_out_absent_classes(tmp_path: Path) -> None:
+    draw_scores(Scores(MATRIX), SPACE, tmp_path)
+    bars = _picture(tmp_path / "per_class_iou.png")
+    assert [_shows(bars, color) for color in SPACE.colors] == [True, True, False]
+
+
+def test_scores_without_a_single_pixel_can_be_drawn_written_and_printed(tmp_path: Path) -> None:
+    nothing = Scores(torch.zeros(3, 3, dtype=torch.int64))
+    draw_scores(nothing, SPACE, tmp_path)
+    write_scores(nothing, SPACE, tmp_path / "scores.json")
+    assert json.loads((tmp_path / "scores.json").read_text())["miou"] is None
+    assert "over 0 of 3 classes" in summary_table(nothing, SPACE, seconds=1, images_per_second=1, paths={})
+
+
+def test_panels_show_the_same_images_each_epoch(run: SimpleNamespace) -> None:
+    folder = run.folder / "panels"
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch_000.png", "epoch_001.png", "latest.png"]
+    first, second = _picture(folder / "epoch_000.png"), _picture(folder / "epoch_001.png")
+    assert (second == _picture(folder / "latest.png")).all()
+    column = slice(0, 400)  # image column below the title: nothing in it depends on the net
+    assert (first[40:-40, column] == second[40:-40, column]).all()
+
+
+def test_panels_spread_over_the_data_set(tmp_path: Path) -> None:
+    data = Data()
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        sanity_checking=False,
+        state=SimpleNamespace(fn="fit"),
+        current_epoch=7,
+        datamodule=data,
+        precision_plugin=pl.plugins.Precision(),
+    )
+    module = Net()
+    module.val_scores = Scores(MATRIX)
+    for count, expected in ((3, [0, 4, 8]), (1, [0]), (20, list(range(9)))):
+        panels = Panels(tmp_path, count=count)
+        data.val_dataset.read.clear()
+        panels.on_validation_epoch_start(trainer, module)
+        panels.on_validation_end(trainer, module)
+        assert data.val_dataset.read == expected
+    assert (tmp_path / "panels" / "epoch_007.png").exists()
+
+
+def test_progress_prints_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _fit([Throughput(), Progress()], tmp_path, num_sanity_val_steps=1)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert all("\r" not in line for line in lines) and 4 <= len(lines) <= 6
+    last_step, last_validation = lines[-2:]
+    for part in ("epoch 1", "step 12/12", "loss ", "lr 1.00e-02", "images/s", "ETA 0:00:00", "mIoU", "best"):
+        assert part in last_step
+    assert last_validation.startswith("epoch 1  validation  mIoU")
+
+
+def test_progress_draws_a_bar_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _fit([Progress()], tmp_path)
+    shown = capsys.readouterr().out
+    assert "\rEpoch 1: 100%" in shown and "step=12/12" in shown and "best=" in shown and "v_num" not in shown
+
+
+def test_progress_remembers_the_best_score_over_a_resume() -> None:
+    before, after = Progress(), Progress()
+    before.load_state_dict({"last_miou": 0.25, "best_miou": 0.5})
+    after.load_state_dict(before.state_dict())
+    trainer = SimpleNamespace(callback_metrics={}, global_step=3)
+    assert after.get_metrics(trainer, None) == {"step": "3", "mIoU": "25.00", "best": "50.00"}
+
+
+def test_throughput_counts_training_only_and_no_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
+    logged: dict[str, float] = {}
+    module = SimpleNamespace(log=logged.__setitem__, device=torch.device("cpu"))
+    trainer = SimpleNamespace(world_size=2, log_every_n_steps=2, is_last_batch=False)
+    batch, speed = {"image": torch.zeros(4, 3, 2, 2)}, Throughput()
+    speed.on_train_start(trainer, module)
+    speed.on_train_epoch_start(trainer, module)
+    # seconds of waiting and of computing; the first step warms up, the last follows a validation
+    for index, (wait, step) in enumerate([(100, 50), (1, 3), (2, 2), (1000, 12)]):
+        if index == 3:
+            speed.on_validation_start(trainer, module)
+        now += wait
+        speed.on_train_batch_start(trainer, module, batch, index)
+        now += step
+        speed.on_train_batch_end(trainer, module, None, batch, index)
+        if index == 1:
+            assert logged == {"train/images_per_second": 2.0, "train/data_wait": 0.25}
+    speed.on_train_end(trainer, module)
+    assert logged == {"train/images_per_second": 1.0, "train/data_wait": 0.125}  # 16 images in 16 s, 2 of them waiting
+    assert speed.images_per_second == 1.2 and speed.seconds == now
+
+
+def test_throughput_of_a_real_run_is_logged(run: SimpleNamespace) -> None:
+    last = _rows(run.folder)[-1]
+    assert float(last["train/images_per_second"]) > 0 and 0 <= float(last["train/data_wait"]) <= 1
+    assert run.speed.images_per_second > 0 and run.speed.seconds > 0
+
+
+def test_summary_table_says_everything_aligned() -> None:
+    table = summary_table(
+        Scores(MATRIX), SPACE, seconds=3723, images_per_second=12.34, paths={"checkpoint": Path("runs/a/best.ckpt")}
+    )
+    lines = table.splitlines()
+    road, car, sky = (next(line for line in lines if line.startswith(f" {name}")) for name in SPACE.names)
+    assert "72.73" in road and "66.67" in road and "57.14" in car and "–" in sky
+    assert len(road) == len(car) == len(sky) == len(lines[1]) == len(lines[0]) - 1
+    assert road.count("█") == 17 and car.count("█") == 13  # of 24
+    for part in ("64.94  over 2 of 3 classes", "80.00", "left out of the mean: sky", "1:02:03", "12.3 images/s"):
+        assert part in table
+    assert "runs/a/best.ckpt" in table
+    quiet = summary_table(Scores(MATRIX), SPACE, seconds=1, images_per_second=float("nan"), paths={})
+    assert "throughput" not in quiet
+
+
+def test_written_scores_hold_every_figure(tmp_path: Path) -> None:
+    write_scores(Scores(MATRIX), SPACE, tmp_path / "scores.json")
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert content["iou"] == {"road": pytest.approx(80 / 110), "car": pytest.approx(40 / 70), "sky": None}
+    assert content["absent"] == ["sky"] and content["confusion_matrix"] == MATRIX.tolist()
+    assert content["pixel_accuracy"] == pytest.approx(0.8) and content["truth_share"]["car"] == pytest.approx(1 / 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]

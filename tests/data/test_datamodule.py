@@ -1,0 +1,138 @@
+"""Loaders: the sample contract, order that depends on the seed alone, and exact continuation."""
+
+import numpy as np
+import pytest
+import torch
+
+from src.data import LabelSpace, SampleKey, SegmentationDataModule, SegmentationDataset
+from src.data.datamodule import ConcatSource
+from src.data.sampling import ShuffledBatches, shard
+from src.data.transforms import train_transform
+from src.errors import UserError
+
+SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
+
+
+class Source:
+    """Images whose pixels all hold their own index."""
+
+    label_space = SPACE
+
+    def __init__(self, count: int, sizes: tuple[tuple[int, int], ...] = ((8, 10),), labelled: bool = True) -> None:
+        self.count, self.sizes, self.labelled = count, sizes, labelled
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"image_{index}"
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        size = self.sizes[index % len(self.sizes)]
+        label = np.full(size, index % 2, np.uint8) if self.labelled else None
+        return np.full((*size, 3), index, np.uint8), label
+
+
+def _module(count: int = 10, **options) -> SegmentationDataModule:
+    source = options.pop("source", Source(count))
+    splits = {"train": ["s"], "val": ["s"], "test": ["s"]}
+    return SegmentationDataModule(lambda split: source, splits, num_workers=0, **{"batch_size": 3, **options})
+
+
+def test_the_sample_contract() -> None:
+    sample = SegmentationDataset(Source(3))[2]
+    assert sample["image"].shape == (3, 8, 10)
+    assert sample["label"].shape == (8, 10)
+    assert sample["image"].dtype == sample["label"].dtype == torch.uint8
+    assert sample["name"] == "image_2"
+    assert "label" not in SegmentationDataset(Source(3, labelled=False))[0]
+
+
+def test_a_sample_depends_on_its_key_alone() -> None:
+    transform = train_transform(crop_size=(6, 6), scale=(0.5, 2.0), mean=[0, 0, 0], brightness=0.4)
+    dataset = SegmentationDataset(Source(5), transform)
+    first = dataset[SampleKey(3, 17)]["image"]
+    for key in (SampleKey(1, 5), SampleKey(3, 18), SampleKey(0, 17)):
+        _ = dataset[key]
+    assert torch.equal(dataset[SampleKey(3, 17)]["image"], first)
+
+
+def _names(loader) -> list[str]:
+    return [name for batch in loader for name in batch["name"]]
+
+
+def test_an_epoch_shows_every_image_at_most_once_and_drops_the_rest() -> None:
+    loader = _module(10).train_dataloader()
+    names = _names(loader)
+    assert len(names) == len(set(names)) == 9
+    assert len(loader) == 3
+
+
+def test_epochs_differ_and_a_seed_repeats_them() -> None:
+    first, second = (_module(10, seed=1).train_dataloader() for _ in range(2))
+    epochs = [_names(first) for _ in range(3)]
+    assert epochs[0] != epochs[1]
+    assert epochs == [_names(second) for _ in range(3)]
+    assert epochs[0] != _names(_module(10, seed=2).train_dataloader())
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 4, 5, 6])
+def test_a_loaded_state_goes_on_behind_the_last_batch(stop: int) -> None:
+    whole = _module(10).train_dataloader()
+    expected = [batch["name"] for _ in range(3) for batch in whole]
+    broken = _module(10).train_dataloader()
+    seen = []
+    while len(seen) < stop:
+        for batch in broken:
+            seen.append(batch["name"])
+            if len(seen) == stop:
+                break
+    state = broken.state_dict()
+    resumed = _module(10).train_dataloader()
+    resumed.load_state_dict(state)
+    while len(seen) < len(expected):
+        seen.extend(batch["name"] for batch in resumed)
+    assert seen == expected
+
+
+def test_ranks_share_an_epoch_without_overlap() -> None:
+    parts = [ShuffledBatches(20, 3, seed=0, rank=rank, world_size=2) for rank in range(2)]
+    indices = [[key.index for batch in part for key in batch] for part in parts]
+    assert len(indices[0]) == len(indices[1]) == 9
+    assert not set(indices[0]) & set(indices[1])
+
+
+def test_evaluation_counts_every_image_once_whatever_the_ranks() -> None:
+    assert sorted(index for rank in range(3) for index in shard(10, rank, 3)) == list(range(10))
+
+
+def test_a_split_smaller_than_a_batch_is_refused() -> None:
+    with pytest.raises(UserError, match=r"2 images.*data\.batch_size=3.*data\.batch_size=2"):
+        _module(2).train_dataloader()
+
+
+def test_sizes_that_differ_cannot_be_one_batch() -> None:
+    module = _module(source=Source(4, sizes=((8, 10), (8, 12))), eval_batch_size=2)
+    with pytest.raises(UserError, match=r"image_0 is 10x8.*image_1 is 12x8.*eval_batch_size=1"):
+        _names(module.val_dataloader())
+    module = _module(source=Source(4, sizes=((8, 10), (8, 12))))
+    assert len(_names(module.val_dataloader())) == 4
+
+
+def test_batches_are_channels_last_views_of_the_decoded_pixels() -> None:
+    batch = next(iter(_module(4).val_dataloader()))
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["image"].unique().tolist() == [0]
+
+
+def test_several_splits_are_one_after_the_other() -> None:
+    source = ConcatSource([Source(2), Source(3)])
+    assert len(source) == 5
+    assert [int(source.read(i)[0][0, 0, 0]) for i in range(5)] == [0, 1, 0, 1, 2]
+    assert source.name(4) == "image_2"
+
+
+def test_a_missing_split_says_how_to_add_it() -> None:
+    module = SegmentationDataModule(lambda split: Source(3), {"train": ["train"]})
+    with pytest.raises(UserError, match=r"data\.splits\.test=\[test\]"):
+        _ = module.test_dataset

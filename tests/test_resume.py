@@ -1,0 +1,85 @@
+"""A run killed in mid-epoch and resumed ends with the weights of a run that was never killed, to the bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+
+# Trains as the command does, but dies at once, as by kill -9, after a batch in the middle of an epoch.
+KILLED = """
+import os, signal, sys
+from src import module, train
+from src.cli import command
+class Killed(module.SegmentationModule):
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if (self.current_epoch, batch_idx) == (1, 3):
+            os.kill(os.getpid(), signal.SIGKILL)
+import src.build
+src.build.SegmentationModule = Killed
+command("train", train.train, prepare=train.prepare)
+"""
+OVERRIDES = [
+    "hydra.run.dir=killed", "data.length={train: 20, val: 4, test: 4}", "data.size=[32,64]", "data.batch_size=4",
+    "data.num_workers=1", "data.eval_batch_size=2", "transforms.crop_size=[32,64]", "transforms.hue=0.1",
+    "transforms.blur=0.5", "model.net.dropout=0.2", "trainer=cpu", "trainer.max_epochs=3", "logger=none",
+    "schedule=warmup_poly", "ema=0.9", "optimizer.lr=0.02", "trainer.log_every_n_steps=1", "callbacks.panels=null",
+]  # fmt: skip
+
+
+def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "saving",
+    [
+        ["callbacks.last.every_n_epochs=1"],  # the last checkpoint is from the end of the epoch before
+        ["callbacks.last.every_n_epochs=null", "callbacks.last.every_n_train_steps=2"],  # from mid-epoch
+        [
+            "callbacks.last.every_n_epochs=null",
+            "callbacks.last.every_n_train_steps=1",
+            "trainer.accumulate_grad_batches=2",
+        ],
+    ],
+    ids=["epoch", "mid-epoch", "accumulated"],
+)
+def test_killed_and_resumed_equals_never_killed(tmp_path: Path, saving: list[str]) -> None:
+    options = [*OVERRIDES, *saving]
+    killed = _python(tmp_path, "-c", KILLED, *options)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = _python(tmp_path, "-m", "src.train", "resume=killed")
+    assert resumed.returncode == 0, resumed.stderr
+    whole = _python(tmp_path, "-m", "src.train", *options, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+
+    ends = [torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True) for run in ("killed", "whole")]
+    assert ends[0]["global_step"] == ends[1]["global_step"]
+    for part in ("state_dict", "current_model_state"):
+        assert ends[0][part].keys() == ends[1][part].keys()
+        different = [name for name in ends[0][part] if not torch.equal(ends[0][part][name], ends[1][part][name])]
+        assert not different
+    assert str(ends[0]["optimizer_states"]) == str(ends[1]["optimizer_states"])
+    assert str(ends[0]["lr_schedulers"]) == str(ends[1]["lr_schedulers"])
+    rows = [_without_speed(tmp_path / run / "metrics.csv") for run in ("killed", "whole")]
+    assert rows[0] == rows[1]
+
+
+def _without_speed(path: Path) -> list[dict[str, str]]:
+    import csv
+
+    with path.open() as file:
+        return [
+            {k: v for k, v in row.items() if k not in ("train/images_per_second", "train/data_wait")}
+            for row in csv.DictReader(file)
+        ]
