@@ -109,7 +109,7 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
     return SegmentationModule(
         net,
         label_space=label_space,
-        supervision=Supervision(instantiate(cfg.loss), OmegaConf.to_container(cfg.model.aux_weights or {})),
+        supervision=Supervision(instantiate(cfg.loss), _given(cfg.model.aux_weights)),
         inference=instantiate(cfg.inference),
         optimizer=functools.partial(_optimizer, OmegaConf.to_container(cfg.optimizer, resolve=True)),
         schedule=instantiate(cfg.schedule),
@@ -119,6 +119,10 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
         channels_last=cfg.channels_last,
         metadata={"config": OmegaConf.to_container(cfg, resolve=False)},
     )
+
+
+def _given(weights: DictConfig | None) -> dict[str, float]:
+    return {name: weight for name, weight in (weights or {}).items() if weight is not None}
 
 
 def _optimizer(options: Mapping[str, Any], net: Any) -> Any:

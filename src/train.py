@@ -61,8 +61,8 @@ def train(cfg: DictConfig) -> float:
     pl.seed_everything(cfg.seed, verbose=False)
     datamodule = build.build_datamodule(cfg)
     if cfg.preflight:
-        for dataset in (datamodule.train_dataset, datamodule.val_dataset):
-            preflight(dataset.source)
+        for source in datamodule.sources("train", "val"):
+            preflight(source)
     module = build.build_module(cfg, datamodule.label_space)
     if cfg.init_from:
         report.say(build.init_from(module, cfg.init_from))

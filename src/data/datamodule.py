@@ -100,6 +100,11 @@ class SegmentationDataModule(pl.LightningDataModule):
     def test_dataset(self) -> SegmentationDataset:
         return SegmentationDataset(self._source("test"))
 
+    def sources(self, *stages: str) -> list[Source]:
+        """The sources of these stages, one for each split they read."""
+        whole = [getattr(self, f"{stage}_dataset").source for stage in stages]
+        return [part for source in whole for part in getattr(source, "sources", [source])]
+
     @property
     def label_space(self) -> LabelSpace:
         """That of whichever split was read already, or of the training split."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
@@ -30,8 +30,7 @@ class RandomScaleCrop(A.DualTransform):
 
     Args:
         size: (height, width) of the result.
-        scale: ``(low, high)`` of a uniform factor, or a list of factors of any other length to choose from.
-        scale_is_list: choose from ``scale`` even though it has two entries.
+        scale: two numbers are the range of a uniform factor, any other count is a list to choose from.
         pad: fill where the scaled image is smaller than ``size``; otherwise that is an error.
         fill: RGB (0..255) for padded image pixels; padded labels are ignored.
         max_class_share: draw the window up to ten times until no class covers more than this share of its valid
@@ -46,7 +45,6 @@ class RandomScaleCrop(A.DualTransform):
         size: Sequence[int],
         scale: Sequence[float] = (0.5, 2.0),
         *,
-        scale_is_list: bool = False,
         pad: bool = True,
         fill: Sequence[int] = (0, 0, 0),
         max_class_share: float = 1.0,
@@ -60,7 +58,6 @@ class RandomScaleCrop(A.DualTransform):
             raise UserError(f"transforms.max_class_share={max_class_share} must lie in (0, 1]")
         self.size = tuple(size)
         self.scale = tuple(scale)
-        self.scale_is_list = scale_is_list
         self.pad = pad
         self.fill = tuple(fill)
         self.max_class_share = max_class_share
@@ -68,10 +65,8 @@ class RandomScaleCrop(A.DualTransform):
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draws the source window (y, x, height, width); it may be larger than the image where padding is allowed."""
         height, width = data["image"].shape[:2]
-        if self.scale_is_list or len(self.scale) != 2:
-            factor = self.py_random.choice(self.scale)
-        else:
-            factor = self.py_random.uniform(*self.scale)
+        is_range = len(self.scale) == 2
+        factor = self.py_random.uniform(*self.scale) if is_range else self.py_random.choice(self.scale)
         window = tuple(max(1, round(side / factor)) for side in self.size)
         if not self.pad and (window[0] > height or window[1] > width):
             raise UserError(
@@ -128,7 +123,7 @@ def _cut(array: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
 def train_transform(
     *,
     crop_size: Sequence[int],
-    scale: Sequence[float] | Mapping[str, Sequence[float]],
+    scale: Sequence[float],
     mean: Sequence[float],
     pad: bool = True,
     max_class_share: float = 1.0,
@@ -144,7 +139,7 @@ def train_transform(
 
     Args:
         crop_size: (height, width) the net sees.
-        scale: ``[low, high]`` of a uniform factor, or ``{choices: [...]}`` to draw from a list.
+        scale: see ``RandomScaleCrop``.
         mean: RGB mean, 0..1; fills padding, so that padding becomes zero after normalisation.
         pad: pad images smaller than the crop (image with ``mean``, label with ignore) instead of failing.
         max_class_share: see ``RandomScaleCrop``.
@@ -156,12 +151,10 @@ def train_transform(
     Raises:
         UserError: for a scale, crop size or share that cannot be.
     """
-    is_list = isinstance(scale, Mapping)
     steps: list[Any] = [
         RandomScaleCrop(
             crop_size,
-            scale["choices"] if is_list else scale,
-            scale_is_list=is_list,
+            scale,
             pad=pad,
             fill=[round(255 * value) for value in mean],
             max_class_share=max_class_share,

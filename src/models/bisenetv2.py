@@ -234,7 +234,8 @@ class BiSeNetV2(nn.Module):
         upsample, fusion_relu, gate_bias: see ``BilateralGuidedAggregation``.
         head_channels: width of the main head at alpha = 1; of the multiples of 32, 352 comes closest to the published
             cost at 512x1024, with 21.18 of 21.15 G multiply-adds.
-        aux_channels: stage -> widths of its booster head's 3x3 convolutions at alpha = 1 (one convolution in Fig. 7).
+        aux_channels: stage -> widths of its booster head's 3x3 convolutions at alpha = 1 (one convolution in Fig. 7);
+            ``None``, for a stage or for all, is no head.
         aux_upsample: dropout and nearest x2 upsampling follow a booster head's first convolution (public code).
         dropout: share of head channels dropped in training.
 
@@ -259,7 +260,7 @@ class BiSeNetV2(nn.Module):
         fusion_relu: bool = False,
         gate_bias: bool = False,
         head_channels: int = 352,
-        aux_channels: Mapping[str, Sequence[int]] = BOOSTER,
+        aux_channels: Mapping[str, Sequence[int] | None] | None = BOOSTER,
         aux_upsample: bool = False,
         dropout: float = 0.0,
         zero_init_residual: bool = False,
@@ -271,6 +272,7 @@ class BiSeNetV2(nn.Module):
         check_choice("expand_at", expand_at, ("conv", "depthwise"))
         check_choice("fusion", fusion, ("bga", "sum", "concat", "detail", "semantic"))
         check_choice("upsample", upsample, ("bilinear", "nearest"))
+        aux_channels = {stage: widths for stage, widths in (aux_channels or {}).items() if widths is not None}
         _check_booster(aux_channels, fusion)
         self.in_channels, self.fusion, self.upsample = in_channels, fusion, upsample
 
@@ -340,4 +342,6 @@ def _check_booster(aux_channels: Mapping[str, Sequence[int]], fusion: str) -> No
         if not isinstance(channels, Sequence) or not channels:
             raise UserError(f"aux_channels.{stage}={channels} is no list of convolution widths; write such as [128]")
     if fusion == "detail" and aux_channels:
-        raise UserError("fusion=detail leaves no semantic stages for booster heads; set aux_channels to {}")
+        raise UserError(
+            "fusion=detail leaves no semantic stages for booster heads; set model.net.aux_channels=null model.aux_weights=null"
+        )

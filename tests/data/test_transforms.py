@@ -26,7 +26,7 @@ def _apply(transform, seed: int, image: np.ndarray, label: np.ndarray) -> tuple[
     return out["image"], out["mask"]
 
 
-@pytest.mark.parametrize("scale", [(0.5, 2.0), {"choices": [0.5, 0.75, 1.5]}, (1.0, 1.0), (3.0, 3.0)])
+@pytest.mark.parametrize("scale", [(0.5, 2.0), [0.5, 0.75, 1.5], (1.0, 1.0), (3.0, 3.0)])
 @pytest.mark.parametrize("size", [(32, 48), (96, 128), (200, 40)])
 def test_image_and_label_show_the_same_window(scale, size: tuple[int, int]) -> None:
     transform = train_transform(crop_size=size, scale=scale, mean=MEAN)

@@ -147,7 +147,7 @@ def test_a_local_change_reaches_every_pixel_through_the_context() -> None:
         ({"aux_channels": {"s2": 8}}, "write such as"),
         ({"aux_channels": {"s2": []}}, "write such as"),
         ({"aux_channels": {"s2": [0]}}, "gives 0 channels"),
-        ({"fusion": "detail"}, "aux_channels to {}"),
+        ({"fusion": "detail"}, "aux_channels=null"),
     ],
 )
 def test_wrong_arguments_are_refused(options: dict[str, object], words: str) -> None:

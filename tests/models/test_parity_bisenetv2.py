@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from src.checkpoints.key_maps import convert
@@ -79,9 +80,11 @@ def golden(path: str) -> Path:
 
 def arguments(reference: Reference) -> dict[str, Any]:
     """Constructor arguments as the configuration file states them, with the 19 classes of Cityscapes."""
-    net = yaml.safe_load((ROOT / "conf" / "model" / f"{reference.config}.yaml").read_text())["net"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", overrides=[f"model={reference.config}", "data=cityscapes"])
+    net = OmegaConf.to_container(config.model.net, resolve=True)
     del net["_target_"]
-    return net | {"num_classes": 19}
+    return net
 
 
 def outputs(reference: Reference, **changed: object) -> dict[str, Tensor]:

@@ -1,0 +1,185 @@
+"""The findings of an audit in words: what is wrong, in which file, and which line of the configuration mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from src.data.label_space import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from src.data.audit import Audit
+
+__all__ = ["Files", "Value", "notes", "problems", "report"]
+
+Value = int | tuple[int, int, int]
+
+
+class Files:
+    """A count of files, and of pixels in them, that keeps the first few names."""
+
+    def __init__(self) -> None:
+        self.count, self.pixels = 0, 0
+        self.first: list[str] = []
+
+    def add(self, where: str, pixels: int = 0) -> None:
+        """Count one file."""
+        self.count += 1
+        self.pixels += pixels
+        self.first = [*self.first, where][:3]
+
+    def __str__(self) -> str:
+        more = self.count - len(self.first)
+        return ", ".join(self.first) + (f" and {more} more" if more else "")
+
+
+def problems(found: Audit) -> list[str]:
+    """What must be mended before training, most urgent first."""
+    if not found.total:
+        return ["the data set holds no samples; check data.root and data.splits"]
+    sentences = [f"{files}: {reason}" for reason, files in found.failures.items()]
+    if found.unknown and not found.label_space.ignore_unknown:
+        sentences.append(_off_by_one(found) or _unknown(found))
+    elif found.nothing_to_learn:
+        sentences.append(_nothing_to_learn(found))
+    return sentences
+
+
+def notes(found: Audit) -> list[str]:
+    """What is odd but may be meant."""
+    sentences = []
+    absent = [name for i, name in enumerate(found.label_space.names) if not found.label_images[i]]
+    if found.labelled and absent:
+        sentences.append(
+            f"{', '.join(absent)}: in none of {found.labelled} labels; check split and label map, or drop the class"
+        )
+    if found.void.count and not found.nothing_to_learn:
+        sentences.append(f"{found.void}: holds ignored pixels only, nothing to learn or score; leave it out")
+    if found.unknown and found.label_space.ignore_unknown:
+        pixels = sum(files.pixels for files in found.unknown.values())
+        example = next(iter(found.unknown.values()))
+        sentences.append(
+            f"{example}: {_values(found.unknown)} in no class, read as ignored ({_percent(pixels, found)} of all label"
+            " pixels)"
+        )
+    if found.sizes and not found.labelled:
+        sentences.append("no sample has a label, so the split serves prediction only")
+    if found.unmatched:
+        files = Files()
+        for path in found.unmatched:
+            files.add(str(path))
+        sentences.append(
+            f"{files}: label without image; add the image, or set data.image_suffix and data.mask_suffix to pair them"
+        )
+    return sentences
+
+
+def report(found: Audit) -> str:
+    """Counts, a table of classes, problems and notes."""
+    lines = [
+        f"samples     {found.total}, looked at {found.looked_at}, with a counted label {found.labelled}",
+        f"image size  {_tally({f'{width}x{height}': n for (width, height), n in found.sizes.items()})}",
+        f"label mode  {_tally(found.modes)}",
+    ]
+    if found.labelled:
+        lines += ["", *_table(found)]
+    for title, sentences in (("problems", found.problems), ("notes", found.notes)):
+        lines += ["", f"{title}: {len(sentences) or 'none'}", *(f"- {sentence}" for sentence in sentences)]
+    return "\n".join(lines)
+
+
+def _table(found: Audit) -> list[str]:
+    stored: dict[int, list[Value]] = {}
+    for value, train_id in sorted(found.stored.items()):
+        stored.setdefault(train_id, []).append(value)
+    rows = [("id", "class", "pixels", "labels", "stored as")]
+    for train_id, name in [*enumerate(found.label_space.names), (IGNORE_INDEX, "(ignored)")]:
+        share, count = _percent(found.pixels[train_id], found), str(found.label_images[train_id])
+        rows.append((str(train_id), name, share, count, ", ".join(map(_spell, stored.get(train_id, [])))))
+    for value, files in sorted(found.unknown.items(), key=lambda item: -item[1].pixels)[:8]:
+        rows.append(("-", "(in no class)", _percent(files.pixels, found), str(files.count), _spell(value)))
+    width = max(len(row[1]) for row in rows)
+    return [f"{row[0]:>4}  {row[1]:<{width}}  {row[2]:>9}  {row[3]:>6}  {row[4]}".rstrip() for row in rows]
+
+
+def _off_by_one(found: Audit) -> str | None:
+    space = found.label_space
+    count = space.num_classes
+    if space.encoding != "index" or space.file_values is not None or set(found.unknown) != {count}:
+        return None
+    shifted = {i + 1: i for i in range(count)} | ({255: 255} if IGNORE_INDEX in found.stored else {})
+    if 0 not in found.stored:
+        return (
+            f"{found.unknown[count]}: label value {count} occurs and 0 never does, so the labels of {count} classes"
+            f" count from one; set {_values_line(shifted)}"
+        )
+    last = {i: i for i in [*range(count), IGNORE_INDEX]} | {count: IGNORE_INDEX}
+    return (
+        f"{found.unknown[count]}: label value {count} occurs, but {count} classes are 0..{count - 1}; if 0 is"
+        f" unlabelled set {_values_line({0: IGNORE_INDEX} | shifted)}, if {count} is unlabelled {_values_line(last)},"
+        " else add the missing class to data.classes"
+    )
+
+
+def _unknown(found: Audit) -> str:
+    space, example = found.label_space, next(iter(found.unknown.values()))
+    pixels = sum(files.pixels for files in found.unknown.values())
+    text = f"{example}: {_values(found.unknown)} ({_percent(pixels, found)} of all label pixels) in no class"
+    if example.first[0].lower().endswith((".jpg", ".jpeg")):
+        return f"{text}; JPEG invents values along edges: export the masks again as PNG"
+    if len(found.unknown) > 16:
+        return f"{text}; so many point to an instance or depth map, or to smoothed masks: export class masks as PNG"
+    if space.encoding == "color":
+        table = space.file_colors or {}
+        ignored = [color for color, train_id in table.items() if train_id == IGNORE_INDEX and any(color)]
+        colors = ",".join(f"[{','.join(map(str, color))}]" for color in [*ignored, *found.unknown])
+        return f"{text}; ignore with '++data.file_colors={{ignore:[{colors}]}}', or list under the name of a class"
+    ignore = dict.fromkeys(sorted(found.unknown), IGNORE_INDEX)
+    if space.file_values is not None:
+        line = _values_line(ignore).replace("data.", "++data.", 1)  # joins the map that is set
+        return f"{text}; with data=folder ignore by {line}, with a published set restore its own label files"
+    line = _values_line({i: i for i in [*range(space.num_classes), IGNORE_INDEX]} | ignore)
+    return f"{text}; ignore with {line}, where a class id in place of {IGNORE_INDEX} makes it that class"
+
+
+def _nothing_to_learn(found: Audit) -> str:
+    classes = found.pixels[:IGNORE_INDEX].nonzero()[0]
+    if not len(classes):
+        return (
+            f"{found.void}: every pixel of all {found.labelled} labels is ignored, so nothing is left to learn; map the"
+            f" stored values to classes in data.file_values (stored: {_values(found.stored)})"
+        )
+    value, space = int(classes[0]), found.label_space
+    other = 0 if value else 1
+    more = "" if space.num_classes > 1 else f" and 'data.classes=[{space.names[0]},name1]'"
+    return (
+        f"{found.example}: like all {found.labelled} labels it holds no values but {value} and 255, and 255 means"
+        f" ignore, so nothing is left to learn; if 255 is a class set {_values_line({value: value, 255: other})}{more},"
+        f" if it is to be ignored set {_values_line({value: value, 255: 255})}"
+    )
+
+
+def _values_line(values: Mapping[int, int]) -> str:
+    """An override in quotes, since shells expand braces."""
+    return "'data.file_values={" + ",".join(f"{stored}:{train_id}" for stored, train_id in values.items()) + "}'"
+
+
+def _spell(value: Value | None) -> str:
+    return "others" if value is None else str(value)
+
+
+def _values(values: Iterable[Value | None]) -> str:
+    spelled = [_spell(value) for value in values]
+    kind = "colour" if spelled[0].startswith("(") else "label value"
+    return f"{kind} {', '.join(spelled[:8])}" + (f" and {len(spelled) - 8} more" if len(spelled) > 8 else "")
+
+
+def _tally(counts: Mapping[str, int]) -> str:
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(n for _, n in common[8:])
+    return ", ".join(f"{name}: {n}" for name, n in common[:8]) + (f", others: {rest}" if rest else "") or "none"
+
+
+def _percent(pixels: int, found: Audit) -> str:
+    total = int(found.pixels.sum()) + sum(files.pixels for files in found.unknown.values())
+    return f"{100 * int(pixels) / max(total, 1):#.3g} %"

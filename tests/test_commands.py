@@ -1,0 +1,164 @@
+"""Every entry point as a user calls it, on toy streets, in seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.conftest import ROOT
+
+TINY = ["data.length={train: 8, val: 3, test: 3}", "data.size=[32,64]", "transforms.crop_size=[32,64]"]
+FAST = [*TINY, "data.batch_size=4", "data.num_workers=0", "data.eval_batch_size=2", "trainer=cpu", "logger=none"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of two epochs."""
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("trained")
+    done = subprocess.run(
+        [sys.executable, "-m", "src.train", *FAST, "trainer.max_epochs=2", f"hydra.run.dir={folder}/run"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder / "run/console.txt").write_text(done.stdout)
+    return folder / "run"
+
+
+def test_a_run_folder_holds_what_it_promises(trained: Path) -> None:
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["data"]["dataset"]["length"] == {"train": 8, "val": 3, "test": 3}
+    environment = json.loads((trained / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert "src.train" in environment["command"]
+    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "scores_test.json"):
+        assert (trained / name).is_file()
+    for name in ("charts/learning_curves", "charts/per_class_iou", "charts/confusion_matrix", "panels/latest"):
+        assert cv2.imread(str(trained / f"{name}.png")) is not None
+    with (trained / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/miou"]]
+    assert [int(row["epoch"]) for row in rows] == [0, 1]
+    assert all(0 <= float(row["val/miou"]) <= 1 for row in rows)
+
+
+def test_the_console_ends_with_one_table(trained: Path) -> None:
+    console = (trained / "console.txt").read_text()
+    for word in ("sky", "bicyclist", "mean IoU", "pixel accuracy", "time", "images/s", "best.ckpt", "panels"):
+        assert word in console
+
+
+def test_a_checkpoint_loads_with_weights_only_and_is_self_sufficient(trained: Path) -> None:
+    checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
+    assert checkpoint["semseg"]["label_space"]["names"][0] == "sky"
+    assert checkpoint["semseg"]["config"]["model"]["name"] == "bisenetv2"
+
+
+def test_evaluate_repeats_the_test_score_of_the_run(trained: Path, run, tmp_path: Path) -> None:
+    done = run(
+        "evaluate", f"ckpt={trained}/checkpoints/best.ckpt", "split=test", "hydra.run.dir=out", "data.num_workers=0"
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads((trained / "scores_test.json").read_text())
+    again = json.loads((tmp_path / "out/scores_test.json").read_text())
+    assert again["confusion_matrix"] == written["confusion_matrix"]
+
+
+def test_predict_keeps_names_and_folders_and_goes_on_after_a_broken_file(trained: Path, run, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    (source / "deep").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name, size in (("a.png", (40, 60)), ("deep/b.jpg", (50, 33))):
+        cv2.imwrite(str(source / name), generator.integers(0, 256, (*size, 3), dtype=np.uint8))
+    (source / "broken.png").write_bytes(b"not a picture")
+    done = run("predict", f"ckpt={trained}/checkpoints/best.ckpt", f"source={source}", "out=out")
+    assert done.returncode == 1
+    assert "2 of 3 images" in done.stdout
+    assert "broken.png" in done.stderr
+    assert "Traceback" not in done.stderr
+    label = cv2.imread(str(tmp_path / "out/index/deep/b.png"), cv2.IMREAD_UNCHANGED)
+    assert label.shape == (50, 33)
+    assert label.max() < 11
+    color = cv2.imread(str(tmp_path / "out/color/a.png"))
+    assert color.shape == (40, 60, 3)
+    assert cv2.imread(str(tmp_path / "out/overlay/a.png")).shape == (40, 60, 3)
+
+
+def test_predict_takes_one_image_or_a_glob(trained: Path, run, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((40, 40, 3), np.uint8))
+    one = run("predict", f"ckpt={trained}/checkpoints/best.ckpt", f"source={tmp_path}/a.png", "out=one", "save=[index]")
+    assert one.returncode == 0, one.stderr
+    assert sorted(path.name for path in (tmp_path / "one").rglob("*.png")) == ["a.png"]
+    several = run(
+        "predict", f"ckpt={trained}/checkpoints/best.ckpt", f"source='{tmp_path}/*.png'", "out=all", "save=[color]"
+    )
+    assert several.returncode == 0, several.stderr
+    assert sorted(path.name for path in (tmp_path / "all").rglob("*.png")) == ["a.png", "b.png"]
+
+
+def test_doctor_reports_on_a_healthy_set(run) -> None:
+    done = run("doctor", "data=toy_streets", "data.length={train: 3, val: 2, test: 2}", "data.size=[32,64]")
+    assert done.returncode == 0, done.stderr + done.stdout
+    for word in ("train", "val", "bicyclist"):
+        assert word in done.stdout
+
+
+def test_init_from_says_what_was_loaded(trained: Path, run) -> None:
+    done = run(
+        "train",
+        *FAST,
+        f"init_from={trained}/checkpoints/best.ckpt",
+        "trainer.max_epochs=1",
+        "model.net.head_channels=64",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "loaded" in done.stdout
+    assert "misshaped" in done.stdout
+    assert "head" in done.stdout
+
+
+def test_debug_one_batch_runs_the_whole_loop(run, tmp_path: Path) -> None:
+    done = run("train", "debug=one_batch", "hydra.run.dir=out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/scores_test.json").is_file()
+
+
+def test_wandb_without_an_account_stays_offline_and_says_so(run, tmp_path: Path) -> None:
+    env = {"WANDB_MODE": "", "WANDB_API_KEY": "", "HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
+    done = run("train", *FAST, "logger=wandb", "trainer.max_epochs=1", "hydra.run.dir=out", env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wandb: not logged in") == 1
+    assert list((tmp_path / "out/wandb").glob("offline-run-*"))
+
+
+def test_tensorboard_is_an_option(run, tmp_path: Path) -> None:
+    done = run("train", *FAST, "logger=tensorboard", "trainer.max_epochs=1", "hydra.run.dir=out")
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "out").rglob("events.out.*"))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "doctor"])
+def test_help_helps(run, command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"src.{command}" in done.stdout
+    if command == "train":
+        for word in ("model:", "bisenetv2", "data.root", "optimizer.lr", "resume=last"):
+            assert word in done.stdout
+
+
+def test_cfg_job_prints_the_config_without_importing_torch(run, tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("raise RuntimeError('torch was imported')")
+    done = run("train", "--cfg", "job", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["model"]["name"] == "bisenetv2"

@@ -1,0 +1,130 @@
+"""Every YAML composes, resolves and builds; no shipped option may rot."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from src import build
+from src.errors import UserError
+from src.models import BiSeNetV2
+from src.optim import param_groups
+from tests.conftest import ROOT
+
+CONF = ROOT / "conf"
+TINY = ["data.length={train: 4, val: 2, test: 2}", "data.size=[32,64]", "data.num_workers=0"]
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _composer() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def _compose(*overrides: str, tmp: Path | None = None) -> DictConfig:
+    return compose("train", overrides=[*overrides, f"run_dir={tmp or 'runs/x'}"])
+
+
+@pytest.mark.parametrize("group", ["loss", "optimizer", "schedule", "inference", "transforms", "trainer", "logger"])
+def test_every_option_of_every_group_composes_and_resolves(group: str) -> None:
+    assert _options(group)
+    for option in _options(group):
+        OmegaConf.to_container(_compose(f"{group}={option}"), resolve=True)
+
+
+@pytest.mark.parametrize("data", _options("data"))
+def test_every_data_set_composes_with_the_net(data: str) -> None:
+    cfg = _compose(f"data={data}")
+    assert len(cfg.data.mean) == len(cfg.data.std) == 3
+    assert set(cfg.data.splits) == {"train", "val", "test"}
+    assert OmegaConf.to_container(cfg, resolve=True)["model"]["net"]["num_classes"] == cfg.data.num_classes
+
+
+@pytest.mark.parametrize("model", _options("model"))
+def test_every_model_builds_and_its_weights_fit_its_outputs(model: str) -> None:
+    cfg = _compose(f"model={model}", *TINY)
+    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    with torch.no_grad():
+        outputs = module.net.train()(torch.randn(2, 3, 32, 64))
+        loss, parts = module.supervision(outputs, torch.zeros(2, 32, 64, dtype=torch.uint8))
+    assert torch.isfinite(loss)
+    assert set(parts) == set(outputs)
+
+
+def test_the_yaml_of_the_paper_repeats_the_constructor() -> None:
+    defaults = inspect.signature(BiSeNetV2).parameters
+    given = OmegaConf.to_container(_compose("model=bisenetv2"), resolve=True)["model"]["net"]
+    assert given.keys() - {"_target_"} == defaults.keys() - {"in_channels"}
+    for name in given.keys() - {"_target_", "num_classes", "aux_channels"}:
+        assert given[name] == defaults[name].default
+    assert {stage: tuple(widths) for stage, widths in given["aux_channels"].items()} == defaults["aux_channels"].default
+
+
+@pytest.mark.parametrize(
+    ("overrides", "heads"),
+    [
+        (["model.net.aux_channels.s2=null", "model.aux_weights.aux_s2=null"], 3),
+        (["model.net.fusion=detail", "model.net.aux_channels=null", "model.aux_weights=null"], 0),
+    ],
+)
+def test_booster_heads_are_left_out_with_null(overrides: list[str], heads: int) -> None:
+    cfg = _compose(*overrides, *TINY)
+    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    outputs = module.net.train()(torch.randn(2, 3, 32, 64))
+    assert len(module.supervision(outputs, torch.zeros(2, 32, 64, dtype=torch.uint8))[1]) == heads + 1
+
+
+@pytest.mark.parametrize("experiment", _options("experiment"))
+@pytest.mark.parametrize("debug", [None, *_options("debug")])
+def test_every_experiment_composes_with_every_debug_preset(experiment: str, debug: str | None) -> None:
+    OmegaConf.to_container(_compose(f"experiment={experiment}", *([f"debug={debug}"] if debug else [])), resolve=True)
+
+
+@pytest.mark.parametrize("optimizer", _options("optimizer"))
+@pytest.mark.parametrize("schedule", _options("schedule"))
+def test_every_optimizer_runs_under_every_schedule(optimizer: str, schedule: str) -> None:
+    cfg = _compose(f"optimizer={optimizer}", f"schedule={schedule}")
+    net = torch.nn.Conv2d(3, 2, 1)
+    groups = param_groups(net, lr=cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay)
+    factor = build.instantiate(cfg.schedule)(100)
+    stepper = torch.optim.lr_scheduler.LambdaLR(build.instantiate(cfg.optimizer.algorithm)(groups), factor)
+    for _ in range(100):
+        net(torch.randn(1, 3, 2, 2)).sum().backward()
+        stepper.optimizer.step()
+        stepper.step()
+    assert stepper.get_last_lr()[0] == pytest.approx(0)
+
+
+def test_a_target_outside_the_allowed_packages_is_refused() -> None:
+    with pytest.raises(UserError, match=r"os\.system is not allowed"):
+        build.instantiate(OmegaConf.create({"_target_": "os.system", "command": "true"}))
+    nested = OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "x": [{"_target_": "subprocess.run"}]})
+    with pytest.raises(UserError, match=r"subprocess\.run is not allowed"):
+        build.instantiate(nested)
+
+
+def test_an_unknown_argument_names_target_and_argument() -> None:
+    with pytest.raises(UserError, match=r"CrossEntropyLoss.*gamma"):
+        build.instantiate(OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "gamma": 2}))
+
+
+def test_a_class_count_that_is_not_the_data_sets_is_refused() -> None:
+    cfg = _compose("data.num_classes=19", *TINY)
+    with pytest.raises(UserError, match=r"data\.num_classes=19 .*toy_streets.* 11 classes.*data\.num_classes=11"):
+        build.build_module(cfg, build.build_datamodule(cfg).label_space)
+
+
+def test_impossible_trainer_options_end_in_one_sentence() -> None:
+    cfg = _compose("trainer.precision=17-wrong", *TINY)
+    with pytest.raises(UserError, match="trainer: .*17-wrong"):
+        build.build_trainer(cfg, callbacks=[], loggers=[])

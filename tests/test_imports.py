@@ -1,0 +1,71 @@
+"""The dependency rule of docs/architecture.md, checked by reading import statements."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# package or file of src -> what of src it may import, besides itself; entry points may import everything
+ALLOWED = {
+    "errors": set(),
+    "ops": set(),
+    "environment": set(),
+    "wandb_logger": set(),
+    "viz": {"errors"},
+    "models": {"ops", "errors"},
+    "losses": {"errors"},
+    "metrics": {"errors"},
+    "optim": {"errors"},
+    "data": {"errors"},
+    "inference": {"ops", "errors"},
+    "checkpoints": {"errors"},
+    "callbacks": {"viz", "metrics", "errors"},
+    "module": {"checkpoints", "data", "errors", "inference", "losses", "metrics", "ops"},
+    "report": {"callbacks", "data", "environment", "metrics", "viz"},
+    "cli": {"errors"},
+    "build": {"callbacks", "checkpoints", "data", "errors", "losses", "module", "optim"},
+}
+KNOW_HYDRA = {"build", "cli", "report"}
+ONLY_IN = {"wandb": {"wandb_logger"}, "matplotlib": {"callbacks"}, "albumentations": {"data"}}
+ENTRY_POINTS = {"train", "evaluate", "predict", "doctor"}
+
+
+def _imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "src"}
+    return names
+
+
+def _files() -> list[Path]:
+    return sorted(path for path in (ROOT / "src").rglob("*.py") if path != ROOT / "src/__init__.py")
+
+
+def _part(path: Path) -> str:
+    return path.relative_to(ROOT / "src").with_suffix("").parts[0]
+
+
+def test_every_part_of_src_has_a_rule() -> None:
+    assert {_part(path) for path in _files()} == set(ALLOWED) | ENTRY_POINTS
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    part = _part(path)
+    imported = _imports(path)
+    own = {name.split(".")[1] for name in imported if name.startswith("src.")}
+    if part not in ENTRY_POINTS:
+        assert own <= ALLOWED[part] | {part}
+        if part not in KNOW_HYDRA:
+            assert not {name.split(".")[0] for name in imported} & {"hydra", "omegaconf"}
+    for library, homes in ONLY_IN.items():
+        if part not in homes:
+            assert not any(name.split(".")[0] == library for name in imported)
+    assert not any(name.split(".")[0] in ("tests", "scripts") for name in imported)

@@ -1,0 +1,209 @@
+"""Every mistake of a user ends in one line that names the file or option, the value and the remedy."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from src import train
+from src.checkpoints.io import AtomicCheckpointIO
+from src.cli import command
+from src.errors import UserError
+
+TINY = ["data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2"]
+SHORT = ["data.batch_size=2", "data.num_workers=0", "trainer=cpu", "logger=none", "trainer.max_epochs=2"]
+FOLDER = ["data=folder", "data.classes=[a,b]", "data.fractions={train: 0.5, val: 0.5}", "transforms.crop_size=[32,32]"]
+
+Fails = Callable[..., str]
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Fails:
+    """Runs ``src.train`` with overrides, asserts that it ends with status 1 in one line, and returns that line."""
+
+    def run(*overrides: str) -> str:
+        work = tmp_path / "work"
+        work.mkdir(exist_ok=True)
+        monkeypatch.chdir(work)
+        monkeypatch.setattr(sys, "argv", ["train", *overrides])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        with pytest.raises(SystemExit) as ending:
+            command("train", train.train, prepare=train.prepare)
+        assert ending.value.code == 1
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+        assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+        assert not any("Traceback" in line for line in lines)
+        return lines[-1]
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of eight good pairs of two classes."""
+    root = tmp_path / "mine"
+    generator = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for index in range(8):
+        cv2.imwrite(str(root / f"images/{index}.png"), generator.integers(0, 256, (40, 48, 3), dtype=np.uint8))
+        cv2.imwrite(str(root / f"masks/{index}.png"), generator.integers(0, 2, (40, 48), dtype=np.uint8))
+    return root
+
+
+def _mask(root: Path, array: np.ndarray, name: str = "3") -> None:
+    cv2.imwrite(str(root / f"masks/{name}.png"), array)
+
+
+def test_missing_root(fails: Fails) -> None:
+    line = fails("data=cityscapes", "data.root=/nowhere")
+    assert "/nowhere" in line
+    assert "cityscapes-dataset.com" in line
+    assert "data.root" in line
+
+
+def test_image_without_mask(fails: Fails, data: Path) -> None:
+    (data / "masks/3.png").unlink()
+    line = fails(*FOLDER, *SHORT, f"data.root={data}")
+    assert "3.png" in line
+    assert "mask" in line
+
+
+def test_mask_of_another_size(fails: Fails, data: Path) -> None:
+    _mask(data, np.zeros((40, 40), np.uint8))
+    line = fails(*FOLDER, *SHORT, f"data.root={data}")
+    assert "3.png" in line
+    assert "40x40" in line
+    assert "48x40" in line
+
+
+def test_label_value_outside_the_map(fails: Fails, data: Path) -> None:
+    _mask(data, np.full((40, 48), 7, np.uint8))
+    line = fails(*FOLDER, *SHORT, f"data.root={data}")
+    assert "3.png" in line
+    assert "7" in line
+    assert "file_values" in line
+
+
+def test_label_value_outside_the_map_found_in_training(fails: Fails, data: Path) -> None:
+    _mask(data, np.full((40, 48), 7, np.uint8))
+    line = fails(*FOLDER, *SHORT, f"data.root={data}", "preflight=false", "data.num_workers=1")
+    assert "3.png" in line
+    assert "label value 7" in line
+
+
+def test_binary_mask_of_0_and_255(fails: Fails, data: Path) -> None:
+    for index in range(8):
+        array = np.zeros((40, 48), np.uint8)
+        array[10:20] = 255
+        _mask(data, array, str(index))
+    line = fails(*FOLDER, *SHORT, f"data.root={data}")
+    assert "255" in line
+    assert "file_values={0:0,255:1}" in line
+
+
+def test_three_channel_mask(fails: Fails, data: Path) -> None:
+    _mask(data, np.zeros((40, 48, 3), np.uint8))
+    line = fails(*FOLDER, *SHORT, f"data.root={data}")
+    assert "3.png" in line
+    assert "channel" in line
+    assert "data.encoding=color" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken"], ids=["zero bytes", "corrupt"])
+def test_broken_image(fails: Fails, data: Path, content: bytes) -> None:
+    (data / "images/3.png").write_bytes(content)
+    line = fails(*FOLDER, *SHORT, f"data.root={data}")
+    assert "3.png" in line
+    assert "remove" in line or "restore" in line
+
+
+def test_class_count_that_is_not_the_label_spaces(fails: Fails) -> None:
+    line = fails(*TINY, *SHORT, "data.num_classes=19")
+    assert "data.num_classes=19" in line
+    assert "11 classes" in line
+
+
+def test_crop_larger_than_the_image_without_padding(fails: Fails) -> None:
+    line = fails(*TINY, *SHORT, "transforms.crop_size=[64,64]", "transforms.scale=[1.0]", "transforms.pad=false")
+    assert "crop_size=[64, 64]" in line
+    assert "64x32" in line
+    assert "transforms.pad=true" in line
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("modle=bisenetv2", ["modle", "Did you mean 'model'?"]),
+        ("model=bisenet2", ["bisenet2", "Did you mean 'bisenetv2'?"]),
+        ("optimizer.learning_rate=1", ["optimizer.learning_rate", "Did you mean 'optimizer.lr'?"]),
+        ("trainer.max_epoch=3", ["Did you mean 'trainer.max_epochs'?"]),
+        ("transforms.scale=[1", ["cannot be read", "quotes"]),
+        ("resume=last", ["runs/train", "resume=<folder>"]),
+        ("init_from=gone.ckpt", ["gone.ckpt", "not found"]),
+        ("model.net.fusion=bag", ["fusion", "bag", "bga"]),
+        ("trainer.precision=8-bit", ["8-bit"]),
+        ("model.aux_weights.aux_s9=1", ["aux_s9"]),
+        ("data.batch_size=100", ["data.batch_size=100", "8 images"]),
+    ],
+)
+def test_impossible_options(fails: Fails, override: str, words: list[str]) -> None:
+    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", override)
+    for word in words:
+        assert word in line
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(fails: Fails) -> None:
+    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", "optimizer.lr=1e30", "trainer.log_every_n_steps=1")
+    assert "not finite at step" in line
+    assert "last good checkpoint" in line
+    assert "optimizer.lr" in line
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_intact(
+    fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, calls = torch.save, []
+
+    def full_on_third(content: object, file: object) -> None:
+        calls.append(file)
+        if len(calls) == 3:
+            file.write(b"half a checkpoint")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", full_on_third)
+    out = tmp_path / "out"
+    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", f"hydra.run.dir={out}", "callbacks.panels=null")
+    assert "No space left on device" in line
+    assert ".ckpt" in line
+    assert "intact" in line
+    assert "resume=last" in line
+    files = sorted(path.name for path in (out / "checkpoints").iterdir())
+    assert files == ["best.ckpt", "last.ckpt"]
+    for name in files:
+        assert torch.load(out / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2)}, path)
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(UserError, match=r"x\.ckpt.*Input/output error.*intact"):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2)}, path)
+    assert torch.load(path, weights_only=True)["a"].tolist() == [1, 1]
+    assert [item.name for item in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_a_checkpoint_with_objects_beside_weights_is_not_loaded(fails: Fails, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "object": Path("x")}, tmp_path / "bad.ckpt")
+    line = fails(*TINY, *SHORT, f"init_from={tmp_path}/bad.ckpt", "transforms.crop_size=[32,64]")
+    assert "bad.ckpt" in line
+    assert "not loaded" in line
