@@ -46,6 +46,7 @@ def large_pairs(folder: Path, count: int) -> FileSource:
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -87,6 +88,7 @@ def measure(source: FileSource, crop: list[int], scale: list[float], repeats: in
 
 
 def main() -> None:
+    """Measures and prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--camvid", type=Path, help="CamVid folder (480x360, 11 classes)")
     parser.add_argument("--repeats", type=int, default=7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -152,8 +153,21 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self._make_optimizer(self.net)
-        factor = self._make_schedule(int(self.trainer.estimated_stepping_batches))
+        factor = self._make_schedule(self._total_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def _total_steps(self) -> int:
+        """Optimiser steps of the whole run.
+
+        Lightning's own estimate would set up the loader before a resumed position is restored to it.
+        """
+        trainer = self.trainer
+        if trainer.max_epochs == -1:
+            return trainer.max_steps
+        batches, limit = trainer.datamodule.train_batches, trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = trainer.max_epochs * math.ceil(batches / trainer.accumulate_grad_batches)
+        return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 

@@ -142,8 +142,8 @@ def caption(text: str, width: int) -> np.ndarray:
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
-    """Write a picture as PNG; a reader never meets a half-written file."""
-    _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    """Write (H,W,3) uint8 RGB or (H,W) uint8 indices as PNG; a reader never meets a half-written file."""
+    _, content = cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_bytes(path, content.tobytes())
 
 

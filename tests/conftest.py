@@ -54,11 +54,20 @@ def write_pair(tmp_path: Path) -> Callable[..., Path]:
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``python -m src.<command> <overrides>`` in an empty working folder, as a user would."""
 
-    def call(command: str, *overrides: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def call(
+        command: str, *overrides: str, env: dict[str, str | None] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        variables = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "WANDB_MODE": "offline",
+            "OMP_NUM_THREADS": "1",
+            **(env or {}),
+        }
         return subprocess.run(
             [sys.executable, "-m", f"src.{command}", *overrides],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", **(env or {})},
+            env={name: value for name, value in variables.items() if value is not None},
             capture_output=True,
             text=True,
             timeout=600,

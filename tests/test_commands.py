@@ -133,7 +133,7 @@ def test_debug_one_batch_runs_the_whole_loop(run, tmp_path: Path) -> None:
 
 
 def test_wandb_without_an_account_stays_offline_and_says_so(run, tmp_path: Path) -> None:
-    env = {"WANDB_MODE": "", "WANDB_API_KEY": "", "HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
+    env = {"WANDB_MODE": None, "WANDB_API_KEY": None, "HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
     done = run("train", *FAST, "logger=wandb", "trainer.max_epochs=1", "hydra.run.dir=out", env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wandb: not logged in") == 1

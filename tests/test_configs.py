@@ -126,5 +126,5 @@ def test_a_class_count_that_is_not_the_data_sets_is_refused() -> None:
 
 def test_impossible_trainer_options_end_in_one_sentence() -> None:
     cfg = _compose("trainer.precision=17-wrong", *TINY)
-    with pytest.raises(UserError, match="trainer: .*17-wrong"):
+    with pytest.raises(UserError, match=r"trainer: .*17-wrong"):
         build.build_trainer(cfg, callbacks=[], loggers=[])

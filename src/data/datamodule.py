@@ -80,6 +80,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = available_workers() if num_workers == "auto" else int(num_workers)
         self.seed = seed
+        self._train_loader: ResumableLoader | None = None
+        self._position: dict[str, int] | None = None
 
     def _source(self, stage: str) -> Source:
         names = self.splits.get(stage)
@@ -113,7 +115,25 @@ class SegmentationDataModule(pl.LightningDataModule):
                 return self.__dict__[stage].source.label_space
         return self.train_dataset.source.label_space
 
+    @property
+    def train_batches(self) -> int:
+        """Batches of one epoch on one device."""
+        return len(self._train_batches())
+
     def train_dataloader(self) -> ResumableLoader:
+        self._train_loader = ResumableLoader(self.train_dataset, self._train_batches(), **self._loading())
+        if self._position is not None:
+            self._train_loader.load_state_dict(self._position)
+        return self._train_loader
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self._train_loader.state_dict()} if self._train_loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning restores a loader's state itself, but only in mid-epoch; at an epoch's end the order would restart.
+        self._position = state_dict.get("position")
+
+    def _train_batches(self) -> ShuffledBatches:
         rank, world_size = self._ranks()
         count = len(self.train_dataset)
         batches = ShuffledBatches(count, self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
@@ -122,7 +142,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 f"the training split has {count} images, fewer than data.batch_size={self.batch_size} on {world_size}"
                 f" device(s); set data.batch_size={max(1, count // world_size)} or less"
             )
-        return ResumableLoader(self.train_dataset, batches, **self._loading())
+        return batches
 
     def val_dataloader(self) -> DataLoader:
         return self._eval_loader(self.val_dataset)

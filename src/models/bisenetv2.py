@@ -343,5 +343,6 @@ def _check_booster(aux_channels: Mapping[str, Sequence[int]], fusion: str) -> No
             raise UserError(f"aux_channels.{stage}={channels} is no list of convolution widths; write such as [128]")
     if fusion == "detail" and aux_channels:
         raise UserError(
-            "fusion=detail leaves no semantic stages for booster heads; set model.net.aux_channels=null model.aux_weights=null"
+            "fusion=detail leaves no semantic stages for booster heads; set model.net.aux_channels=null"
+            " model.aux_weights=null"
         )
