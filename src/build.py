@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,15 @@ def instantiate(node: Any, *, allowed: tuple[str, ...] = _TARGETS, **arguments: 
         if not target.startswith(allowed):
             raise UserError(f"_target_ {target} is not allowed; use one that starts with {', '.join(allowed)}")
     try:
-        return hydra_instantiate(node, _convert_="all", **arguments)
+        with warnings.catch_warnings():
+            # Albumentations drops arguments that it does not know, such as the former name of a mask's fill value.
+            warnings.filterwarnings("error", message="Argument.* not valid for transform")
+            return hydra_instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, TypeError):
+        if isinstance(cause, (TypeError, ValueError, UserWarning)):
             raise UserError(
                 f"{node.get('_target_')}: {cause}; correct the config of '{node._get_full_key(None)}'"
             ) from error
@@ -71,6 +75,8 @@ def _targets(node: Any) -> list[str]:
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     """The data of ``cfg.data`` with the augmentation of ``cfg.transforms``."""
+    import src.data.transforms  # noqa: F401, sets the environment before a config makes Hydra import albumentations
+
     transforms = cfg.get("transforms")  # evaluation has none
     return SegmentationDataModule(
         instantiate(cfg.data.dataset),
@@ -133,8 +139,7 @@ def _optimizer(options: Mapping[str, Any], net: Any) -> Any:
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
-    """The callbacks of ``cfg.callbacks`` whose entry is not null, and weight averaging where ``cfg.ema`` asks"
-    " for it."""
+    """The callbacks of ``cfg.callbacks`` that are not null, and weight averaging where ``cfg.ema`` asks for it."""
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
     if cfg.ema is not None:
         callbacks.insert(0, pl.callbacks.EMAWeightAveraging(decay=cfg.ema))

@@ -46,21 +46,22 @@ def command(
     """
     trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its own errors instead of printing them
-    overrides = sys.argv[1:]
+    overrides = given = sys.argv[1:]
     try:
         if prepare is not None:
             config_name, overrides = prepare(overrides)
             sys.argv[1:] = overrides
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
-        main(_reporting(task, trace))()
+        main(_reporting(task, trace, list(given)))()
     except (HydraException, OmegaConfBaseException, UserError) as error:
         if trace:
             raise
         _fail(_user_message(error) or _explain(error, config_name))
 
 
-def _reporting(task: Callable[[DictConfig], Any], trace: bool) -> Callable[[DictConfig], Any]:
+def _reporting(task: Callable[[DictConfig], Any], trace: bool, given: list[str]) -> Callable[[DictConfig], Any]:
     def run(cfg: DictConfig) -> Any:
+        sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
         try:
             return task(cfg)
         except Exception as error:
@@ -92,6 +93,9 @@ def _user_message(error: BaseException) -> str | None:
             return str(cause).rsplit("UserError: ", 1)[-1].strip()
         if isinstance(cause, OmegaConfBaseException) and "Missing mandatory value" in str(cause):
             return f"{cause.full_key} is not set; give it on the command line as {cause.full_key}=..."
+        if "Error(s) in loading state_dict" in str(cause):
+            first = " ".join(str(cause).split("\n", 2)[1].split())
+            return f"the checkpoint does not fit the net: {first} Use resume=RUN_FOLDER, or init_from=... for what fits"
         if type(cause).__name__ == "OutOfMemoryError":
             return (
                 "the GPU's memory is full; lower data.batch_size or transforms.crop_size, or use"

@@ -26,6 +26,7 @@ _NOISE = (
     "Starting from v1.9.0, `tensorboardX` has been removed",
     "Experiment logs directory .* exists and is not empty",
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    "It is recommended to use `self.log\\(.*, sync_dist=True\\)`",  # every rank logs the score of all
     "You have turned on `Trainer.overfit_batches",
 )
 

@@ -87,8 +87,7 @@ def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool =
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What happened to each name: ``loaded``, ``missing`` in the file, ``unexpected`` there, ``misshaped``"
-    " (both shapes)."""
+    """What became of each name: ``loaded``, ``missing`` there, ``unexpected``, ``misshaped`` (both shapes)."""
 
     loaded: list[str]
     missing: list[str]

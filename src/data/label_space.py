@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 
 from src.errors import UserError
@@ -65,8 +66,7 @@ class LabelSpace:
 
     @cached_property
     def palette(self) -> np.ndarray:
-        """(256, 3) uint8 RGB look-up table from train id to colour; ids past the classes, ignore included,"
-        " are black."""
+        """(256, 3) uint8 RGB look-up table from train id to colour; ids past the classes and ignore are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: self.num_classes] = self.colors
         return table
@@ -107,7 +107,7 @@ class LabelSpace:
         """
         if self.encoding == "color":
             return self._encode_colors(stored, where)
-        label = self._value_table[stored]
+        label = cv2.LUT(stored, self._value_table)
         if (label == _UNKNOWN).any():
             unknown = np.unique(stored[label == _UNKNOWN])
             share = 100 * float((label == _UNKNOWN).mean())

@@ -7,7 +7,6 @@ only that window is resized. Evaluation needs no transform: nets take any size.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -160,14 +159,12 @@ def train_transform(
             max_class_share=max_class_share,
         )
     ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # albumentations only warns of arguments that it then ignores
-        if flip:
-            steps.append(A.HorizontalFlip(p=flip))
-        if brightness or contrast or saturation or hue:
-            jitter = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-            ranges = {name: (max(0.0, 1 - width), 1 + width) for name, width in jitter.items()}
-            steps.append(A.ColorJitter(**ranges, hue=(-hue, hue), p=1.0))
-        if blur:
-            steps.append(A.GaussianBlur(blur_limit=(3, 5), p=blur))
-        return A.Compose([*steps, *extra])
+    if flip:
+        steps.append(A.HorizontalFlip(p=flip))
+    if brightness or contrast or saturation or hue:
+        jitter = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        ranges = {name: (max(0.0, 1 - width), 1 + width) for name, width in jitter.items()}
+        steps.append(A.ColorJitter(**ranges, hue=(-hue, hue), p=1.0))
+    if blur:
+        steps.append(A.GaussianBlur(blur_limit=(3, 5), p=blur))
+    return A.Compose([*steps, *extra])

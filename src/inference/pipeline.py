@@ -38,10 +38,8 @@ class Inference:
         passes = [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.flip else (False,))]
         if len(passes) == 1:
             return self._scores(net, image, size, *passes[0])
-        probs = torch.zeros(())
-        for scale, mirrored in passes:
-            probs = probs.to(image.device) + self._scores(net, image, size, scale, mirrored).float().softmax(1)
-        return (probs / len(passes)).clamp_(min=torch.finfo(torch.float32).tiny).log_()
+        probs = sum(self._scores(net, image, size, *each).float().softmax(1) for each in passes) / len(passes)
+        return probs.clamp_(min=torch.finfo(torch.float32).tiny).log_()
 
     @staticmethod
     def _scores(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from src.errors import UserError
 from src.metrics import ConfusionMatrix, Scores
+from src.metrics.confusion import _count_cpu, _count_cuda
 
 
 def _random(shape: tuple[int, ...], k: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,3 +65,8 @@ def test_a_class_predicted_but_never_true_counts_as_zero() -> None:
     scores = Scores(torch.tensor([[5, 1], [0, 0]]))
     assert scores.absent == []
     assert scores.iou[1] == 0
+
+
+def test_counting_on_a_gpu_is_counting_on_the_cpu() -> None:
+    prediction, label = _random((3, 31, 17), 19, 0)
+    assert torch.equal(_count_cuda(label, prediction), _count_cpu(label, prediction))

@@ -1,0 +1,72 @@
+"""Options of a training run, each through a whole run of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from src.errors import UserError
+from src.train import train
+from tests.conftest import ROOT
+
+SMALL = ["data.length={train: 4, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2", "debug=one_batch"]
+PLAIN = ["transforms.crop_size=[32,64]", "callbacks.panels=null", "callbacks.charts=null", "preflight=false"]
+
+
+@pytest.fixture(autouse=True)
+def _composer() -> Iterator[None]:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def _config(folder: Path, *overrides: str) -> DictConfig:
+    return compose("train", overrides=[*SMALL, *PLAIN, *overrides, f"run_dir={folder}"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.precision=bf16-mixed"],
+        ["channels_last=false"],
+        ["loss=ohem"],
+        ["loss.class_weights=[1,1,1,1,1,1,1,1,1,1,1]", "loss.label_smoothing=0.1"],
+        ["optimizer=sgd", "schedule=poly", "+optimizer.lr_multipliers.head=10"],
+        ["ema=0.9", "trainer.gradient_clip_val=1.0"],
+        ["inference=multiscale"],
+        ["transforms=street", "transforms.blur=1.0", "transforms.hue=0.2", "transforms.max_class_share=0.75"],
+        ["+transforms.extra=[{_target_: albumentations.VerticalFlip, p: 1.0}]"],
+        ["model.net.fusion=semantic"],
+        pytest.param(["compile=true"], marks=pytest.mark.slow),
+    ],
+    ids=lambda overrides: " ".join(overrides)[:60],
+)
+def test_each_option_trains_validates_saves_and_tests(tmp_path: Path, overrides: list[str]) -> None:
+    assert 0 <= train(_config(tmp_path, *overrides)) <= 1
+    state = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert state
+    assert not any("_orig_mod" in name for name in state)
+    assert (tmp_path / "scores_test.json").is_file()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(_config(tmp_path / name, f"seed={seed}"))
+    a, b, c = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["net.head.classifier.weight"], c["net.head.classifier.weight"])
+
+
+def test_an_argument_that_a_transform_does_not_know_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mask_value.*PadIfNeeded"):
+        train(_config(tmp_path, "+transforms.extra=[{_target_: albumentations.PadIfNeeded, mask_value: 255}]"))
+
+
+def test_a_checkpoint_of_another_net_is_not_continued(tmp_path: Path) -> None:
+    train(_config(tmp_path / "a"))
+    with pytest.raises(RuntimeError, match="loading state_dict"):
+        train(_config(tmp_path / "b", f"ckpt_path={tmp_path}/a/checkpoints/last.ckpt", "model.net.head_channels=32"))
