@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.callbacks import Progress
+from src.checkpoints import coincheung, mmseg
 from src.checkpoints.io import METADATA_KEY, AtomicCheckpointIO, load_checkpoint, load_matching
+from src.checkpoints.key_maps import rename
 from src.data import LabelSpace, SegmentationDataModule
 from src.errors import UserError
 from src.losses import Supervision
 from src.module import SegmentationModule
 from src.optim import param_groups
+from src.options import check_options
 
 __all__ = [
     "build_callbacks",
@@ -35,6 +38,8 @@ __all__ = [
     "saved_config",
     "settle_classes",
 ]
+
+FOREIGN_LAYOUTS = {"CoinCheung/BiSeNet": coincheung.RULES, "mmsegmentation": mmseg.RULES}
 
 _TARGETS = ("src.", "torch.", "pytorch_lightning.", "albumentations.", "timm.")
 _TARGETS_OF_CHECKPOINTS = ("src.models.", "src.inference.")  # files from elsewhere may name nothing else
@@ -59,9 +64,9 @@ def instantiate(node: Any, *, allowed: tuple[str, ...] = _TARGETS, **arguments: 
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, (TypeError, ValueError, UserWarning)):
-            raise UserError(
-                f"{node.get('_target_')}: {cause}; correct the config of '{node._get_full_key(None)}'"
-            ) from error
+            raise UserError(f"{node['_target_']}: {' '.join(str(cause).split())}; correct its values") from error
+        if isinstance(cause, ImportError):
+            raise UserError(f"{node['_target_']} needs a missing package ({cause}); see requirements.txt") from error
         raise
 
 
@@ -75,6 +80,7 @@ def _targets(node: Any) -> list[str]:
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     """The data of ``cfg.data`` with the augmentation of ``cfg.transforms``."""
+    check_options(cfg)
     import src.data.transforms  # noqa: F401, sets the environment before a config makes Hydra import albumentations
 
     transforms = cfg.get("transforms")  # evaluation has none
@@ -118,7 +124,7 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
         supervision=Supervision(instantiate(cfg.loss), _given(cfg.model.aux_weights)),
         inference=instantiate(cfg.inference),
         optimizer=functools.partial(_optimizer, OmegaConf.to_container(cfg.optimizer, resolve=True)),
-        schedule=instantiate(cfg.schedule),
+        schedule=functools.partial(_schedule, instantiate(cfg.schedule)),
         mean=cfg.data.mean,
         std=cfg.data.std,
         seed=cfg.seed,
@@ -135,7 +141,21 @@ def _optimizer(options: Mapping[str, Any], net: Any) -> Any:
     groups = param_groups(
         net, lr=options["lr"], weight_decay=options["weight_decay"], lr_multipliers=options["lr_multipliers"]
     )
-    return instantiate(options["algorithm"])(groups, lr=options["lr"])
+    return _called("optimizer.algorithm", instantiate(options["algorithm"]), groups, lr=options["lr"])
+
+
+def _schedule(make: Callable[[int], Callable[[int], float]], total_steps: int) -> Callable[[int], float]:
+    factor = _called("schedule", make, total_steps)
+    _called("schedule", factor, 0)
+    return factor
+
+
+def _called(option: str, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """What ``make`` gives; a value that it cannot use is the option's fault."""
+    try:
+        return make(*arguments, **named)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{option}: {error}; correct its values") from error
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
@@ -153,33 +173,32 @@ def build_loggers(cfg: DictConfig) -> list[Any]:
 
 def build_trainer(cfg: DictConfig, *, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
     """A Lightning trainer; checkpoints are written whole, and loaders bring their own sharding."""
-    options = OmegaConf.to_container(cfg.trainer, resolve=True)
-    try:
-        return pl.Trainer(
-            **options,
-            default_root_dir=cfg.run_dir,
-            callbacks=callbacks,
-            logger=loggers,
-            plugins=[AtomicCheckpointIO()],
-            use_distributed_sampler=False,
-            enable_model_summary=False,
-        )
-    except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())}; correct trainer=... or its options") from error
+    return _trainer(
+        **OmegaConf.to_container(cfg.trainer, resolve=True),
+        default_root_dir=cfg.run_dir,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+    )
 
 
 def build_tester(cfg: DictConfig) -> pl.Trainer:
     """A trainer on the same devices that only tests; it neither logs nor saves."""
     trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
     same = ("accelerator", "devices", "strategy", "num_nodes", "precision", "limit_test_batches", "deterministic")
-    return pl.Trainer(
+    return _trainer(
         **{name: trainer[name] for name in same if name in trainer},
         callbacks=[Progress()],
         logger=False,
         enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
     )
+
+
+def _trainer(**options: Any) -> pl.Trainer:
+    try:
+        return pl.Trainer(**options, use_distributed_sampler=False, enable_model_summary=False)
+    except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}; correct trainer=... or its options") from error
 
 
 def load_best(module: SegmentationModule, trainer: pl.Trainer) -> Path | None:
@@ -240,8 +259,24 @@ def _no_training(*_: Any) -> Any:
 
 
 def init_from(module: SegmentationModule, path: str | Path) -> str:
-    """Copies the weights of a checkpoint that fit into ``module.net``; returns what became of them."""
+    """Copies the weights of a checkpoint that fit into ``module.net``; returns what became of them.
+
+    The file may be this project's, a plain state dict of the net, or one of the projects in ``FOREIGN_LAYOUTS``.
+
+    Raises:
+        UserError: if the file cannot be read, or nothing in it fits.
+    """
     checkpoint = load_checkpoint(path)
     state = checkpoint.get("state_dict", checkpoint)
-    net = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
-    return f"init_from {path}: {load_matching(module.net, net or state)}"
+    own = module.net.state_dict().keys()
+    candidates = {
+        "this project": {
+            name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")
+        },
+        "a plain state dict": dict(state),
+    }
+    for project, layouts in FOREIGN_LAYOUTS.items():
+        rules = layouts.get(type(module.net).__name__, ())
+        candidates[project] = {rename(name, rules): tensor for name, tensor in state.items()}
+    origin = max(candidates, key=lambda each: len(candidates[each].keys() & own))
+    return f"init_from {path} ({origin}): {load_matching(module.net, candidates[origin])}"

@@ -53,10 +53,16 @@ def command(
             sys.argv[1:] = overrides
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         main(_reporting(task, trace, list(given)))()
-    except (HydraException, OmegaConfBaseException, UserError) as error:
+    except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
         if trace:
             raise
         _fail(_user_message(error) or _explain(error, config_name))
+    except ValueError as error:
+        if trace or "Config group override" not in str(error):
+            raise
+        _fail("a group cannot be null; choose one of its options (--help lists them)")
+    except KeyboardInterrupt:
+        _fail("stopped")
 
 
 def _reporting(task: Callable[[DictConfig], Any], trace: bool, given: list[str]) -> Callable[[DictConfig], Any]:
@@ -93,6 +99,8 @@ def _user_message(error: BaseException) -> str | None:
             return str(cause).rsplit("UserError: ", 1)[-1].strip()
         if isinstance(cause, OmegaConfBaseException) and "Missing mandatory value" in str(cause):
             return f"{cause.full_key} is not set; give it on the command line as {cause.full_key}=..."
+        if isinstance(cause, OSError) and cause.filename is not None:
+            return f"{cause.filename}: {cause.strerror}; choose another place, or mend its permissions"
         if "Error(s) in loading state_dict" in str(cause):
             first = " ".join(str(cause).split("\n", 2)[1].split())
             return f"the checkpoint does not fit the net: {first} Use resume=RUN_FOLDER, or init_from=... for what fits"

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
 
 __all__ = ["device_name", "environment"]
 
+_PROJECT = Path(__file__).resolve().parent.parent
 _PACKAGES = (
     "torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf",
     "albumentations", "opencv-python-headless", "numpy", "wandb",
@@ -45,7 +47,9 @@ def device_name() -> str:
 
 def _git(*arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=10, check=False, cwd=_PROJECT
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()

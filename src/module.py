@@ -31,6 +31,9 @@ class Normalize(nn.Module):
         mean: per channel, 0..1.
         std: per channel, 0..1.
         memory_format: of the result.
+
+    Raises:
+        UserError: for other statistics, those of 0..255 included.
     """
 
     mean: Tensor
@@ -44,6 +47,12 @@ class Normalize(nn.Module):
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__()
+        if len(mean) != 3 or len(std) != 3 or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
+            raise UserError(
+                f"data.mean={list(mean)} and data.std={list(std)} must be three numbers each, in 0..1 (divide"
+                " statistics of"
+                " 0..255 by 255), and std above 0"
+            )
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1))
         self.memory_format = memory_format
@@ -163,10 +172,10 @@ class SegmentationModule(pl.LightningModule):
         """
         trainer = self.trainer
         if trainer.max_epochs == -1:
+            if trainer.max_steps < 1:
+                raise UserError("the run has no end: set trainer.max_steps or trainer.max_epochs to 1 or more")
             return trainer.max_steps
-        batches, limit = trainer.datamodule.train_batches, trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        steps = trainer.max_epochs * math.ceil(batches / trainer.accumulate_grad_batches)
+        steps = trainer.max_epochs * math.ceil(trainer.datamodule.train_batches / trainer.accumulate_grad_batches)
         return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
     # --- evaluation -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,18 @@ def find_images(source: str) -> tuple[Path, list[Path]]:
     return base, images
 
 
+def output_names(base: Path, images: list[Path]) -> dict[Path, Path]:
+    """Image -> where its result goes below each output folder: its own place, with ``.png`` for its extension.
+
+    Images that differ in the extension only keep theirs, so that none overwrites another.
+    """
+    stems = Counter(path.with_suffix("") for path in images)
+    alone = {path: stems[path.with_suffix("")] == 1 for path in images}
+    return {
+        path: path.relative_to(base).with_suffix(".png" if alone[path] else f"{path.suffix}.png") for path in images
+    }
+
+
 def predict(cfg: DictConfig) -> int:
     """Writes label and pictures of every image; returns how many were written. Broken files are listed at the end."""
     import torch
@@ -65,10 +78,12 @@ def predict(cfg: DictConfig) -> int:
     from src import build, report
 
     report.quiet()
-    unknown = set(cfg.save) - set(KINDS)
+    kinds = [cfg.save] if isinstance(cfg.save, str) else list(cfg.save)
+    unknown = set(kinds) - set(KINDS)
     if unknown:
         raise UserError(f"save={sorted(unknown)} is unknown; choose from {', '.join(KINDS)}")
     base, images = find_images(cfg.source)
+    names = output_names(base, images)
     device = _device(cfg.device)
     module = build.load_module(cfg.ckpt, inference=cfg.inference).to(device)
     out, broken, pending = Path(cfg.out), [], []
@@ -78,11 +93,13 @@ def predict(cfg: DictConfig) -> int:
                 broken.append(str(image))
                 continue
             batch = torch.from_numpy(image).to(device).permute(2, 0, 1)[None]
-            label = module.predict_label(batch)[0].cpu().numpy()
+            try:
+                label = module.predict_label(batch)[0].cpu().numpy()
+            except UserError as error:
+                broken.append(f"{path}: {error}")
+                continue
             pending.append(
-                writer.submit(
-                    _write, out, path.relative_to(base), image, label, module.label_space.palette, cfg.save, cfg.alpha
-                )
+                writer.submit(_write, out, names[path], image, label, module.label_space.palette, kinds, cfg.alpha)
             )
             if len(pending) > 2 * _AHEAD:
                 pending.pop(0).result()
@@ -100,7 +117,9 @@ def _device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"device={name} is unknown; use auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name}: this machine has no usable GPU; use device=cpu")
     return name
 
@@ -130,7 +149,6 @@ def _write(
 ) -> None:
     from src import viz
 
-    name = name.with_suffix(".png")
     pictures = {
         "index": lambda: label,
         "color": lambda: viz.colorize(label, palette),

@@ -44,10 +44,10 @@ def say(line: str) -> None:
 
 
 def write_start(cfg: DictConfig, run_dir: Path) -> None:
-    """``config.yaml`` (resolved) and ``environment.json`` in the run folder."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_bytes(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
-    write_bytes(run_dir / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
+    """``config.yaml`` (resolved) and ``environment.json`` in the run folder; ``*_resumed`` when it goes on."""
+    again = "_resumed" if (run_dir / "config.yaml").is_file() else ""
+    write_bytes(run_dir / f"config{again}.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+    write_bytes(run_dir / f"environment{again}.json", (json.dumps(environment(), indent=2) + "\n").encode())
 
 
 def headline(cfg: DictConfig, module: pl.LightningModule, datamodule: SegmentationDataModule) -> str:
@@ -68,7 +68,7 @@ def scores(
     stage: str,
     seconds: float,
     throughput: float = float("nan"),
-    paths: dict[str, Path] | None = None,
+    paths: dict[str, Path | None] | None = None,
 ) -> None:
     """Writes scores as JSON and charts, and prints the table that ends a run.
 
@@ -86,7 +86,7 @@ def scores(
     charts = run_dir / "charts" if stage == "val" else run_dir / f"charts_{stage}"
     draw_scores(result, label_space, charts)
     places = {**(paths or {}), "charts": charts, f"{stage} scores": path}
-    places = {name: _short(place) for name, place in places.items()}
+    places = {name: _short(place) for name, place in places.items() if place is not None}
     say(summary_table(result, label_space, seconds=seconds, images_per_second=throughput, paths=places))
 
 

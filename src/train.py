@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import command, offer, value_of
+from src.cli import CONFIG_DIR, command, offer, value_of
 from src.errors import UserError
+
+if TYPE_CHECKING:
+    from src.data import SegmentationDataModule
 
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
 
@@ -28,8 +32,16 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 
     offer(None, "resumed", OmegaConf.to_container(saved_config(run_dir / LAST_CHECKPOINT), resolve=False))
     own = [item for item in overrides if not item.startswith("resume=")]
+    groups = [item for item in own if (CONFIG_DIR / item.split("=")[0]).is_dir()]
+    if groups:
+        raise UserError(
+            f"{groups[0]}: a resumed run keeps its own choices; override single values"
+            " (trainer.accelerator=cpu), or start a"
+            " new run with init_from"
+        )
     return "resumed", [
         *own,
+        "init_from=null",
         f"ckpt_path='{run_dir / LAST_CHECKPOINT}'",
         f"hydra.run.dir='{run_dir}'",
         "hydra.output_subdir=null",
@@ -49,7 +61,7 @@ def newest_run() -> Path:
 
 
 def train(cfg: DictConfig) -> float:
-    """Fits, tests the best checkpoint, reports; returns the best ``val/miou``."""
+    """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
     import pytorch_lightning as pl
 
     from src import build, report
@@ -63,6 +75,7 @@ def train(cfg: DictConfig) -> float:
     if cfg.preflight:
         for source in datamodule.sources("train", "val"):
             preflight(source)
+    scored = _scored_stage(datamodule)
     module = build.build_module(cfg, datamodule.label_space)
     if cfg.init_from:
         report.say(build.init_from(module, cfg.init_from))
@@ -70,22 +83,41 @@ def train(cfg: DictConfig) -> float:
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
         report.say(report.headline(cfg, module, datamodule))
-    trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-    best = build.load_best(module, trainer)
+    try:
+        trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        report.say(f"stopped; go on with resume={cfg.run_dir}")
+        raise
+    checkpoint = build.load_best(module, trainer) if cfg.score == "best" else run_dir / LAST_CHECKPOINT
     tester = build.build_tester(cfg)
-    tester.test(module, datamodule, verbose=False)
+    tester.test(module, getattr(datamodule, f"{scored}_dataloader")(), verbose=False)
     if trainer.is_global_zero:
         report.log_test(trainer, tester.callback_metrics)
         report.scores(
             module.test_scores,
             module.label_space,
             run_dir,
-            stage="test",
+            stage=scored,
             seconds=time.perf_counter() - started,
             throughput=report.throughput_of(trainer),
-            paths={"pictures": run_dir / "panels", "checkpoint": best},
+            paths={"pictures": run_dir / "panels", "checkpoint": checkpoint},
         )
     return float(trainer.checkpoint_callback.best_model_score or "nan")
+
+
+def _scored_stage(datamodule: SegmentationDataModule) -> str:
+    """``test``, or ``val`` where there is no test split with labels: better known before the fit than after it."""
+    from src import report
+    from src.data.audit import audit
+
+    try:
+        labelled = all(audit(source, 16).labelled for source in datamodule.sources("test"))
+        reason = "it has no labels"
+    except UserError as error:
+        labelled, reason = False, str(error)
+    if not labelled:
+        report.say(f"note: the test split cannot be scored, so the run ends with val: {reason}")
+    return "test" if labelled else "val"
 
 
 if __name__ == "__main__":

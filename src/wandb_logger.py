@@ -30,8 +30,9 @@ def wandb_logger(
     folder = Path(run_dir)
     id_file = folder / _ID_FILE
     run_id = id_file.read_text().strip() if id_file.is_file() else secrets.token_hex(4)
-    mode = os.environ.get("WANDB_MODE", "online" if _logged_in() else "offline")
-    if mode == "offline":
+    logged_in = _logged_in()
+    mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
+    if not logged_in and mode == "offline":
         _say(
             "wandb: not logged in, so this run is kept offline in its run folder; `wandb login` before, or"
             " `wandb sync` after"
@@ -81,7 +82,10 @@ def _start(
 
 
 def _logged_in() -> bool:
-    return wandb.login(prompt=False)  # looks for a key; asks neither the user nor the server
+    try:
+        return wandb.login(prompt=False)  # looks for a key; asks neither the user nor the server
+    except (wandb.errors.Error, ValueError):  # a key that cannot be one
+        return False
 
 
 @rank_zero_only

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
+from omegaconf import OmegaConf
 
 from tests.conftest import ROOT
 
@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_folder_holds_what_it_promises(trained: Path) -> None:
-    config = yaml.safe_load((trained / "config.yaml").read_text())
+    config = OmegaConf.load(trained / "config.yaml")
     assert config["data"]["dataset"]["length"] == {"train": 8, "val": 3, "test": 3}
     environment = json.loads((trained / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
@@ -79,17 +79,19 @@ def test_predict_keeps_names_and_folders_and_goes_on_after_a_broken_file(trained
     for name, size in (("a.png", (40, 60)), ("deep/b.jpg", (50, 33))):
         cv2.imwrite(str(source / name), generator.integers(0, 256, (*size, 3), dtype=np.uint8))
     (source / "broken.png").write_bytes(b"not a picture")
+    cv2.imwrite(str(source / "tiny.png"), np.zeros((20, 20, 3), np.uint8))
+    cv2.imwrite(str(source / "a.jpg"), np.zeros((36, 36, 3), np.uint8))
     done = run("predict", f"ckpt={trained}/checkpoints/best.ckpt", f"source={source}", "out=out")
     assert done.returncode == 1
-    assert "2 of 3 images" in done.stdout
+    assert "3 of 5 images" in done.stdout
     assert "broken.png" in done.stderr
+    assert "tiny.png" in done.stderr
     assert "Traceback" not in done.stderr
     label = cv2.imread(str(tmp_path / "out/index/deep/b.png"), cv2.IMREAD_UNCHANGED)
     assert label.shape == (50, 33)
     assert label.max() < 11
-    color = cv2.imread(str(tmp_path / "out/color/a.png"))
-    assert color.shape == (40, 60, 3)
-    assert cv2.imread(str(tmp_path / "out/overlay/a.png")).shape == (40, 60, 3)
+    assert cv2.imread(str(tmp_path / "out/color/a.png.png")).shape == (40, 60, 3)  # a.jpg would be a.png too
+    assert cv2.imread(str(tmp_path / "out/overlay/a.jpg.png")).shape == (36, 36, 3)
 
 
 def test_predict_takes_one_image_or_a_glob(trained: Path, run, tmp_path: Path) -> None:
@@ -161,4 +163,4 @@ def test_cfg_job_prints_the_config_without_importing_torch(run, tmp_path: Path) 
     (tmp_path / "torch/__init__.py").write_text("raise RuntimeError('torch was imported')")
     done = run("train", "--cfg", "job", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     assert done.returncode == 0, done.stderr
-    assert yaml.safe_load(done.stdout)["model"]["name"] == "bisenetv2"
+    assert OmegaConf.create(done.stdout)["model"]["name"] == "bisenetv2"

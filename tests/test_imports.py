@@ -27,9 +27,10 @@ ALLOWED = {
     "module": {"checkpoints", "data", "errors", "inference", "losses", "metrics", "ops"},
     "report": {"callbacks", "data", "environment", "metrics", "viz"},
     "cli": {"errors"},
-    "build": {"callbacks", "checkpoints", "data", "errors", "losses", "module", "optim"},
+    "options": {"errors"},
+    "build": {"callbacks", "checkpoints", "data", "errors", "losses", "module", "optim", "options"},
 }
-KNOW_HYDRA = {"build", "cli", "report"}
+KNOW_HYDRA = {"build", "cli", "options", "report"}
 ONLY_IN = {"wandb": {"wandb_logger"}, "matplotlib": {"callbacks"}, "albumentations": {"data"}}
 ENTRY_POINTS = {"train", "evaluate", "predict", "doctor"}
 

@@ -151,6 +151,21 @@ def test_crop_larger_than_the_image_without_padding(fails: Fails) -> None:
         ("model.net.fusion=bag", ["fusion", "bag", "bga"]),
         ("trainer.precision=8-bit", ["8-bit"]),
         ("model.aux_weights.aux_s9=1", ["aux_s9"]),
+        ("data.batch_size=-1", ["data.batch_size=-1", "1 or more"]),
+        ("data.num_workers=-1", ["data.num_workers=-1", "auto"]),
+        ("data.mean=[123,116,103]", ["data.mean=[123, 116, 103]", "255"]),
+        ("data.length=100", ["data.length=100"]),
+        ("data.splits.train=trian", ["trian"]),
+        ("optimizer.lr=fast", ["optimizer.lr=fast", "number"]),
+        ("schedule.power=high", ["schedule"]),
+        ("model.aux_weights.aux_s2=much", ["model.aux_weights.aux_s2=much"]),
+        ("model=null", ["null", "--help"]),
+        ("loss.label_smoothing=2", ["loss.label_smoothing=2"]),
+        ("trainer.accumulate_grad_batches=0", ["trainer.accumulate_grad_batches=0"]),
+        ("trainer.max_epochs=-1", ["trainer.max_steps"]),
+        ("ema=true", ["ema=True", "0.999"]),
+        ("trainer.accelerator=gpu", ["trainer"]),
+        ("callbacks.history=null", ["callbacks.charts=null"]),
         ("data.batch_size=100", ["data.batch_size=100", "8 images"]),
     ],
 )
@@ -200,6 +215,36 @@ def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path, monkeypatch: p
         AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2)}, path)
     assert torch.load(path, weights_only=True)["a"].tolist() == [1, 1]
     assert [item.name for item in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_a_run_is_continued_only_with_its_own_net_and_groups(
+    fails: Fails, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["train", *TINY, *SHORT, "transforms.crop_size=[32,64]", f"hydra.run.dir={tmp_path}/a"]
+    )
+    command("train", train.train, prepare=train.prepare)
+    capsys.readouterr()
+    last = tmp_path / "a/checkpoints/last.ckpt"
+    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", f"ckpt_path={last}", "model.net.head_channels=32")
+    assert "does not fit the net" in line
+    assert "init_from" in line
+    line = fails(f"resume={tmp_path}/a", "logger=none")
+    assert "logger=none" in line
+    assert "single values" in line
+    torch.save({"weight": torch.ones(1)}, tmp_path / "plain.ckpt")
+    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", f"ckpt_path={tmp_path}/plain.ckpt")
+    assert "plain.ckpt" in line
+    assert "init_from" in line
+
+
+def test_a_truncated_jpeg_is_not_filled_up_with_grey(fails: Fails, data: Path) -> None:
+    image = cv2.imread(str(data / "images/3.png"))
+    (data / "images/3.png").unlink()
+    (data / "images/3.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes()[:-200])
+    line = fails(*FOLDER, *SHORT, f"data.root={data}", "preflight=false")
+    assert "3.jpg" in line
+    assert "truncated" in line
 
 
 def test_a_checkpoint_with_objects_beside_weights_is_not_loaded(fails: Fails, tmp_path: Path) -> None:

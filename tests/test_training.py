@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from src.errors import UserError
 from src.train import train
 from tests.conftest import ROOT
+from tests.reference_fill import fill, load_keys
 
 SMALL = ["data.length={train: 4, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2", "debug=one_batch"]
 PLAIN = ["transforms.crop_size=[32,64]", "callbacks.panels=null", "callbacks.charts=null", "preflight=false"]
@@ -66,7 +67,29 @@ def test_an_argument_that_a_transform_does_not_know_is_an_error(tmp_path: Path) 
         train(_config(tmp_path, "+transforms.extra=[{_target_: albumentations.PadIfNeeded, mask_value: 255}]"))
 
 
-def test_a_checkpoint_of_another_net_is_not_continued(tmp_path: Path) -> None:
-    train(_config(tmp_path / "a"))
-    with pytest.raises(RuntimeError, match="loading state_dict"):
-        train(_config(tmp_path / "b", f"ckpt_path={tmp_path}/a/checkpoints/last.ckpt", "model.net.head_channels=32"))
+def test_without_a_test_split_the_run_ends_with_val(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(_config(tmp_path, "data.splits.test=[]"))
+    assert (tmp_path / "scores_val.json").is_file()
+    assert "the test split cannot be scored" in capsys.readouterr().out
+
+
+def test_a_run_without_validation_ends_well(tmp_path: Path) -> None:
+    train(_config(tmp_path, "trainer.limit_val_batches=0", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=5"))
+    assert (tmp_path / "scores_test.json").is_file()
+
+
+@pytest.mark.parametrize("model", ["bisenetv2_coincheung", "bisenetv2_mmseg"])
+def test_weights_of_other_projects_load_under_their_own_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    """The last layer differs in its number of classes; everything else is taken."""
+    keys = {"bisenetv2_coincheung": "bisenetv2_coincheung", "bisenetv2_mmseg": "mmseg_bisenetv2"}[model]
+    state = load_keys(ROOT / f"tests/golden/keys/{keys}.json")
+    fill(state)
+    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
+    cfg = _config(tmp_path / "run", f"model={model}", f"init_from={tmp_path}/theirs.pth", "optimizer.lr=0")
+    train(cfg)
+    said = capsys.readouterr().out
+    assert "misshaped 10" in said
+    assert "missing" not in said
+    assert "unexpected" not in said

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from src.callbacks.history import History
+from src.errors import UserError
 from src.metrics import Scores
 from src.viz import Classes, write_bytes
 
@@ -36,6 +38,10 @@ class Charts(Callback):
 
     def __init__(self, run_dir: str | Path) -> None:
         self.run_dir = Path(run_dir)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not any(isinstance(callback, History) for callback in trainer.callbacks):
+            raise UserError("callbacks.charts draws what callbacks.history writes; set callbacks.charts=null as well")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:

@@ -32,7 +32,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.partial")
         try:
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
@@ -53,7 +53,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Loads ``path`` to the CPU with weights only, whatever the caller did not say."""
-        return load_checkpoint(path, weights_only=weights_only is not False)
+        checkpoint = load_checkpoint(path, weights_only=weights_only is not False)
+        if METADATA_KEY not in checkpoint:
+            raise UserError(f"{path}: is no run to continue, but a file of weights; use init_from={path}")
+        return checkpoint
 
 
 def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool = False) -> dict[str, Any]:
@@ -70,10 +73,11 @@ def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool =
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"{path}: checkpoint not found; give the path of a .ckpt file, for example runs/train/<run>/best.ckpt"
+            f"{path}: checkpoint not found; give the path of a .ckpt file, for example"
+            " runs/train/<run>/checkpoints/best.ckpt"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=mmap)
+        content = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: not loaded, because it is broken or holds Python objects beside weights"
@@ -83,6 +87,9 @@ def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool =
         raise UserError(
             f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}); copy it again or use another"
         ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint; choose another file")
+    return content
 
 
 @dataclass(frozen=True)

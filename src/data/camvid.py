@@ -124,7 +124,9 @@ def camvid32(*, root: str | Path, split: str, classes: int = 11) -> FileSource:
             image without its label.
     """
     if classes not in (11, 32):
-        raise UserError(f"data.classes={classes} is not a CamVid label set; use 11 (SegNet groups) or 32 (all colours)")
+        raise UserError(
+            f"data.dataset.classes={classes} is not a CamVid label set; use 11 (SegNet groups) or 32 (all colours)"
+        )
     _check_split(split)
     root = Path(root).expanduser()
     images, labels = root / "701_StillsRaw_full", root / "LabeledApproved_full"

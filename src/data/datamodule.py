@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from src.data.dataset import SegmentationDataset, Source
 from src.data.label_space import LabelSpace
@@ -50,7 +50,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     Args:
         dataset: called as ``dataset(split=name)``, gives a source.
-        splits: stage (``train``, ``val``, ``test``) -> names of the splits it reads.
+        splits: stage (``train``, ``val``, ``test``) -> name or names of the splits it reads.
         train_transform: albumentations pipeline for training; evaluation sees images as they are.
         batch_size: images per device and step.
         eval_batch_size: images per device in evaluation; above 1 the images must have one size.
@@ -64,7 +64,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     def __init__(
         self,
         dataset: Callable[..., Source],
-        splits: Mapping[str, Sequence[str]],
+        splits: Mapping[str, str | Sequence[str]],
         *,
         train_transform: Any | None = None,
         batch_size: int = 16,
@@ -74,7 +74,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self._make_source = dataset
-        self.splits = dict(splits)
+        self.splits = {stage: [names] if isinstance(names, str) else names for stage, names in splits.items()}
         self.train_transform = train_transform
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -117,11 +117,15 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @property
     def train_batches(self) -> int:
-        """Batches of one epoch on one device."""
-        return len(self._train_batches())
+        """Batches of one epoch on one device, as far as the trainer does not limit them."""
+        batches, limit = len(self._train_batches()), self.trainer.limit_train_batches if self.trainer else 1.0
+        return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
     def train_dataloader(self) -> ResumableLoader:
-        self._train_loader = ResumableLoader(self.train_dataset, self._train_batches(), **self._loading())
+        batches = self._train_batches()
+        self._train_loader = ResumableLoader(
+            self.train_dataset, batches, per_epoch=self.train_batches, **self._loading()
+        )
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
         return self._train_loader
@@ -182,10 +186,11 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 " which cannot"
                 " be one batch; set data.eval_batch_size=1, or for training transforms=street with a crop_size"
             )
-    images = torch.stack([sample["image"].permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
+    # The library's collate stacks straight into the memory that a worker shares with the training process.
+    images = default_collate([sample["image"].permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
     batch = {"image": images, "name": [sample["name"] for sample in samples]}
     if all("label" in sample for sample in samples):
-        batch["label"] = torch.stack([sample["label"] for sample in samples])
+        batch["label"] = default_collate([sample["label"] for sample in samples])
     return batch
 
 

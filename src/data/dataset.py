@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -111,7 +112,9 @@ class SegmentationDataset(Dataset):
         index, seed = key if isinstance(key, tuple) else (key, 0)
         image, label = self.source.read(index)
         if self.transform is not None:
-            self.transform.set_random_seed(seed)
+            # One stream for all its steps. set_random_seed would start each step with the same number, so that, say,
+            # only small scales were ever flipped.
+            self.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
             out = self.transform(image=image) if label is None else self.transform(image=image, mask=label)
             image, label = out["image"], out.get("mask")
         sample = {"image": _chw(image), "name": self.source.name(index)}
@@ -131,8 +134,11 @@ def read_image(path: Path) -> np.ndarray:
         UserError: if the file is missing, empty, or cannot be decoded.
     """
     _check_file(path)
+    content = path.read_bytes()
+    if content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-65536:]:
+        raise UserError(f"{path}: JPEG is truncated (no end marker); restore or remove it")  # OpenCV would fill it up
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
         image = None
     if image is None:
@@ -159,8 +165,13 @@ def read_label(path: Path, encoding: str = "index") -> np.ndarray:
         raise UserError(
             f"{path}: label has {stored.shape[2]} channels (mode {mode}) where one channel of class indices is"
             " expected;"
-            " if its colours mean classes set data.encoding=color with data.file_colors, else save it as grey"
+            " if its colours mean classes use data=folder data.encoding=color with data.file_colors, else save"
+            " it as grey"
             " or palette PNG"
+        )
+    if stored.dtype.kind == "f":
+        raise UserError(
+            f"{path}: label holds fractions (mode {mode}), not class indices; save it as an 8-bit grey or palette PNG"
         )
     if stored.dtype == bool:
         return stored.astype(np.uint8)

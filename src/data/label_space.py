@@ -31,7 +31,7 @@ class LabelSpace:
         ignore_unknown: read values and colours that no map names as 255 instead of raising.
 
     Raises:
-        UserError: for no, too many (> 254) or duplicate classes, and for colours or maps that do not fit them.
+        UserError: for no, too many (> 253) or duplicate classes, and for colours or maps that do not fit them.
     """
 
     names: Sequence[str]
@@ -113,7 +113,8 @@ class LabelSpace:
             share = 100 * float((label == _UNKNOWN).mean())
             raise UserError(
                 f"{where}: label value {', '.join(map(str, unknown[:8]))} ({share:.3g} % of its pixels) is not in the"
-                f" label map of {self.num_classes} classes; map it in data.file_values to a class or to"
+                f" label map of {self.num_classes} classes; with data=folder map it in data.file_values to a"
+                " class or to"
                 f" {IGNORE_INDEX} (ignore), or correct the class list"
             )
         return label

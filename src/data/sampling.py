@@ -52,10 +52,16 @@ class ResumableLoader(DataLoader):
 
     Each pass over it is the next epoch. ``state_dict`` says how many batches of which epoch were handed out (batches
     that workers hold ready do not count), and the first pass after ``load_state_dict`` goes on behind them.
+
+    Args:
+        dataset, options: see ``DataLoader``.
+        batches: what to load.
+        per_epoch: batches after which an epoch ends, where a run is told to use only a part.
     """
 
-    def __init__(self, dataset: Any, batches: ShuffledBatches, **options: Any) -> None:
+    def __init__(self, dataset: Any, batches: ShuffledBatches, *, per_epoch: int, **options: Any) -> None:
         super().__init__(dataset, batch_sampler=batches, **options)
+        self._per_epoch = per_epoch
         self._handed_out = 0
         self._resumed = False
 
@@ -75,4 +81,4 @@ class ResumableLoader(DataLoader):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.batch_sampler.epoch = state["epoch"]
         self._handed_out = state["batches"]
-        self._resumed = state["batches"] < len(self)
+        self._resumed = state["batches"] < self._per_epoch

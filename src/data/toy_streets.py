@@ -97,4 +97,9 @@ def toy_streets(*, split: Split, size: Sequence[int], length: Mapping[str, int],
     Raises:
         UserError: as ``ToyStreets``.
     """
+    if not isinstance(length, Mapping) or not isinstance(size, Sequence) or len(size) != 2:
+        raise UserError(
+            f"toy_streets: data.size={size} must be [height, width] and data.length={length} such as"
+            f" {{train: 800, val: 64}}"
+        )
     return ToyStreets(split=split, length=length.get(split, 0), height=size[0], width=size[1], seed=seed)

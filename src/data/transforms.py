@@ -139,7 +139,7 @@ def train_transform(
     Args:
         crop_size: (height, width) the net sees.
         scale: see ``RandomScaleCrop``.
-        mean: RGB mean, 0..1; fills padding, so that padding becomes zero after normalisation.
+        mean: RGB mean, 0..1; fills padding.
         pad: pad images smaller than the crop (image with ``mean``, label with ignore) instead of failing.
         max_class_share: see ``RandomScaleCrop``.
         flip: probability of a horizontal flip.

@@ -22,7 +22,7 @@ class CrossEntropyLoss(nn.Module):
         label_smoothing: share of the target spread evenly over the classes.
 
     Raises:
-        UserError: if the number of weights is not the number of classes in the logits.
+        UserError: for a smoothing outside 0..1, or if the number of weights is not the number of classes in the logits.
     """
 
     def __init__(
@@ -33,6 +33,8 @@ class CrossEntropyLoss(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"loss.label_smoothing={label_smoothing} must lie in [0, 1)")
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ class OHEMCrossEntropyLoss(nn.Module):
         losses = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none").flatten()
         hard = losses > self.hard_loss  # ignored pixels have loss 0 and are never hard
         # One wait for the device, for both counts; a sort of all pixels would avoid it and cost more.
-        num_hard, num_valid = (int(count) for count in (hard.sum(), (target != self.ignore_index).sum()))
+        num_hard, num_valid = torch.stack([hard.sum(), (target != self.ignore_index).sum()]).tolist()
         num_kept = int(self.min_kept * num_valid)
         if num_hard >= max(1, num_kept):
             return (losses * hard).sum() / num_hard

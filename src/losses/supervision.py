@@ -38,6 +38,7 @@ class Supervision(nn.Module):
                 + (f" no output named {', '.join(unknown)};" if unknown else "")
                 + f" the net has {', '.join(sorted(produced)) or 'no auxiliary outputs'}"
             )
+        label = label.long()  # once for all criteria
         parts = {name: self.criterion(outputs[name], label) for name in ("logits", *self.aux_weights)}
         total = parts["logits"] + sum(weight * parts[name] for name, weight in self.aux_weights.items())
         return total, parts

@@ -102,7 +102,7 @@ def test_camvid32_with_every_colour_a_class(tmp_path: Path) -> None:
 def test_camvid32_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"701_StillsRaw_full: CamVid folder not found; download .* data\.root"):
         camvid32(root=tmp_path, split="train")
-    with pytest.raises(UserError, match=r"data\.classes=12 .* use 11 .* or 32"):
+    with pytest.raises(UserError, match=r"data\.dataset\.classes=12 .* use 11 .* or 32"):
         camvid32(root=tmp_path, split="train", classes=12)
     write_original(tmp_path, "holiday", np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(UserError, match=r"holiday: not a CamVid still .* data=folder"):

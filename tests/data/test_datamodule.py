@@ -57,6 +57,27 @@ def test_a_sample_depends_on_its_key_alone() -> None:
     assert torch.equal(dataset[SampleKey(3, 17)]["image"], first)
 
 
+def test_the_draws_of_one_sample_do_not_depend_on_each_other() -> None:
+    """Scale, flip and brightness of many samples are uncorrelated."""
+    columns = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (32, 64, 3))
+
+    class Ramp(Source):
+        def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            return columns, np.zeros((32, 64), np.uint8)
+
+    transform = train_transform(crop_size=(16, 16), scale=(0.5, 2.0), mean=[0, 0, 0], brightness=0.5)
+    dataset = SegmentationDataset(Ramp(1), transform)
+    draws = []
+    for seed in range(400):
+        row = dataset[SampleKey(0, seed)]["image"][0, 8].float()
+        valid = row[row > 0]
+        slope = float(valid[-1] - valid[0]) / len(valid)
+        draws.append((abs(slope), slope < 0, float(valid.mean())))
+    correlation = np.corrcoef(np.array(draws, float).T)
+    assert abs(correlation[0, 1]) < 0.2
+    assert abs(correlation[1, 2]) < 0.2
+
+
 def _names(loader) -> list[str]:
     return [name for batch in loader for name in batch["name"]]
 

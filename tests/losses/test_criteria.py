@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses import CrossEntropyLoss, OHEMCrossEntropyLoss, Supervision
-from tests.conftest import SHARED
+from tests.conftest import ROOT
 
 CRITERIA = [CrossEntropyLoss(), CrossEntropyLoss(class_weights=[1.0, 2.0, 0.5]), OHEMCrossEntropyLoss()]
 
@@ -52,10 +52,7 @@ def test_logits_of_ignored_pixels_change_nothing(criterion: torch.nn.Module) -> 
 
 @pytest.mark.parametrize("case", ["many_hard", "few_hard"])
 def test_ohem_equals_the_reference(case: str) -> None:
-    path = SHARED / f"reference/losses/ohem_{case}_a.npz"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent; set SEMSEG_SHARED to the folder with reference outputs")
-    golden = np.load(path)
+    golden = np.load(ROOT / f"tests/golden/losses/ohem_{case}_a.npz")
     names = [name.removeprefix("loss_") for name in golden.files if name.startswith("loss")]
     assert names
     for name in names:

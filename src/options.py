@@ -1,0 +1,48 @@
+"""Values that no run can have are refused before anything is built."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.errors import UserError
+
+__all__ = ["check_options"]
+
+_LEAST_WHOLE = {  # option -> the least whole number that it may be
+    "seed": 0,
+    "data.batch_size": 1,
+    "data.eval_batch_size": 1,
+    "trainer.max_epochs": -1,
+    "trainer.max_steps": -1,
+    "trainer.log_every_n_steps": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.check_val_every_n_epoch": 1,
+}
+_NOT_NEGATIVE = ("optimizer.lr", "optimizer.weight_decay")
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Checks what ``cfg`` has of the options that are numbers.
+
+    Raises:
+        UserError: naming the option, its value and what it may be.
+    """
+    for name, least in _LEAST_WHOLE.items():
+        value = OmegaConf.select(cfg, name, default=least)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UserError(f"{name}={value} must be a whole number of {least} or more")
+    for name in _NOT_NEGATIVE:
+        value = OmegaConf.select(cfg, name, default=0)
+        if not isinstance(value, int | float) or value < 0:
+            raise UserError(f"{name}={value} must be a number of 0 or more")
+    workers = OmegaConf.select(cfg, "data.num_workers", default=0)
+    if workers != "auto" and (not isinstance(workers, int) or workers < 0):
+        raise UserError(f"data.num_workers={workers} must be auto or a whole number of 0 or more")
+    for name, weight in (OmegaConf.select(cfg, "model.aux_weights") or {}).items():
+        if not isinstance(weight, int | float | None):
+            raise UserError(f"model.aux_weights.{name}={weight} must be a number, or null for none")
+    ema = cfg.get("ema")
+    if ema is not None and (isinstance(ema, bool | str) or not 0 < ema < 1):
+        raise UserError(f"ema={ema} must be a decay between 0 and 1, such as 0.999, or null")
+    if cfg.get("score", "best") not in ("best", "last"):
+        raise UserError(f"score={cfg.score} is unknown; use best or last")
