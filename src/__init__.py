@@ -1,0 +1,3 @@
+from src import torchvision_guard
+
+torchvision_guard.install()

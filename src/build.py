@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from src.callbacks import Progress
 from src.checkpoints import coincheung, mmseg
@@ -29,6 +30,7 @@ __all__ = [
     "build_datamodule",
     "build_loggers",
     "build_module",
+    "build_net",
     "build_tester",
     "build_trainer",
     "init_from",
@@ -112,10 +114,16 @@ def settle_classes(cfg: DictConfig, label_space: LabelSpace) -> None:
         )
 
 
+def build_net(cfg: DictConfig, *, allowed: tuple[str, ...] = _TARGETS) -> nn.Module:
+    """The net of ``cfg.model.net`` inside the scales of ``cfg.model.scales``, where there are any."""
+    net = instantiate(cfg.model.net, allowed=allowed)
+    return instantiate(cfg.model.scales, allowed=allowed, net=net) if cfg.model.get("scales") else net
+
+
 def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule:
     """The net of ``cfg.model`` with its loss, inference, optimiser and schedule."""
     settle_classes(cfg, label_space)
-    net = instantiate(cfg.model.net)
+    net = build_net(cfg)
     if cfg.compile:
         net.compile()
     return SegmentationModule(
@@ -239,7 +247,7 @@ def load_module(path: str | Path, *, inference: DictConfig | None = None) -> Seg
     config = saved_config(path)
     checkpoint = load_checkpoint(path)
     module = SegmentationModule(
-        instantiate(config.model.net, allowed=_TARGETS_OF_CHECKPOINTS),
+        build_net(_without_download(config), allowed=_TARGETS_OF_CHECKPOINTS),
         label_space=LabelSpace(**checkpoint[METADATA_KEY]["label_space"]),
         supervision=Supervision(None),
         inference=instantiate(config.inference if inference is None else inference, allowed=_TARGETS_OF_CHECKPOINTS),
@@ -252,6 +260,13 @@ def load_module(path: str | Path, *, inference: DictConfig | None = None) -> Seg
     )
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval()
+
+
+def _without_download(config: DictConfig) -> DictConfig:
+    """The config for a net whose weights all come from a checkpoint."""
+    if OmegaConf.select(config, "model.net.backbone.pretrained"):
+        config.model.net.backbone.pretrained = False
+    return config
 
 
 def _no_training(*_: Any) -> Any:

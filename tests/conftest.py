@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+import src  # noqa: F401, before any library may import torchvision
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SEMSEG_SHARED", ROOT.parent / "shared"))
 

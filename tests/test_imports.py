@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": set(),
     "ops": set(),
     "environment": set(),
+    "torchvision_guard": set(),
     "wandb_logger": set(),
     "viz": {"errors"},
     "models": {"ops", "errors"},

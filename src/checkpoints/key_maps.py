@@ -1,7 +1,8 @@
 """Renames the tensors of a checkpoint from another project's layout to this project's, and back.
 
 A layout is a tuple of rules ``(pattern, replacement)``. Every rule is applied to every name, in order, as ``re.sub``
-does: early rules move whole modules, late ones rename what is inside. Nothing is guessed: each tensor of the checkpoint
+does: early rules move whole modules, late ones rename what is inside. A name that becomes empty is left out: a second
+name of the same tensor, or a table of the other project's loss. Nothing is guessed: each other tensor of the checkpoint
 must land on exactly one of the net's, with the same shape, and none of the net's may stay unfilled.
 """
 
@@ -42,7 +43,8 @@ def convert(state: Mapping[str, Tensor], rules: Rules, target_shapes: Mapping[st
     """
     sources: dict[str, list[str]] = {}
     for name in state:
-        sources.setdefault(rename(name, rules), []).append(name)
+        if new := rename(name, rules):
+            sources.setdefault(new, []).append(name)
     shapes = {new: (tuple(state[old[0]].shape), tuple(target_shapes.get(new, ()))) for new, old in sources.items()}
     problems = {
         "missing": [new for new in target_shapes if new not in sources],
@@ -68,7 +70,7 @@ def revert(state: Mapping[str, Tensor], rules: Rules, source_names: Iterable[str
     Raises:
         UserError: listing the first names without a counterpart.
     """
-    targets = {old: rename(old, rules) for old in source_names}
+    targets = {old: new for old in source_names if (new := rename(old, rules))}
     unmatched = sorted(set(targets.values()).symmetric_difference(state))
     if unmatched or len(set(targets.values())) < len(targets):
         raise UserError(

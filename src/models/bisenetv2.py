@@ -18,7 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError, nearest
-from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count, check_image, init_kaiming, scale_counts
+from src.models.layers import (
+    ConvNormAct,
+    FCNHead,
+    check_choice,
+    check_count,
+    check_image,
+    check_pooled,
+    init_kaiming,
+    scale_counts,
+)
+from src.models.net import Net
 from src.ops import resize
 
 __all__ = ["BiSeNetV2"]
@@ -127,9 +137,7 @@ class ContextEmbedding(nn.Module):
         self.tail = ConvNormAct(channels, channels) if norm else nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # synchronised norms also see the images of the other devices
-        if self.norm.training and x.shape[0] == 1 and not isinstance(self.norm, nn.SyncBatchNorm):
-            raise UserError("BiSeNetV2 norms a 1x1 map and cannot train on a batch of 1; use a batch of 2 or more")
+        check_pooled(self.norm, x)
         return self.tail(x + self.embed(self.norm(x.mean(dim=(2, 3), keepdim=True))))
 
 
@@ -215,7 +223,7 @@ class PlainAggregation(nn.Module):
         return self.fuse(torch.cat([detail, semantic], dim=1) if self.concat else detail + semantic)
 
 
-class BiSeNetV2(nn.Module):
+class BiSeNetV2(Net):
     """BiSeNet V2; the Large variant is ``width_multiplier=2, depth_multiplier=3``.
 
     ``decode`` gives ``logits`` at 1/8 of the image and, in training, ``aux_<stage>`` at the stage's size (at twice that
@@ -265,16 +273,14 @@ class BiSeNetV2(nn.Module):
         dropout: float = 0.0,
         zero_init_residual: bool = False,
     ) -> None:
-        super().__init__()
-        check_count("num_classes", num_classes, least=2)
-        check_count("in_channels", in_channels)
+        super().__init__(num_classes=num_classes, in_channels=in_channels)
         check_count("expansion", expansion)
         check_choice("expand_at", expand_at, ("conv", "depthwise"))
         check_choice("fusion", fusion, ("bga", "sum", "concat", "detail", "semantic"))
         check_choice("upsample", upsample, ("bilinear", "nearest"))
         aux_channels = {stage: widths for stage, widths in (aux_channels or {}).items() if widths is not None}
         _check_booster(aux_channels, fusion)
-        self.in_channels, self.fusion, self.upsample = in_channels, fusion, upsample
+        self.fusion, self.upsample = fusion, upsample
 
         wide = partial(scale_counts, factor=width_multiplier, option="width_multiplier")
         widths = wide((*scale_counts((64, 128), channel_ratio, "channel_ratio"), 64, 128))
@@ -292,6 +298,7 @@ class BiSeNetV2(nn.Module):
         elif fusion in ("sum", "concat"):
             self.aggregate = PlainAggregation(channels, upsample, concat=fusion == "concat", relu=fusion_relu)
         self.head = FCNHead(channels, wide((head_channels,)), num_classes, dropout=dropout)
+        (self.feature_channels,) = wide((head_channels,))
         booster = partial(_booster_head, num_classes=num_classes, upsample=aux_upsample, dropout=dropout)
         inputs = dict(zip(STAGES, (*widths, channels), strict=True))
         self.aux_heads = nn.ModuleDict({s: booster(inputs[s], wide(aux_channels[s])) for s in aux_channels})
@@ -315,14 +322,11 @@ class BiSeNetV2(nn.Module):
             features = self.detail(image)
         if self.aggregate is not None:
             features = self.aggregate(features, stages["s5_5"])
-        outputs = {"logits": self.head(features)}
+        features = self.head.convs(features)
+        outputs = {"features": features, "logits": self.head.classify(features)}
         if self.training:
             outputs |= {f"aux_{stage}": head(stages[stage]) for stage, head in self.aux_heads.items()}
         return outputs
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """As ``decode``, with every map resized to the image's size (bilinear)."""
-        return {name: resize(logits, image.shape[-2:]) for name, logits in self.decode(image).items()}
 
 
 def _booster_head(

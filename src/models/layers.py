@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from src.errors import UserError, nearest
 
-__all__ = ["ConvNormAct", "FCNHead", "check_choice", "check_count", "check_image", "init_kaiming", "scale_counts"]
+__all__ = [
+    "ConvNormAct",
+    "FCNHead",
+    "check_choice",
+    "check_count",
+    "check_image",
+    "check_pooled",
+    "check_rates",
+    "init_kaiming",
+    "recompute",
+    "scale_counts",
+]
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm and (unless ``act`` is false) ReLU: (B,C,H,W) -> (B,out_channels,H',W').
+    """Convolution, batch norm and (unless ``act`` is false) ReLU: (B,C,H,W) -> (B,out_channels,H',W').
 
-    Zero padding keeps the size at stride 1 and gives ceil(size / stride) otherwise, for odd kernels.
+    Zero padding keeps the size at stride 1 and gives ceil(size / stride) otherwise, for odd kernels. ``bias`` is the
+    convolution's; the norm makes it redundant, but some references have it.
     """
 
     def __init__(
@@ -25,42 +39,83 @@ class ConvNormAct(nn.Sequential):
         *,
         kernel_size: int = 3,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
+        bias: bool = False,
         act: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
-        )
+        padding = dilation * (kernel_size // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.norm = nn.BatchNorm2d(out_channels)
         if act:
             self.act = nn.ReLU(inplace=True)
 
 
 class FCNHead(nn.Module):
-    """3x3 blocks, dropout of whole channels, 1x1 classifier: (B,in_channels,H,W) -> logits (B,num_classes,H,W).
+    """Convolution blocks, dropout of whole channels, 1x1 classifier: (B,in_channels,H,W) -> logits (B,num_classes,H,W).
+
+    ``head.classify(head.convs(x))`` is the same in two steps, for nets that hand on what the classifier reads.
 
     Args:
         in_channels: channels of the feature map.
-        channels: width of each 3x3 block; empty leaves the classifier alone.
+        channels: width of each block; empty leaves the classifier alone.
         num_classes: channels of the logits.
+        kernel_size: of the blocks.
+        bias: of the blocks' convolutions, see ``ConvNormAct``.
         dropout: share of channels that is zeroed in training, 0 to below 1.
 
     Raises:
         UserError: for another ``dropout``.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int], num_classes: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        num_classes: int,
+        *,
+        kernel_size: int = 3,
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
             raise UserError(f"dropout is {dropout}; use a share of the channels from 0 to below 1")
         widths = [in_channels, *channels]
-        self.convs = nn.Sequential(*(ConvNormAct(before, after) for before, after in pairwise(widths)))
+        blocks = (ConvNormAct(before, after, kernel_size=kernel_size, bias=bias) for before, after in pairwise(widths))
+        self.convs = nn.Sequential(*blocks)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(widths[-1], num_classes, 1)
 
+    def classify(self, features: Tensor) -> Tensor:
+        """(B,channels[-1],H,W) -> logits (B,num_classes,H,W)."""
+        return self.classifier(self.dropout(features))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.dropout(self.convs(x)))
+        return self.classify(self.convs(x))
+
+
+def recompute(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)`` that keeps only ``x`` for the backward pass and computes the rest again there.
+
+    Gradients and running statistics are those of a plain call: the second pass leaves the statistics alone.
+    """
+    return checkpoint(module, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _still_statistics(module)))
+
+
+@contextmanager
+def _still_statistics(module: nn.Module) -> Iterator[None]:
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.training and norm.num_batches_tracked is not None]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def init_kaiming(module: nn.Module) -> None:
@@ -97,6 +152,28 @@ def check_image(image: Tensor, *, in_channels: int, min_size: int) -> None:
             f"the net needs images of at least {min_size}x{min_size} pixels, got {image.shape[2]}x{image.shape[3]}"
             " (height x width); enlarge or pad them"
         )
+
+
+def check_pooled(norm: nn.Module, x: Tensor) -> None:
+    """Refuse to norm a map pooled to one pixel while training on one image: there is one value per channel.
+
+    Raises:
+        UserError: unless the norm is frozen or synchronised, which sees the images of the other devices too.
+    """
+    if norm.training and x.shape[0] == 1 and not isinstance(norm, nn.SyncBatchNorm):
+        raise UserError(
+            "the net norms a map that is pooled to one pixel and cannot train on a batch of 1; use a batch of 2 or more"
+        )
+
+
+def check_rates(option: str, rates: Sequence[int]) -> None:
+    """Refuse an empty list of atrous rates, and rates that are not whole or below 1.
+
+    Raises:
+        UserError: naming the option and its value.
+    """
+    if not rates or any(rate != int(rate) or rate < 1 for rate in rates):
+        raise UserError(f"{option} is {list(rates)}; use one or more whole rates of 1 or more")
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:

@@ -1,0 +1,260 @@
+"""Backbones: timm trunks behind one contract.
+
+A backbone is a module whose ``forward(image)`` returns a list of feature maps, fine to coarse, from 1/4 of the image
+on, with ``channels`` and ``strides`` (against the image) by feature. ``create_backbone`` gives one by timm's name:
+
+* ResNets (ResNeXt, SE, wide, the deep stems ``resnet101c`` with 32-32-64 and ``resnet101s`` with 64-64-128 channels
+  included) with the dilation, stride and pooling conventions of the segmentation papers;
+* HRNets with all branches at the end (``src.models.hrnet``);
+* any other trunk with feature maps, where its strides allow the output stride.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.errors import UserError, nearest
+from src.models.hrnet import HRNet
+from src.models.layers import check_rates, recompute
+
+__all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
+
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+class TimmBackbone(nn.Module):
+    """Any timm trunk that was made with ``features_only``: image (B,C,H,W) -> list of (B,channels[i],h,w).
+
+    Images are padded with zeros to whole patches where the trunk cuts them into patches.
+    """
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.channels, self.strides = trunk.feature_info.channels(), trunk.feature_info.reduction()
+        self.channels_last = str(getattr(trunk, "output_fmt", "NCHW")).endswith("NHWC")
+        embed = next((part for name, part in trunk.named_modules() if name.endswith("patch_embed")), None)
+        self.patch = getattr(embed, "patch_size", (1, 1))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        height, width = image.shape[-2:]
+        if self.patch != (1, 1):
+            image = F.pad(image, (0, -width % self.patch[1], 0, -height % self.patch[0]))
+        features = self.trunk(image)
+        return [x.permute(0, 3, 1, 2) for x in features] if self.channels_last else features
+
+
+class ResNet(nn.Module):
+    """A timm ResNet with the conventions of the segmentation papers: image -> features of its four stages.
+
+    Args:
+        trunk: timm's ResNet, made with the output stride; its classifier is dropped.
+        output_stride: 8, 16 or 32.
+        multi_grid: unit rates of the three blocks of the last stage (DeepLab v3, section 3.2.1): block i gets its
+            stage's rate times ``multi_grid[i]``. ``None`` is 1 everywhere.
+        contract_dilation: the first block of a dilated stage keeps the rate of the stage before (torchvision, ANN,
+            mmsegmentation); else all blocks have the stage's rate (DeepLab v2, NVIDIA). A multi-grid overrides it.
+        stride_on_1x1: a stage's stride is on its first 1x1 convolution (Caffe, DeepLab v2), not on its first 3x3.
+        ceil_pool: the stem's pooling rounds sizes up (Caffe, DeepLab v2, ANN).
+        checkpointing: keep one map per block for the backward pass and compute the rest again (less memory, more time).
+
+    Raises:
+        UserError: for a multi-grid of another length, or an option that the blocks of this trunk cannot follow.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        *,
+        output_stride: int,
+        multi_grid: Sequence[int] | None = None,
+        contract_dilation: bool = True,
+        stride_on_1x1: bool = False,
+        ceil_pool: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        trunk.reset_classifier(0)
+        self.trunk, self.checkpointing = trunk, checkpointing
+        stages = self.stages()
+        self.channels = [info["num_chs"] for info in trunk.feature_info[-len(stages) :]]
+        self.strides = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
+        self.rates = [max(1, stride // output_stride) for stride in (4, 8, 16, 32)]
+        if not contract_dilation:
+            for stage, rate in zip(stages, self.rates, strict=True):
+                _dilate(stage, [rate] * len(stage))
+        if multi_grid is not None:
+            check_rates("multi_grid", multi_grid)
+            if len(multi_grid) != len(stages[-1]):
+                raise UserError(
+                    f"multi_grid is {list(multi_grid)}, but the last stage of the trunk has {len(stages[-1])} blocks;"
+                    " give one rate for each"
+                )
+            _dilate(stages[-1], [self.rates[-1] * unit for unit in multi_grid])
+        if stride_on_1x1:
+            for stage in stages[1:]:
+                _move_stride(stage[0])
+        if ceil_pool:
+            trunk.maxpool.ceil_mode = True
+
+    def stages(self) -> list[nn.Sequential]:
+        """The four stages, each a sequence of residual blocks."""
+        return [self.trunk.layer1, self.trunk.layer2, self.trunk.layer3, self.trunk.layer4]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B,C,H,W) -> four maps at ``strides``."""
+        trunk = self.trunk
+        x = trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(image))))
+        features = []
+        for stage in self.stages():
+            for block in stage:
+                x = recompute(block, x) if self.checkpointing and self.training else block(x)
+            features.append(x)
+        return features
+
+
+def create_backbone(
+    name: str = "resnet50",
+    *,
+    output_stride: int = 32,
+    pretrained: bool | str = False,
+    in_channels: int = 3,
+    align_corners: bool = False,
+    checkpointing: bool = False,
+    **resnet: Any,
+) -> nn.Module:
+    """A backbone by timm's name; ``timm.list_models()`` lists them.
+
+    Args:
+        name: of the trunk, for example ``resnet101``, ``hrnet_w48``, ``xception65``, ``convnext_tiny``.
+        output_stride: size of the image over that of the coarsest feature: 8, 16 or 32. HRNets have 32 only.
+        pretrained: ``true`` for timm's ImageNet weights, or the path of a file that holds them.
+        in_channels: channels of the image.
+        align_corners: of an HRNet's resizes.
+        checkpointing: see ``ResNet``; HRNets have it too.
+        **resnet: the other options of ``ResNet``, for ResNets only.
+
+    Raises:
+        UserError: for an unknown name, an output stride or option that the trunk cannot have, or missing weights.
+    """
+    import timm  # takes seconds, which only nets with a backbone shall wait for
+
+    if name not in timm.list_models():
+        raise UserError(f"backbone '{name}' is unknown to timm {timm.__version__}.{nearest(name, timm.list_models())}")
+    if output_stride not in OUTPUT_STRIDES:
+        raise UserError(f"output_stride is {output_stride}; use one of 8, 16, 32")
+    family = timm.model_entrypoint(name).__module__.rpartition(".")[2]
+    given = [option for option, value in resnet.items() if value not in (None, False)]
+    if given and family != "resnet":
+        raise UserError(f"{given[0]} is an option of ResNets, and {name} is none; leave it out or choose a ResNet")
+    if checkpointing and family not in ("resnet", "hrnet"):
+        raise UserError(f"checkpointing is for ResNets and HRNets; set it to false for {name}")
+    common = {"name": name, "pretrained": pretrained, "in_chans": in_channels}
+    if family == "resnet":
+        trunk = _create(output_stride=output_stride, **common)
+        backbone = ResNet(trunk, output_stride=output_stride, checkpointing=checkpointing, **resnet)
+    elif family == "hrnet":
+        backbone = HRNet(_create(**common), align_corners=align_corners, checkpointing=checkpointing)
+    else:
+        backbone = TimmBackbone(_features(common, output_stride))
+    if backbone.strides[-1] != output_stride:
+        raise UserError(
+            f"output_stride={output_stride} is needed, but {name} gives features at strides"
+            f" {', '.join(map(str, backbone.strides))}; choose another backbone or the output_stride it has"
+        )
+    return backbone
+
+
+def level_of_stride(backbone: nn.Module, stride: int, wanted_by: str) -> int:
+    """Index of the last feature at ``stride``.
+
+    Raises:
+        UserError: naming the strides there are, and ``wanted_by``.
+    """
+    levels = [level for level, each in enumerate(backbone.strides) if each == stride]
+    if not levels:
+        raise UserError(
+            f"{wanted_by} needs a feature at stride {stride}, but the backbone has strides"
+            f" {', '.join(map(str, backbone.strides))}; choose another backbone"
+        )
+    return levels[-1]
+
+
+def _create(*, name: str, pretrained: bool | str, **options: Any) -> nn.Module:
+    import timm
+
+    if not pretrained:
+        return timm.create_model(name, **options)
+    overlay = None
+    if pretrained is not True:
+        if not Path(pretrained).is_file():
+            raise UserError(f"pretrained={pretrained}: no such file; give a file of timm's weights for {name}, or true")
+        overlay = {"file": str(pretrained)}
+    try:
+        with _hub_without_retries():
+            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    except Exception as error:
+        cause = str(error).strip().splitlines()
+        raise UserError(
+            f"the pretrained weights of {name} could not be loaded ({cause[0] if cause else type(error).__name__});"
+            " pass a file with model.net.backbone.pretrained=<file>, or start without with pretrained=false"
+        ) from error
+
+
+@contextmanager
+def _hub_without_retries() -> Iterator[None]:
+    """Where the hub's name cannot be looked up, only its cache is asked, instead of a minute of retries."""
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        if not getproxies():
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
+def _features(common: dict[str, Any], output_stride: int) -> nn.Module:
+    """The trunk with those of its features that lie at stride 4 or more."""
+    tries: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}, {}]  # transformers, others
+    if output_stride < 32:
+        tries = [{**options, "output_stride": output_stride} for options in tries] + tries  # or its fixed strides
+    plain = {**common, "pretrained": False}
+    error: Exception | None = None
+    for options in tries:
+        try:
+            with torch.device("meta"):
+                trunk = _create(**plain, features_only=True, **options)
+        except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as failure:
+            error = failure
+            continue
+        levels = tuple(level for level, stride in enumerate(trunk.feature_info.reduction()) if stride >= 4)
+        return _create(**common, features_only=True, out_indices=levels, **options)
+    raise UserError(f"backbone {common['name']} gives no feature maps ({error}); choose another") from error
+
+
+def _dilate(stage: nn.Sequential, rates: Sequence[int]) -> None:
+    """Gives the 3x3 convolutions of block i the rate ``rates[i]``; size is kept."""
+    for block, rate in zip(stage, rates, strict=True):
+        for conv in (part for part in block.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)):
+            conv.dilation = conv.padding = (rate, rate)
+
+
+def _move_stride(block: nn.Module) -> None:
+    if not hasattr(block, "conv3"):
+        raise UserError("stride_on_1x1 is for bottleneck blocks; choose resnet50 or deeper")
+    block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

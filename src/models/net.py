@@ -1,0 +1,53 @@
+"""What every net has in common: one way from the last feature map to logits of the image's size."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from src.models.layers import check_count
+from src.ops import resize
+
+__all__ = ["Net"]
+
+
+class Net(nn.Module):
+    """Base of all nets; a net writes ``decode`` and sets ``feature_channels``.
+
+    Args:
+        num_classes: K, at least 2.
+        in_channels: channels of the image.
+        align_corners: of every bilinear resize in the net; its reference decides.
+
+    Raises:
+        UserError: for counts below these limits.
+    """
+
+    feature_channels: int  # channels of ``features``
+
+    def __init__(self, *, num_classes: int, in_channels: int = 3, align_corners: bool = False) -> None:
+        super().__init__()
+        check_count("num_classes", num_classes, least=2)
+        check_count("in_channels", in_channels)
+        self.num_classes, self.in_channels, self.align_corners = num_classes, in_channels, align_corners
+
+    def decode(self, image: Tensor) -> dict[str, Tensor]:
+        """Outputs before the last resize.
+
+        Args:
+            image: (B,in_channels,H,W) normalised float, H and W at least 32.
+
+        Returns:
+            ``logits`` (B,K,h,w); ``aux_<name>`` (B,K,h',w') in training; ``features`` (B,feature_channels,h,w), which
+            the last classifier reads and other heads may read.
+
+        Raises:
+            UserError: for any other image.
+        """
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """``decode`` without ``features``, every map resized to the image's size (bilinear)."""
+        outputs = self.decode(image)
+        del outputs["features"]
+        size = image.shape[-2:]
+        return {name: resize(logits, size, align_corners=self.align_corners) for name, logits in outputs.items()}

@@ -1,0 +1,103 @@
+"""Comparison with other implementations: their weights in our nets must give their outputs.
+
+The expected arrays come from the other projects' own code, run with weights that ``tests/reference_fill.py`` derives
+from names and shapes. Limit: 1e-4 of the standard deviation of the expected array; rounding stays below 3e-5.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+
+from src.build import build_net
+from src.checkpoints.key_maps import convert
+from src.models.net import Net
+from tests.conftest import ROOT
+from tests.reference_fill import checksum, fill, load_keys, make_input, thin
+
+GOLDEN = ROOT / "tests" / "golden"
+LIMIT = 1e-4
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One public implementation, and the model config that is meant to equal it."""
+
+    files: str  # name in tests/golden/logits
+    config: str  # model=...
+    rules: str  # module of src.checkpoints
+    arrays: Mapping[str, str]  # our output -> their array
+    num_classes: int
+    params: int  # of the net, auxiliary heads included
+    full_size: bool = False  # their arrays are at the image's size, else before the last resize
+    keys: str = ""  # name in tests/golden/keys, if not ``files``
+    overrides: tuple[str, ...] = field(default=())  # besides model=...
+
+    def __str__(self) -> str:
+        return self.files
+
+
+def build(reference: Reference, *overrides: str) -> nn.Module:
+    """The net of the config, on the meta device."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        chosen = [f"model={reference.config}", f"data.num_classes={reference.num_classes}", *reference.overrides]
+        cfg = compose("train", overrides=[*chosen, *overrides])
+    with torch.device("meta"):
+        return build_net(cfg)
+
+
+def load(reference: Reference, *overrides: str) -> nn.Module:
+    """The net with the reference's weights, strictly; norms and dropout in evaluation mode, auxiliary heads running."""
+    keys = GOLDEN / "keys" / f"{reference.keys or reference.files}.json"
+    state = load_keys(keys)
+    fill(state)
+    assert checksum(state) == json.loads(keys.read_text())["checksum"]
+    net = build(reference, *overrides)
+    rules = importlib.import_module(f"src.checkpoints.{reference.rules}").RULES[type(net).__name__]
+    shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    net.load_state_dict(convert(state, rules, shapes), strict=True, assign=True)
+    net.eval()
+    for part in net.modules():
+        if isinstance(part, Net):
+            part.training = True  # of the nets alone, not of their parts
+    return net
+
+
+def outputs(reference: Reference, *overrides: str) -> dict[str, Tensor]:
+    """Our outputs for the reference's image."""
+    arrays = np.load(GOLDEN / "logits" / f"{reference.files}.npz")
+    image = make_input(int(arrays["height"]), int(arrays["width"]), int(arrays["seed"]))
+    net = load(reference, *overrides)
+    with torch.no_grad():
+        return net(image) if reference.full_size else net.decode(image)
+
+
+def deviation(reference: Reference, given: Mapping[str, Tensor], name: str) -> float:
+    """Largest difference over the standard deviation of the expected array."""
+    arrays = np.load(GOLDEN / "logits" / f"{reference.files}.npz")
+    theirs = reference.arrays[name]
+    got = thin(given[name].numpy(), int(arrays[f"step_{theirs}"]))
+    assert got.shape == arrays[theirs].shape
+    return float(np.abs(got - arrays[theirs]).max() / arrays[theirs].std())
+
+
+def check_equal(reference: Reference) -> None:
+    """Every array of the reference is reproduced, none is left out on either side, and parameters are as many."""
+    given = outputs(reference)
+    assert set(given) - {"features"} == set(reference.arrays)
+    stored = np.load(GOLDEN / "logits" / f"{reference.files}.npz").files
+    assert {f"step_{theirs}" for theirs in reference.arrays.values()} == {s for s in stored if s.startswith("step_")}
+    for name in reference.arrays:
+        assert deviation(reference, given, name) < LIMIT, name
+
+
+def check_parameters(reference: Reference) -> None:
+    """The net has exactly the reference's number of parameters."""
+    assert sum(p.numel() for p in build(reference).parameters()) == reference.params
