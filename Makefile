@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN = $(BIN)/python -m
+SHORT_EPOCH = trainer.max_epochs=1 data.batch_size=4 data.length.train=32
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-slow test-all lint format smoke clean
@@ -10,8 +11,8 @@ help:  ## what can be made
 
 setup: .venv/runtime  ## .venv with everything that runs
 
-train: .venv/runtime  ## set up, then train BiSeNetV2 on generated streets (minutes on two cores)
-	$(RUN) src.train $(args)
+train: .venv/runtime  ## set up, then train BiSeNetV2 on generated streets (minutes); model=NAME: one short epoch of another net
+	$(RUN) src.train $(if $(model),model=$(model) $(SHORT_EPOCH)) $(args)
 
 test: .venv/development  ## set up, then the fast tests
 	$(RUN) pytest -n 2 $(args)

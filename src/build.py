@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from src.callbacks import Progress
-from src.checkpoints import coincheung, mmseg
+from src.checkpoints import ann, coincheung, deeplab_pytorch, hrnet, mmseg, nvidia, torchvision, vainf
 from src.checkpoints.io import METADATA_KEY, AtomicCheckpointIO, load_checkpoint, load_matching
 from src.checkpoints.key_maps import rename
 from src.data import LabelSpace, SegmentationDataModule
@@ -41,8 +41,18 @@ __all__ = [
     "settle_classes",
 ]
 
-FOREIGN_LAYOUTS = {"CoinCheung/BiSeNet": coincheung.RULES, "mmsegmentation": mmseg.RULES}
+FOREIGN_LAYOUTS = {
+    "CoinCheung/BiSeNet": coincheung.RULES,
+    "mmsegmentation": mmseg.RULES,
+    "NVIDIA/semantic-segmentation": nvidia.RULES,
+    "HRNet/HRNet-Semantic-Segmentation": hrnet.RULES,
+    "torchvision": torchvision.RULES,
+    "VainF/DeepLabV3Plus-Pytorch": vainf.RULES,
+    "MendelXu/ANN": ann.RULES,
+    "kazuto1011/deeplab-pytorch": deeplab_pytorch.RULES,
+}
 
+_STATE_KEYS = ("state_dict", "model_state", "model")  # where the projects' files hold their tensors
 _TARGETS = ("src.", "torch.", "pytorch_lightning.", "albumentations.", "timm.")
 _TARGETS_OF_CHECKPOINTS = ("src.models.", "src.inference.")  # files from elsewhere may name nothing else
 
@@ -124,6 +134,7 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
     """The net of ``cfg.model`` with its loss, inference, optimiser and schedule."""
     settle_classes(cfg, label_space)
     net = build_net(cfg)
+    mean, std = _statistics(cfg, net)
     if cfg.compile:
         net.compile()
     return SegmentationModule(
@@ -133,12 +144,20 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
         inference=instantiate(cfg.inference),
         optimizer=functools.partial(_optimizer, OmegaConf.to_container(cfg.optimizer, resolve=True)),
         schedule=functools.partial(_schedule, instantiate(cfg.schedule)),
-        mean=cfg.data.mean,
-        std=cfg.data.std,
+        mean=mean,
+        std=std,
         seed=cfg.seed,
         channels_last=cfg.channels_last,
         metadata={"config": OmegaConf.to_container(cfg, resolve=False)},
     )
+
+
+def _statistics(cfg: DictConfig, net: nn.Module) -> tuple[list[float], list[float]]:
+    """RGB mean and std, 0..1: those that a pretrained backbone was trained with, else the data's."""
+    if OmegaConf.select(cfg, "model.net.backbone.pretrained"):
+        weights = next(part.pretrained_cfg for part in net.modules() if hasattr(part, "pretrained_cfg"))
+        return list(weights["mean"]), list(weights["std"])
+    return cfg.data.mean, cfg.data.std
 
 
 def _given(weights: DictConfig | None) -> dict[str, float]:
@@ -232,7 +251,9 @@ def saved_config(path: str | Path) -> DictConfig:
     return OmegaConf.create(metadata["config"])
 
 
-def load_module(path: str | Path, *, inference: DictConfig | None = None) -> SegmentationModule:
+def load_module(
+    path: str | Path, *, inference: DictConfig | None = None, model: DictConfig | None = None
+) -> SegmentationModule:
     """The module in a checkpoint, in evaluation mode on the CPU.
 
     Nothing outside ``src.models`` and ``src.inference`` is ever built from what a checkpoint says.
@@ -240,11 +261,14 @@ def load_module(path: str | Path, *, inference: DictConfig | None = None) -> Seg
     Args:
         path: checkpoint file.
         inference: replaces the inference it was validated with.
+        model: its ``scales`` replace those around the net.
 
     Raises:
         UserError: if the file cannot be used, or names something else to build.
     """
     config = saved_config(path)
+    if model is not None:
+        config.model.scales = model.get("scales")
     checkpoint = load_checkpoint(path)
     module = SegmentationModule(
         build_net(_without_download(config), allowed=_TARGETS_OF_CHECKPOINTS),
@@ -282,7 +306,7 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
         UserError: if the file cannot be read, or nothing in it fits.
     """
     checkpoint = load_checkpoint(path)
-    state = checkpoint.get("state_dict", checkpoint)
+    state = next((checkpoint[key] for key in _STATE_KEYS if key in checkpoint), checkpoint)
     own = module.net.state_dict().keys()
     candidates = {
         "this project": {

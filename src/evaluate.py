@@ -12,7 +12,7 @@ from src.errors import UserError
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
-    """Makes the data and inference of ``ckpt=...`` the defaults that overrides apply to."""
+    """Makes the data, the inference and the scales around the net of ``ckpt=...`` the defaults for overrides."""
     ckpt = value_of("ckpt", overrides)
     saved = {}
     if ckpt:
@@ -21,6 +21,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
         saved = OmegaConf.to_container(saved_config(ckpt), resolve=False)
     for group in ("data", "inference"):
         offer(group, "checkpoint", saved.get(group, {}))
+    offer("model/scales", "checkpoint", saved.get("model", {}).get("scales") or {})
     return "evaluate", overrides
 
 
@@ -30,7 +31,7 @@ def evaluate(cfg: DictConfig) -> float:
 
     started = time.perf_counter()
     report.quiet()
-    module = build.load_module(cfg.ckpt, inference=cfg.inference)
+    module = build.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model)
     splits = cfg.data.splits
     cfg.data.splits = {"test": splits.get(cfg.split, [cfg.split])}
     datamodule = build.build_datamodule(cfg)

@@ -23,7 +23,7 @@ _AHEAD = 4  # images read before they are needed
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
-    """Makes the inference of ``ckpt=...`` the default that overrides apply to."""
+    """Makes the inference and the scales around the net of ``ckpt=...`` the defaults that overrides apply to."""
     ckpt = value_of("ckpt", overrides)
     saved = {}
     if ckpt:
@@ -31,6 +31,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 
         saved = OmegaConf.to_container(saved_config(ckpt), resolve=False)
     offer("inference", "checkpoint", saved.get("inference", {}))
+    offer("model/scales", "checkpoint", saved.get("model", {}).get("scales") or {})
     return "predict", overrides
 
 
@@ -85,7 +86,7 @@ def predict(cfg: DictConfig) -> int:
     base, images = find_images(cfg.source)
     names = output_names(base, images)
     device = _device(cfg.device)
-    module = build.load_module(cfg.ckpt, inference=cfg.inference).to(device)
+    module = build.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model).to(device)
     out, broken, pending = Path(cfg.out), [], []
     with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer:
         for path, image in tqdm(_read_ahead(reader, images), total=len(images), unit="image", disable=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,14 +52,31 @@ def test_every_data_set_composes_with_the_net(data: str) -> None:
 
 
 @pytest.mark.parametrize("model", _options("model"))
-def test_every_model_builds_and_its_weights_fit_its_outputs(model: str) -> None:
+def test_every_model_has_the_outputs_its_weights_name(model: str) -> None:
+    """The nets as they are, on the meta device: names and sizes are real, numbers are not computed."""
+    cfg = _compose(f"model={model}", *TINY)
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # small images under large atrous rates
+        module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+        outputs = module.net.train()(torch.empty(2, 3, 97, 130))
+        alone = module.net.eval()(torch.empty(1, 3, 97, 130))
+    assert set(module.supervision.aux_weights) == {name for name in outputs if name.startswith("aux_")}
+    assert alone["logits"].shape == (1, 11, 97, 130)
+    assert not [name for name in alone if name.startswith("aux_")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", _options("model"))
+def test_every_model_takes_a_training_step(model: str) -> None:
     cfg = _compose(f"model={model}", *TINY)
     module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
-    with torch.no_grad():
-        outputs = module.net.train()(torch.randn(2, 3, 32, 64))
-        loss, parts = module.supervision(outputs, torch.zeros(2, 32, 64, dtype=torch.uint8))
-    assert torch.isfinite(loss)
-    assert set(parts) == set(outputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        outputs = module.net.train()(torch.randn(2, 3, 64, 128))
+    loss, parts = module.supervision(outputs, torch.randint(11, (2, 64, 128), dtype=torch.uint8))
+    loss.backward()
+    assert set(parts) == {name for name in outputs if name == "logits" or name.startswith("aux_")}
+    assert all(p.grad.isfinite().all() for p in module.net.parameters() if p.requires_grad)
 
 
 def test_the_yaml_of_the_paper_repeats_the_constructor() -> None:

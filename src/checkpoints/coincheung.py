@@ -5,6 +5,24 @@ from __future__ import annotations
 __all__ = ["RULES"]
 
 RULES = {
+    # loads into conf/model/bisenetv1.yaml
+    "BiSeNetV1": (
+        (r"^cp\.resnet\.", "backbone.trunk."),
+        (r"^cp\.arm(16|32)\.", r"context.refine\1."),
+        (r"^cp\.conv_head(16|32)\.", r"context.smooth\1."),
+        (r"^cp\.conv_avg\.", "context.pooled."),
+        (r"\.conv_atten\.", ".gate.conv."),
+        (r"\.bn_atten\.", ".gate.norm."),
+        *((rf"^sp\.{name}\.", f"spatial.{i}.") for i, name in enumerate(("conv1", "conv2", "conv3", "conv_out"))),
+        (r"^ffm\.convblk\.", "fuse.project."),
+        (r"^ffm\.conv\.", "fuse.gate.conv."),
+        (r"^ffm\.bn\.", "fuse.gate.norm."),
+        (r"^conv_out\.", "head."),
+        (r"^conv_out(16|32)\.", r"aux_heads.\1."),
+        (r"^(head|aux_heads\.\d+)\.conv\.", r"\1.convs.0."),
+        (r"\.conv_out\.", ".classifier."),
+        (r"\.bn\.", ".norm."),
+    ),
     # loads into conf/model/bisenetv2_coincheung.yaml
     "BiSeNetV2": (
         (r"^detail\.S", "detail.s"),

@@ -4,6 +4,31 @@ from __future__ import annotations
 
 __all__ = ["RULES"]
 
+# ResNetV1c, whose stem is a sequence there, and HRNet: otherwise timm's names
+TRUNK = (
+    (r"^backbone\.stem\.7\.", "backbone.trunk.bn1."),
+    (r"^backbone\.stem\.", "backbone.trunk.conv1."),
+    (r"^backbone\.(?!trunk\.)", "backbone.trunk."),
+)
+# fully convolutional auxiliary head, and the names inside every head; comes after rules that place decode_head
+HEADS = (
+    (r"^auxiliary_head\.", "aux_head."),
+    (r"\.conv_seg\.", ".classifier."),
+    (r"\.bn\.", ".norm."),
+)
+_DEEPLAB = (
+    *TRUNK,
+    (r"^decode_head\.image_pool\.1\.", "aspp.pooling.conv."),
+    (r"^decode_head\.aspp_modules\.0\.", "aspp.point."),
+    *((rf"^decode_head\.aspp_modules\.{i + 1}\.", f"aspp.atrous.{i}.") for i in range(3)),
+    (r"^decode_head\.bottleneck\.", "aspp.project."),
+    (r"^decode_head\.c1_bottleneck\.", "decoder.0.project."),
+    (r"^decode_head\.sep_bottleneck\.", "decoder.0.refine."),
+    (r"\.(depthwise|pointwise)_conv\.", r".\1."),
+    (r"^decode_head\.", "head."),
+    *HEADS,
+)
+
 RULES = {
     # loads into conf/model/bisenetv2_mmseg.yaml
     "BiSeNetV2": (
@@ -34,5 +59,58 @@ RULES = {
         *((rf"^auxiliary_head\.{i}\.", f"aux_heads.{stage}.") for i, stage in enumerate(("s2", "s3", "s4", "s5_4"))),
         (r"\.conv_seg\.", ".classifier."),
         (r"\.bn\.", ".norm."),
+    ),
+    # load into conf/model/deeplab_v3_mmseg.yaml and deeplab_v3plus_mmseg.yaml
+    "DeepLabV3": _DEEPLAB,
+    "DeepLabV3Plus": _DEEPLAB,
+    # loads into conf/model/fcn_mmseg.yaml and fcn_hrnet_w48_mmseg.yaml
+    "DilatedFCN": (
+        *TRUNK,
+        (r"^decode_head\.conv_cat\.", "merge."),
+        (r"^decode_head\.", "head."),
+        *HEADS,
+    ),
+    # loads into conf/model/pspnet_mmseg.yaml
+    "PSPNet": (
+        *TRUNK,
+        (r"^decode_head\.psp_modules\.(\d)\.1\.", r"pyramid.levels.\1."),
+        (r"^decode_head\.bottleneck\.", "head.convs.0."),
+        (r"^decode_head\.", "head."),
+        *HEADS,
+    ),
+    # loads into conf/model/nonlocal_mmseg.yaml
+    "NonLocalNet": (
+        *TRUNK,
+        (r"^decode_head\.convs\.0\.", "before."),
+        (r"^decode_head\.convs\.1\.", "after."),
+        (r"^decode_head\.nl_block\.conv_out\.", "block.out."),
+        (r"^decode_head\.nl_block\.(theta|phi|g)\.conv\.", r"block.\1."),
+        (r"^decode_head\.conv_cat\.", "head.convs.0."),
+        (r"^decode_head\.", "head."),
+        *HEADS,
+    ),
+    # loads into conf/model/ann_mmseg.yaml
+    "ANN": (
+        *TRUNK,
+        (r"^decode_head\.context\.stages\.0\.key_project\..*", ""),  # that of the query, stored twice
+        (r"^decode_head\.context\.", "refine."),
+        (r"^decode_head\.fusion\.", "fusion."),
+        (r"^(refine|fusion)\.stages\.0\.(query|key|value)_project\.", r"\1.\2."),
+        (r"^(refine|fusion)\.stages\.0\.out_project\.", r"\1.context."),
+        (r"^(refine|fusion)\.bottleneck\.", r"\1.merge."),
+        (r"^decode_head\.bottleneck\.", "reduce."),
+        (r"^decode_head\.", "head."),
+        *HEADS,
+    ),
+    # loads into conf/model/hrnet_ocr_mmseg.yaml and ocrnet_resnet101.yaml
+    "OCRNet": (
+        *TRUNK,
+        (r"^decode_head\.0\.", "region_head."),
+        (r"^decode_head\.1\.conv_seg\.", "head.classifier."),
+        (r"^decode_head\.1\.bottleneck\.", "pixels."),
+        (r"^decode_head\.1\.object_context_block\.(query|key|value)_project\.", r"context.\1."),
+        (r"^decode_head\.1\.object_context_block\.out_project\.", "context.context."),
+        (r"^decode_head\.1\.object_context_block\.bottleneck\.", "context.merge."),
+        *HEADS,
     ),
 }

@@ -16,14 +16,15 @@ __all__ = ["Inference"]
 class Inference:
     """Applies a net at several scales, optionally mirrored, and averages the probabilities.
 
-    ``scales=[0.5]`` is BiSeNetV2's protocol: the image is halved, the result is brought back to full size.
+    ``scales=[0.5]`` is BiSeNetV2's protocol: the image is halved, the result is brought back to full size. A net with
+    attention over its own scales, which puts out ``attention``, takes no others around them; flipping it is fine.
 
     Args:
         scales: factors on the image's size.
         flip: also apply to the mirrored image.
 
     Raises:
-        UserError: for an empty or non-positive list of scales.
+        UserError: for an empty or non-positive list of scales, and on the first call of a net that has its own.
     """
 
     def __init__(self, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
@@ -41,10 +42,20 @@ class Inference:
         probs = sum(self._scores(net, image, size, *each).float().softmax(1) for each in passes) / len(passes)
         return probs.clamp_(min=torch.finfo(torch.float32).tiny).log_()
 
-    @staticmethod
     def _scores(
-        net: Callable[[Tensor], Mapping[str, Tensor]], image: Tensor, size: torch.Size, scale: float, mirrored: bool
+        self,
+        net: Callable[[Tensor], Mapping[str, Tensor]],
+        image: Tensor,
+        size: torch.Size,
+        scale: float,
+        mirrored: bool,
     ) -> Tensor:
         scaled = resize(image, [max(32, round(side * scale)) for side in size]) if scale != 1 else image
-        scores = resize(net(scaled.flip(3) if mirrored else scaled)["logits"], size)
+        outputs = net(scaled.flip(3) if mirrored else scaled)
+        if "attention" in outputs and self.scales != (1,):
+            raise UserError(
+                f"inference.scales={list(self.scales)} would be stacked on the scales of a net that weighs its own by"
+                " attention; set inference.scales=[1.0], and change model.scales.scales instead"
+            )
+        scores = resize(outputs["logits"], size)
         return scores.flip(3) if mirrored else scores

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
 
-__all__ = ["Supervision"]
+__all__ = ["Supervision", "reduce_label"]
 
 
 class Supervision(nn.Module):
     """Sum of a main criterion and weighted auxiliary ones.
+
+    An output smaller than the label, which nets with ``reduced_labels`` give, meets the label reduced to its size.
 
     Args:
         criterion: for ``logits`` and for every auxiliary output.
@@ -28,7 +31,7 @@ class Supervision(nn.Module):
         self.aux_weights = dict(aux_weights or {})
 
     def forward(self, outputs: Mapping[str, Tensor], label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Net outputs (B,K,H,W) by name and label (B,H,W) -> (total, unweighted parts by output name)."""
+        """Net outputs (B,K,h,w) by name and label (B,H,W) -> (total, unweighted parts by output name)."""
         produced = {name for name in outputs if name.startswith("aux_")}
         if produced != set(self.aux_weights):
             missing, unknown = sorted(produced - set(self.aux_weights)), sorted(set(self.aux_weights) - produced)
@@ -38,7 +41,26 @@ class Supervision(nn.Module):
                 + (f" no output named {', '.join(unknown)};" if unknown else "")
                 + f" the net has {', '.join(sorted(produced)) or 'no auxiliary outputs'}"
             )
-        label = label.long()  # once for all criteria
-        parts = {name: self.criterion(outputs[name], label) for name in ("logits", *self.aux_weights)}
+        names = ("logits", *self.aux_weights)
+        sizes = {tuple(outputs[name].shape[-2:]) for name in names}
+        labels = {size: reduce_label(label, size).long() for size in sizes}  # once for all criteria
+        parts = {name: self.criterion(outputs[name], labels[tuple(outputs[name].shape[-2:])]) for name in names}
         total = parts["logits"] + sum(weight * parts[name] for name, weight in self.aux_weights.items())
         return total, parts
+
+
+def reduce_label(label: Tensor, size: Sequence[int]) -> Tensor:
+    """The label at the centres of a coarser grid's cells, as Pillow's nearest resize picks them.
+
+    Args:
+        label: (B,H,W) integers.
+        size: height and width of the grid; a side that is not below the label's is left as it is.
+
+    Returns:
+        (B,h,w), or ``label`` itself where both sides stay.
+    """
+    for dim, (cells, pixels) in enumerate(zip(size, label.shape[1:], strict=True), start=1):
+        if cells < pixels:
+            centres = (2 * torch.arange(cells, device=label.device) + 1) * pixels // (2 * cells)
+            label = label.index_select(dim, centres)
+    return label

@@ -10,6 +10,36 @@ the last classifier reads; ``forward`` is ``decode`` plus a bilinear resize (``s
 only: no loss, label or config object enters it. Wrong arguments and wrong images raise ``UserError``.
 """
 
+from src.models.ann import ANN
+from src.models.bisenetv1 import BiSeNetV1
 from src.models.bisenetv2 import BiSeNetV2
+from src.models.deeplab import DeepLabV1, DeepLabV2
+from src.models.deeplabv3 import DeepLabV3
+from src.models.deeplabv3plus import DeepLabV3Plus
+from src.models.dilated_fcn import DilatedFCN
+from src.models.fcn import FCN
+from src.models.nonlocal_net import NonLocalNet
+from src.models.ocr import OCRNet
+from src.models.pooled_scales import PooledScales
+from src.models.pspnet import PSPNet
+from src.models.scale_attention import ExplicitAttention, HierarchicalAttention
+from src.models.smp import SMP
 
-__all__ = ["BiSeNetV2"]
+__all__ = [
+    "ANN",
+    "FCN",
+    "SMP",
+    "BiSeNetV1",
+    "BiSeNetV2",
+    "DeepLabV1",
+    "DeepLabV2",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "DilatedFCN",
+    "ExplicitAttention",
+    "HierarchicalAttention",
+    "NonLocalNet",
+    "OCRNet",
+    "PSPNet",
+    "PooledScales",
+]

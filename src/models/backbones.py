@@ -11,6 +11,7 @@ on, with ``channels`` and ``strides`` (against the image) by feature. ``create_b
 
 from __future__ import annotations
 
+import copy
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +26,9 @@ from torch.nn import functional as F
 
 from src.errors import UserError, nearest
 from src.models.hrnet import HRNet
-from src.models.layers import check_rates, recompute
+from src.models.layers import CeilMaxPool2d, check_rates, init_kaiming, recompute
 
-__all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
+__all__ = ["ResNet", "TimmBackbone", "create_backbone", "create_trunk", "level_of_stride"]
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -93,6 +94,7 @@ class ResNet(nn.Module):
         if not contract_dilation:
             for stage, rate in zip(stages, self.rates, strict=True):
                 _dilate(stage, [rate] * len(stage))
+        self.multi_grid = [1] * len(stages[-1]) if multi_grid is None else list(multi_grid)
         if multi_grid is not None:
             check_rates("multi_grid", multi_grid)
             if len(multi_grid) != len(stages[-1]):
@@ -105,11 +107,26 @@ class ResNet(nn.Module):
             for stage in stages[1:]:
                 _move_stride(stage[0])
         if ceil_pool:
-            trunk.maxpool.ceil_mode = True
+            trunk.maxpool = CeilMaxPool2d(3, padding=1)
 
     def stages(self) -> list[nn.Sequential]:
         """The four stages, each a sequence of residual blocks."""
         return [self.trunk.layer1, self.trunk.layer2, self.trunk.layer3, self.trunk.layer4]
+
+    def another_stage(self, rate: int) -> nn.Sequential:
+        """A stage like the last, as long and as wide, to follow it (DeepLab v3, section 3.1): (B,C,H,W) -> (B,C,H,W).
+
+        Its blocks have ``rate`` times the multi-grid and new weights, with which each passes its input on.
+        """
+        stage = nn.Sequential(*(copy.deepcopy(self.stages()[-1][-1]) for _ in self.multi_grid))
+        for block in stage:
+            for part in block.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.reset_parameters()
+            init_kaiming(block)
+            block.zero_init_last()
+        _dilate(stage, [rate * unit for unit in self.multi_grid])
+        return stage
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B,C,H,W) -> four maps at ``strides``."""
@@ -131,6 +148,7 @@ def create_backbone(
     in_channels: int = 3,
     align_corners: bool = False,
     checkpointing: bool = False,
+    pad_block_inputs: bool = False,
     **resnet: Any,
 ) -> nn.Module:
     """A backbone by timm's name; ``timm.list_models()`` lists them.
@@ -142,6 +160,8 @@ def create_backbone(
         in_channels: channels of the image.
         align_corners: of an HRNet's resizes.
         checkpointing: see ``ResNet``; HRNets have it too.
+        pad_block_inputs: MobileNetV2's 3x3 convolutions have no padding. Zeros are around the input of each inverted
+            residual instead, before its 1x1 expansion, and none are around the image (VainF).
         **resnet: the other options of ``ResNet``, for ResNets only.
 
     Raises:
@@ -161,12 +181,14 @@ def create_backbone(
         raise UserError(f"checkpointing is for ResNets and HRNets; set it to false for {name}")
     common = {"name": name, "pretrained": pretrained, "in_chans": in_channels}
     if family == "resnet":
-        trunk = _create(output_stride=output_stride, **common)
+        trunk = create_trunk(output_stride=output_stride, **common)
         backbone = ResNet(trunk, output_stride=output_stride, checkpointing=checkpointing, **resnet)
     elif family == "hrnet":
-        backbone = HRNet(_create(**common), align_corners=align_corners, checkpointing=checkpointing)
+        backbone = HRNet(create_trunk(**common), align_corners=align_corners, checkpointing=checkpointing)
     else:
         backbone = TimmBackbone(_features(common, output_stride))
+    if pad_block_inputs:
+        _pad_block_inputs(backbone, name)
     if backbone.strides[-1] != output_stride:
         raise UserError(
             f"output_stride={output_stride} is needed, but {name} gives features at strides"
@@ -190,7 +212,17 @@ def level_of_stride(backbone: nn.Module, stride: int, wanted_by: str) -> int:
     return levels[-1]
 
 
-def _create(*, name: str, pretrained: bool | str, **options: Any) -> nn.Module:
+def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> nn.Module:
+    """A timm model by name.
+
+    Args:
+        name: of the model.
+        pretrained: see ``create_backbone``.
+        **options: other arguments of ``timm.create_model``.
+
+    Raises:
+        UserError: if the weights cannot be loaded.
+    """
     import timm
 
     if not pretrained:
@@ -238,12 +270,14 @@ def _features(common: dict[str, Any], output_stride: int) -> nn.Module:
     for options in tries:
         try:
             with torch.device("meta"):
-                trunk = _create(**plain, features_only=True, **options)
+                trunk = create_trunk(**plain, features_only=True, **options)
         except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as failure:
             error = failure
             continue
-        levels = tuple(level for level, stride in enumerate(trunk.feature_info.reduction()) if stride >= 4)
-        return _create(**common, features_only=True, out_indices=levels, **options)
+        info = trunk.feature_info  # by default some features are left out: the first of a DLA, all but three of a ViT
+        kept = zip(info.out_indices, info.reduction(), strict=True)
+        levels = tuple(level for level, stride in kept if stride >= 4)
+        return create_trunk(**common, features_only=True, out_indices=levels, **options)
     raise UserError(f"backbone {common['name']} gives no feature maps ({error}); choose another") from error
 
 
@@ -252,6 +286,14 @@ def _dilate(stage: nn.Sequential, rates: Sequence[int]) -> None:
     for block, rate in zip(stage, rates, strict=True):
         for conv in (part for part in block.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)):
             conv.dilation = conv.padding = (rate, rate)
+
+
+def _pad_block_inputs(backbone: nn.Module, name: str) -> None:
+    if not name.startswith("mobilenetv2"):
+        raise UserError(f"pad_block_inputs is an option of MobileNetV2, and {name} is none; set it to false")
+    backbone.trunk.conv_stem.padding = (0, 0)
+    for block in (part for part in backbone.modules() if hasattr(part, "conv_pwl")):
+        block.conv_pw.padding, block.conv_dw.padding = block.conv_dw.padding, (0, 0)
 
 
 def _move_stride(block: nn.Module) -> None:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError, nearest
+from src.errors import UserError
+from src.models.backbones import level_of_stride
 from src.models.layers import (
     ConvNormAct,
     FCNHead,
@@ -37,6 +38,7 @@ STAGES = ("s2", "s3", "s4", "s5_4", "s5_5")  # of the Semantic Branch: Stem to S
 BOOSTER = MappingProxyType({"s2": (128,), "s3": (128,), "s4": (128,), "s5_4": (128,)})
 
 Upsample = Literal["bilinear", "nearest"]
+Layer = Callable[..., nn.Module]
 
 
 class DetailBranch(nn.Sequential):
@@ -120,21 +122,17 @@ class GatherExpansion(nn.Module):
 
 
 class ContextEmbedding(nn.Module):
-    """Context Embedding block, which adds the global average to every pixel: (B,C,H,W) -> (B,C,H,W).
+    """Context Embedding block, which adds the global average to every pixel: (B,C,H,W) -> (B,out_channels,H,W).
 
-    Args:
-        channels: C.
-        norm: end in convolution, norm and ReLU (public code) instead of the figure's plain convolution.
-
-    Raises:
-        UserError: in training on one image, whose pooled map gives batch norm a single value per channel.
+    With ``norm`` it ends in convolution, norm and ReLU (public code) instead of the figure's plain convolution. It
+    refuses to train on one image, whose pooled map gives batch norm a single value per channel.
     """
 
-    def __init__(self, channels: int, *, norm: bool) -> None:
+    def __init__(self, channels: int, out_channels: int, *, norm: bool) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
         self.embed = ConvNormAct(channels, channels, kernel_size=1)
-        self.tail = ConvNormAct(channels, channels) if norm else nn.Conv2d(channels, channels, 3, padding=1)
+        self.tail = ConvNormAct(channels, out_channels) if norm else nn.Conv2d(channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         check_pooled(self.norm, x)
@@ -144,29 +142,20 @@ class ContextEmbedding(nn.Module):
 class SemanticBranch(nn.Module):
     """Stem, three stages of Gather-and-Expansion layers, Context Embedding (Table 1).
 
-    Args:
-        in_channels: channels of the image.
-        channels: widths of the stem, S3, S4 and S5.
-        repeats: layers in S3, S4 and S5; the first of each has stride 2.
-        layer: makes a ``GatherExpansion`` from input channels, output channels and ``stride``.
-        context_norm: see ``ContextEmbedding``.
+    ``channels`` are the widths of stem, S3, S4 and S5, ``repeats`` the layers in S3, S4 and S5; ``layer`` makes each
+    from its input channels, output channels and ``stride``, which is 2 for the first. ``norm``: see ContextEmbedding.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: Sequence[int],
-        *,
-        repeats: Sequence[int],
-        layer: Callable[..., GatherExpansion],
-        context_norm: bool,
+        self, in_channels: int, channels: Sequence[int], repeats: Sequence[int], *, layer: Layer, norm: bool
     ) -> None:
         super().__init__()
         self.stem = StemBlock(in_channels, channels[0])
         for name, before, width, repeat in zip(("s3", "s4", "s5_4"), channels[:-1], channels[1:], repeats, strict=True):
             layers = [layer(before, width, stride=2)] + [layer(width, width, stride=1) for _ in range(repeat - 1)]
             self.add_module(name, nn.Sequential(*layers))
-        self.context = ContextEmbedding(channels[-1], norm=context_norm)
+        self.channels = [*channels, channels[-1]]  # of the maps, in the order of STAGES
+        self.context = ContextEmbedding(channels[-1], channels[-1], norm=norm)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Maps by stage: s2 at 1/4 of the image, s3 at 1/8, s4 at 1/16, s5_4 and, with global context, s5_5 at 1/32."""
@@ -175,6 +164,21 @@ class SemanticBranch(nn.Module):
         s4 = self.s4(s3)
         s5_4 = self.s5_4(s4)
         return {"s2": s2, "s3": s3, "s4": s4, "s5_4": s5_4, "s5_5": self.context(s5_4)}
+
+
+class TrunkBranch(nn.Module):
+    """Another trunk as Semantic Branch: from its features, at strides 4 to 32, the stages of ``SemanticBranch``."""
+
+    def __init__(self, backbone: nn.Module, out_channels: int, *, norm: bool) -> None:
+        super().__init__()
+        self.levels = [level_of_stride(backbone, stride, "the semantic branch") for stride in (4, 8, 16, 32)]
+        self.channels = [*(backbone.channels[level] for level in self.levels), out_channels]
+        self.context = ContextEmbedding(self.channels[-2], out_channels, norm=norm)
+
+    def forward(self, features: Sequence[Tensor], image_size: Sequence[int]) -> dict[str, Tensor]:
+        stages = dict(zip(STAGES[:4], (features[level] for level in self.levels), strict=True))
+        size = [(side - 1) // 32 + 1 for side in image_size]  # as in the detail branch; some trunks round down
+        return stages | {"s5_5": self.context(resize(stages["s5_4"], size))}
 
 
 class BilateralGuidedAggregation(nn.Module):
@@ -214,8 +218,7 @@ class PlainAggregation(nn.Module):
 
     def __init__(self, channels: int, upsample: Upsample, *, concat: bool, relu: bool) -> None:
         super().__init__()
-        self.concat = concat
-        self.upsample = upsample
+        self.concat, self.upsample = concat, upsample
         self.fuse = ConvNormAct(2 * channels if concat else channels, channels, act=relu)
 
     def forward(self, detail: Tensor, semantic: Tensor) -> Tensor:
@@ -230,8 +233,9 @@ class BiSeNetV2(Net):
     with ``aux_upsample``).
 
     Args:
-        num_classes: K, at least 2.
-        in_channels: channels of the image.
+        num_classes, in_channels: see ``Net``.
+        backbone: a light trunk with strides 4 to 32 in place of the Semantic Branch (the paper's generality
+            experiments), whose widths, depth and layers it replaces; see ``src.models.backbones``.
         width_multiplier: alpha, on every width, heads included (the paper's wider models cost so).
         depth_multiplier: d, at least 1: 2d, 2d, 4d layers in S3, S4, S5 (only this gives the deeper models' costs).
         channel_ratio: lambda, widths of stem and S3 over those of the Detail Branch; S4 and S5 do not follow it.
@@ -256,6 +260,7 @@ class BiSeNetV2(Net):
         *,
         num_classes: int,
         in_channels: int = 3,
+        backbone: nn.Module | None = None,
         width_multiplier: float = 1.0,
         depth_multiplier: float = 1.0,
         channel_ratio: float = 0.25,
@@ -279,9 +284,13 @@ class BiSeNetV2(Net):
         check_choice("fusion", fusion, ("bga", "sum", "concat", "detail", "semantic"))
         check_choice("upsample", upsample, ("bilinear", "nearest"))
         aux_channels = {stage: widths for stage, widths in (aux_channels or {}).items() if widths is not None}
-        _check_booster(aux_channels, fusion)
+        _check_booster(aux_channels)
+        if fusion == "detail" and (aux_channels or backbone is not None):
+            raise UserError(
+                "fusion=detail leaves no semantic branch for booster heads or another trunk; set"
+                " model.net.backbone=null model.net.aux_channels=null model.aux_weights=null"
+            )
         self.fusion, self.upsample = fusion, upsample
-
         wide = partial(scale_counts, factor=width_multiplier, option="width_multiplier")
         widths = wide((*scale_counts((64, 128), channel_ratio, "channel_ratio"), 64, 128))
         repeats = scale_counts((2, 2, 4), depth_multiplier, "depth_multiplier", least=2)
@@ -290,8 +299,10 @@ class BiSeNetV2(Net):
         channels = widths[-1]
         if fusion != "semantic":
             self.detail = DetailBranch(in_channels, wide((64, 64, 128)))
-        if fusion != "detail":
-            self.semantic = SemanticBranch(in_channels, widths, repeats=repeats, layer=layer, context_norm=context_norm)
+        if backbone is not None:
+            self.semantic = TrunkBranch(backbone, channels, norm=context_norm)
+        elif fusion != "detail":
+            self.semantic = SemanticBranch(in_channels, widths, repeats, layer=layer, norm=context_norm)
         self.aggregate = None
         if fusion == "bga":
             self.aggregate = BilateralGuidedAggregation(channels, upsample, gate_bias=gate_bias, relu=fusion_relu)
@@ -300,21 +311,18 @@ class BiSeNetV2(Net):
         self.head = FCNHead(channels, wide((head_channels,)), num_classes, dropout=dropout)
         (self.feature_channels,) = wide((head_channels,))
         booster = partial(_booster_head, num_classes=num_classes, upsample=aux_upsample, dropout=dropout)
-        inputs = dict(zip(STAGES, (*widths, channels), strict=True))
+        inputs = {} if fusion == "detail" else dict(zip(STAGES, self.semantic.channels, strict=True))
         self.aux_heads = nn.ModuleDict({s: booster(inputs[s], wide(aux_channels[s])) for s in aux_channels})
         init_kaiming(self)
+        self.backbone = backbone  # keeps its own initialisation
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
-        """Logits before the last resize.
-
-        Args:
-            image: (B,in_channels,H,W) normalised float, H and W at least 32, B at least 2 in training.
-
-        Raises:
-            UserError: for any other input.
-        """
-        check_image(image, in_channels=self.in_channels, min_size=32)
-        stages = {} if self.fusion == "detail" else self.semantic(image)
+        """See ``Net``; in training B must be at least 2."""
+        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        if self.backbone is not None:
+            stages = self.semantic(self.backbone(image), image.shape[-2:])
+        else:
+            stages = {} if self.fusion == "detail" else self.semantic(image)
         if self.fusion == "semantic":
             eighth = [(side + 7) // 8 for side in image.shape[-2:]]
             features = resize(stages["s5_5"], eighth, self.upsample)
@@ -335,18 +343,12 @@ def _booster_head(
     """Logits at the stage's size, or at twice that with ``upsample``."""
     if not upsample:
         return FCNHead(in_channels, channels, num_classes, dropout=dropout)
-    first = nn.Sequential(ConvNormAct(in_channels, channels[0]), nn.Dropout2d(dropout), nn.Upsample(scale_factor=2))
+    first = (ConvNormAct(in_channels, channels[0]), nn.Dropout2d(dropout), nn.Upsample(scale_factor=2))
     return nn.Sequential(*first, FCNHead(channels[0], channels[1:], num_classes))
 
 
-def _check_booster(aux_channels: Mapping[str, Sequence[int]], fusion: str) -> None:
+def _check_booster(aux_channels: Mapping[str, Sequence[int]]) -> None:
     for stage, channels in aux_channels.items():
-        if stage not in STAGES:
-            raise UserError(f"aux_channels names '{stage}'; stages are {', '.join(STAGES)}.{nearest(stage, STAGES)}")
+        check_choice("a stage of aux_channels", stage, STAGES)
         if not isinstance(channels, Sequence) or not channels:
             raise UserError(f"aux_channels.{stage}={channels} is no list of convolution widths; write such as [128]")
-    if fusion == "detail" and aux_channels:
-        raise UserError(
-            "fusion=detail leaves no semantic stages for booster heads; set model.net.aux_channels=null"
-            " model.aux_weights=null"
-        )

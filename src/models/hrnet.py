@@ -7,12 +7,43 @@ so any image of 32x32 pixels or more is legal.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from src.models.layers import recompute
 from src.ops import resize
 
-__all__ = ["HRNet"]
+__all__ = ["Exchange", "HRNet"]
+
+
+class Exchange(nn.Module):
+    """One multi-resolution module: each branch on its own, then every branch a sum over all.
+
+    Args:
+        module: timm's, whose layers and names are kept.
+        align_corners: of the resizes.
+    """
+
+    def __init__(self, module: nn.Module, *, align_corners: bool) -> None:
+        super().__init__()
+        self.branches, self.fuse_layers, self.fuse_act = module.branches, module.fuse_layers, module.fuse_act
+        self.align_corners = align_corners
+
+    def forward(self, *branches: Tensor) -> list[Tensor]:
+        """(B,channels[i],h_i,w_i), fine to coarse -> the same shapes."""
+        branches = [blocks(x) for blocks, x in zip(self.branches, branches, strict=True)]
+        return [
+            self.fuse_act(
+                sum(self._to_level(fuse, x, like=branches[level]) for fuse, x in zip(row, branches, strict=True))
+            )
+            for level, row in enumerate(self.fuse_layers)
+        ]
+
+    def _to_level(self, fuse: nn.Module, x: Tensor, *, like: Tensor) -> Tensor:
+        if isinstance(fuse, nn.Sequential) and isinstance(fuse[-1], nn.Upsample):
+            return resize(fuse[:-1](x), like.shape[-2:], align_corners=self.align_corners)
+        return fuse(x)
 
 
 class HRNet(nn.Module):
@@ -29,43 +60,32 @@ class HRNet(nn.Module):
         for name in ("incre_modules", "downsamp_modules", "final_layer", "global_pool", "head_drop", "classifier"):
             setattr(trunk, name, None)
         self.trunk, self.align_corners, self.checkpointing = trunk, align_corners, checkpointing
+        for stage in self.stages():
+            for i, module in enumerate(stage):
+                stage[i] = Exchange(module, align_corners=align_corners)
         self.channels = list(trunk.stage4_cfg["num_channels"])
         self.strides = [4, 8, 16, 32]
+
+    def stages(self) -> list[nn.Sequential]:
+        """The stages with several branches, each a sequence of ``Exchange``."""
+        return [self.trunk.stage2, self.trunk.stage3, self.trunk.stage4]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B,C,H,W) -> (B,w,H/4,W/4), (B,2w,H/8,W/8), (B,4w,H/16,W/16), (B,8w,H/32,W/32) with the width w."""
         trunk = self.trunk
         x = trunk.act1(trunk.bn1(trunk.conv1(image)))
-        x = trunk.layer1(trunk.act2(trunk.bn2(trunk.conv2(x))))
+        x = trunk.act2(trunk.bn2(trunk.conv2(x)))
+        for block in trunk.layer1:
+            x = self._run(block, x)
         branches = [x]
-        for transition, stage in (
-            (trunk.transition1, trunk.stage2),
-            (trunk.transition2, trunk.stage3),
-            (trunk.transition3, trunk.stage4),
+        for transition, stage in zip(
+            (trunk.transition1, trunk.transition2, trunk.transition3), self.stages(), strict=True
         ):
             # a transition has one entry per branch of its stage; a new branch starts from the coarsest map
-            branches = [
-                change(branches[min(level, len(branches) - 1)] if level < len(branches) else branches[-1])
-                for level, change in enumerate(transition)
-            ]
+            branches = [change(branches[min(level, len(branches) - 1)]) for level, change in enumerate(transition)]
             for module in stage:
-                branches = self._exchange(module, branches)
+                branches = self._run(module, *branches)
         return branches
 
-    def _exchange(self, module: nn.Module, branches: list[Tensor]) -> list[Tensor]:
-        """One multi-resolution module: each branch on its own, then every branch a sum over all."""
-        again = self.checkpointing and self.training
-        branches = [
-            recompute(blocks, x) if again else blocks(x) for blocks, x in zip(module.branches, branches, strict=True)
-        ]
-        return [
-            module.fuse_act(
-                sum(self._to_level(fuse, x, like=branches[level]) for fuse, x in zip(row, branches, strict=True))
-            )
-            for level, row in enumerate(module.fuse_layers)
-        ]
-
-    def _to_level(self, fuse: nn.Module, x: Tensor, *, like: Tensor) -> Tensor:
-        if isinstance(fuse, nn.Sequential) and isinstance(fuse[-1], nn.Upsample):
-            return resize(fuse[:-1](x), like.shape[-2:], align_corners=self.align_corners)
-        return fuse(x)
+    def _run(self, module: nn.Module, *inputs: Tensor) -> Any:
+        return recompute(module, *inputs) if self.checkpointing and self.training else module(*inputs)

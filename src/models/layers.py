@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from src.errors import UserError, nearest
 
 __all__ = [
+    "CeilMaxPool2d",
     "ConvNormAct",
     "FCNHead",
+    "auxiliary_head",
     "check_choice",
     "check_count",
     "check_image",
@@ -50,6 +55,20 @@ class ConvNormAct(nn.Sequential):
         self.norm = nn.BatchNorm2d(out_channels)
         if act:
             self.act = nn.ReLU(inplace=True)
+
+
+class CeilMaxPool2d(nn.MaxPool2d):
+    """Max pooling of stride 2 that rounds sizes up, as ``ceil_mode`` does: (B,C,H,W) -> (B,C,H',W')."""
+
+    def __init__(self, kernel_size: int, *, padding: int = 0) -> None:
+        super().__init__(kernel_size, stride=2, padding=padding, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return super().forward(x)
+        # ceil_mode compares sizes, which an exported graph must not; one more row and column have the same effect
+        x = F.pad(x, (0, 1, 0, 1), value=-torch.inf)
+        return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 class FCNHead(nn.Module):
@@ -96,12 +115,33 @@ class FCNHead(nn.Module):
         return self.classify(self.convs(x))
 
 
-def recompute(module: nn.Module, x: Tensor) -> Tensor:
-    """``module(x)`` that keeps only ``x`` for the backward pass and computes the rest again there.
+def auxiliary_head(backbone: nn.Module, channels: int | None, num_classes: int) -> FCNHead | None:
+    """The head on the backbone's last feature but one, as torchvision and mmsegmentation have it; ``None`` without it.
+
+    Args:
+        backbone: see ``src.models.backbones``.
+        channels: width of the head's 3x3 convolution, or ``None``; its dropout is 0.1.
+        num_classes: channels of the logits.
+
+    Raises:
+        UserError: for a width below 1.
+    """
+    if channels is None:
+        return None
+    check_count("aux_channels", channels)
+    head = FCNHead(backbone.channels[-2], [channels], num_classes, dropout=0.1)
+    init_kaiming(head)
+    return head
+
+
+def recompute(module: nn.Module, *inputs: Tensor) -> Any:
+    """``module(*inputs)`` that keeps only the inputs for the backward pass and computes the rest again there.
 
     Gradients and running statistics are those of a plain call: the second pass leaves the statistics alone.
     """
-    return checkpoint(module, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _still_statistics(module)))
+    return checkpoint(
+        module, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _still_statistics(module))
+    )
 
 
 @contextmanager

@@ -17,24 +17,29 @@ class Net(nn.Module):
         num_classes: K, at least 2.
         in_channels: channels of the image.
         align_corners: of every bilinear resize in the net; its reference decides.
+        reduced_labels: in training the outputs stay at their heads' resolution, and the loss reduces the label to it.
 
     Raises:
         UserError: for counts below these limits.
     """
 
     feature_channels: int  # channels of ``features``
+    min_size = 32  # smallest side of an image in pixels; a wrapper that feeds smaller ones lowers it
 
-    def __init__(self, *, num_classes: int, in_channels: int = 3, align_corners: bool = False) -> None:
+    def __init__(
+        self, *, num_classes: int, in_channels: int = 3, align_corners: bool = False, reduced_labels: bool = False
+    ) -> None:
         super().__init__()
         check_count("num_classes", num_classes, least=2)
         check_count("in_channels", in_channels)
-        self.num_classes, self.in_channels, self.align_corners = num_classes, in_channels, align_corners
+        self.num_classes, self.in_channels = num_classes, in_channels
+        self.align_corners, self.reduced_labels = align_corners, reduced_labels
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Outputs before the last resize.
 
         Args:
-            image: (B,in_channels,H,W) normalised float, H and W at least 32.
+            image: (B,in_channels,H,W) normalised float, H and W at least ``min_size``.
 
         Returns:
             ``logits`` (B,K,h,w); ``aux_<name>`` (B,K,h',w') in training; ``features`` (B,feature_channels,h,w), which
@@ -46,8 +51,13 @@ class Net(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """``decode`` without ``features``, every map resized to the image's size (bilinear)."""
+        """``decode`` without ``features``, every map resized to the image's size (bilinear).
+
+        With ``reduced_labels`` the maps keep their size in training.
+        """
         outputs = self.decode(image)
         del outputs["features"]
+        if self.training and self.reduced_labels:
+            return outputs
         size = image.shape[-2:]
         return {name: resize(logits, size, align_corners=self.align_corners) for name, logits in outputs.items()}

@@ -9,15 +9,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src.errors import UserError
 from src.models import BiSeNetV2
+from src.models.backbones import create_backbone
 
 REFERENCE = {"expand_at": "depthwise", "depthwise_relu": True, "context_norm": True, "head_channels": 1024}
 
 
-def giga_macs(**options: object) -> dict[str, float]:
-    """Multiply-adds (1e9) of one 512x1024 image with 19 classes: in all and by part."""
+def giga_macs(trunk: str | None = None, height: int = 512, **options: object) -> dict[str, float]:
+    """Multiply-adds (1e9) of one image, twice as wide as high, with 19 classes: in all and by part."""
     with torch.device("meta"):
-        net = BiSeNetV2(num_classes=19, **options).eval()
-        image = torch.empty(1, 3, 512, 1024)
+        backbone = create_backbone(trunk) if trunk else None
+        net = BiSeNetV2(num_classes=19, backbone=backbone, **options).eval()
+        image = torch.empty(1, 3, height, 2 * height)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(image)
     counts = {name.rpartition(".")[2]: sum(ops.values()) / 2e9 for name, ops in counter.get_flop_counts().items()}
@@ -33,7 +35,7 @@ def test_cost_of_the_parts() -> None:
     assert macs["detail"] == pytest.approx(11.70, abs=0.005)
     assert macs["semantic"] == pytest.approx(4.36, abs=0.005)
     assert macs["aggregate"] == pytest.approx(1.74, abs=0.005)
-    assert macs["all"] - macs["head"] == pytest.approx(17.80, abs=0.005)
+    assert macs["detail"] + macs["semantic"] + macs["aggregate"] == pytest.approx(17.80, abs=0.005)
     assert giga_macs(**REFERENCE)["semantic"] == pytest.approx(1.34, abs=0.005)
     assert giga_macs(**REFERENCE)["all"] == pytest.approx(24.60, abs=0.005)
 
@@ -67,6 +69,16 @@ def test_costs_agree_with_the_paper(options: dict[str, object], published: float
     assert giga_macs(**options)["all"] == pytest.approx(published, abs=tolerance)
 
 
+def test_another_trunk_costs_what_it_costs_alone() -> None:
+    """Detail branch, aggregation and head stay; the paper gives 143.34 G with ResNet-18, but no image size."""
+    macs = giga_macs("resnet18")
+    assert macs["backbone"] == pytest.approx(18.95, abs=0.005)
+    assert macs["semantic"] == pytest.approx(0.302, abs=0.001)  # the context embedding at its width
+    own = giga_macs()
+    assert macs["all"] - macs["backbone"] - macs["semantic"] == pytest.approx(own["all"] - own["semantic"], abs=1e-3)
+    assert giga_macs("resnet18", height=1024)["all"] == pytest.approx(143.34, abs=1.0)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -94,10 +106,45 @@ def test_switches_run_forward_and_backward(options: dict[str, object]) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
+@pytest.mark.parametrize(
+    ("trunk", "options"),
+    [
+        ("mobilenetv2_050", {}),
+        ("mobilenetv2_050", {"in_channels": 4, "context_norm": True, "aux_channels": {"s5_5": [8]}}),
+        ("resnet18", {"fusion": "semantic"}),
+        ("resnet18", {"fusion": "concat", "aux_upsample": True}),
+        ("convnext_atto", {}),  # rounds sizes down
+    ],
+    ids=str,
+)
+def test_other_trunks_as_semantic_branch(trunk: str, options: dict[str, object]) -> None:
+    net = small(backbone=create_backbone(trunk, in_channels=options.get("in_channels", 3)), **options)
+    for size in ((64, 96), (97, 130)):
+        result = net(torch.randn(2, net.in_channels, *size))
+        assert {name: x.shape for name, x in result.items()} == dict.fromkeys(
+            ["logits", *(f"aux_{stage}" for stage in net.aux_heads)], (2, 3, *size)
+        )
+    sum(logits.square().mean() for logits in result.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_another_trunk_keeps_its_weights() -> None:
+    trunk = create_backbone("mobilenetv2_035")
+    before = {name: tensor.clone() for name, tensor in trunk.state_dict().items()}
+    after = small(backbone=trunk).backbone.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_trunk_without_the_strides_is_refused() -> None:
+    with pytest.raises(UserError, match="the semantic branch needs a feature at stride 16"):
+        small(backbone=create_backbone("resnet18", output_stride=8))
+
+
 def test_decode_gives_each_head_its_own_resolution() -> None:
     image = torch.randn(2, 3, 65, 128)
-    sizes = {name: tuple(logits.shape[-2:]) for name, logits in small().decode(image).items()}
-    assert sizes == {"logits": (9, 16), "aux_s2": (17, 32), "aux_s3": (9, 16), "aux_s4": (5, 8), "aux_s5_4": (3, 4)}
+    sizes = {name: tuple(x.shape[-2:]) for name, x in small().decode(image).items()}
+    assert sizes.pop("features") == sizes.pop("logits") == (9, 16)
+    assert sizes == {"aux_s2": (17, 32), "aux_s3": (9, 16), "aux_s4": (5, 8), "aux_s5_4": (3, 4)}
     doubled = small(aux_upsample=True).decode(image)
     assert doubled["aux_s5_4"].shape[-2:] == (6, 8)
 
@@ -148,6 +195,7 @@ def test_a_local_change_reaches_every_pixel_through_the_context() -> None:
         ({"aux_channels": {"s2": []}}, "write such as"),
         ({"aux_channels": {"s2": [0]}}, "gives 0 channels"),
         ({"fusion": "detail"}, "aux_channels=null"),
+        ({"fusion": "detail", "aux_channels": {}, "backbone": nn.Identity()}, "backbone=null"),
     ],
 )
 def test_wrong_arguments_are_refused(options: dict[str, object], words: str) -> None:

@@ -1,0 +1,125 @@
+"""Writes docs/models.md, what every net of conf/model costs beside published figures: ``scripts/model_table.py``.
+
+Nothing is computed on real tensors: parameters and multiply-adds (convolutions and matrix products, one per pair of
+factors) are counted on the meta device, in evaluation. Published figures are in ``scripts/published_costs.yaml``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from src.build import build_net
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = """# Models
+
+Written by `python scripts/model_table.py`; `tests/test_model_table.py` keeps it true. One row per file of `conf/model`
+and per published figure: K classes, image size, parameters with and without auxiliary heads, multiply-adds of one
+image in evaluation (convolutions and matrix products), output stride of the logits. *Published* is the figure of the
+paper or of the reference implementation; *exact* rows agree to the last digit given. Other rows say why they differ.
+
+"""
+COLUMNS = ("model", "K", "image", "parameters", "without aux", "G multiply-adds", "stride", "published", "agreement")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a net costs: parameters in all and without auxiliary heads, multiply-adds of one image, output stride."""
+
+    params: int
+    params_without_aux: int
+    macs: int
+    stride: int
+
+
+def measure(model: str, num_classes: int, size: tuple[int, int], overrides: tuple[str, ...] = ()) -> Cost:
+    """The cost of ``model=<model>`` with these overrides on an image of ``size`` (height, width)."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[f"model={model}", f"data.num_classes={num_classes}", *overrides])
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = build_net(cfg).eval()
+        image = torch.empty(1, 3, *size)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            outputs = net.decode(image)
+    heads = [part for name, part in net.named_modules() if name.split(".")[-1] in ("aux_head", "aux_heads")]
+    params = _parameters(net)
+    return Cost(
+        params=params,
+        params_without_aux=params - sum(map(_parameters, heads)),
+        macs=counter.get_total_flops() // 2,
+        stride=round(size[0] / outputs["logits"].shape[-2]),
+    )
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """One row per model and published figure, in the models' order."""
+    published = OmegaConf.to_container(OmegaConf.load(ROOT / "scripts" / "published_costs.yaml"))
+    models = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+    unknown = published.keys() - set(models)
+    if unknown:
+        raise SystemExit(f"error: published_costs.yaml names {', '.join(sorted(unknown))}, which conf/model lacks")
+    for model in tqdm(models, unit="model", disable=None):
+        for entry in published.get(model) or [{}]:
+            yield {"model": model, **entry, **_compare(model, entry)}
+
+
+def _compare(model: str, entry: dict[str, object]) -> dict[str, object]:
+    classes, size = entry.get("classes", 19), tuple(entry.get("size", (512, 1024)))
+    cost = measure(model, classes, size, tuple(entry.get("overrides", ())))
+    agreement = []
+    for name, digits in (("params", 0), ("params_without_aux", 0), ("gmacs", entry.get("digits", 2))):
+        if name in entry:
+            ours = round(cost.macs / 1e9, digits) if name == "gmacs" else getattr(cost, name)
+            agreement.append(ours == entry[name])
+    return {"classes": classes, "size": size, "cost": cost, "exact": bool(agreement) and all(agreement)}
+
+
+def table(lines: list[dict[str, object]]) -> str:
+    """The document."""
+    body = [HEADER + "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for row in lines:
+        cost = row["cost"]
+        given = [f"{row[name]:,}" for name in ("params", "params_without_aux") if name in row]
+        given += [f"{row['gmacs']} G"] if "gmacs" in row else []
+        overrides = f" `{' '.join(row['overrides'])}`" if row.get("overrides") else ""
+        agreement = "exact" if row["exact"] else row.get("why", "")
+        source = f" ({row['source']})" if "source" in row else ""
+        cells = [f"`{row['model']}`{overrides}", row["classes"], "x".join(map(str, row["size"])), f"{cost.params:,}"]
+        cells += [f"{cost.params_without_aux:,}", f"{cost.macs / 1e9:.2f}", cost.stride]
+        body.append("| " + " | ".join(map(str, [*cells, ", ".join(given) + source, agreement])) + " |")
+    return "\n".join(body) + "\n"
+
+
+def main() -> None:
+    """Writes the table, whole or not at all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "models.md", help="[docs/models.md]")
+    out = parser.parse_args().out
+    text = table(list(rows()))
+    partial = out.with_suffix(".tmp")
+    partial.write_text(text)
+    partial.replace(out)
+    print(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""DeepLab v1 (Chen et al., arXiv 1412.7062) and v2 (arXiv 1606.00915): atrous convolution at 1/8 of the image.
+
+Both classify the last feature of a dilated trunk and upsample the scores bilinearly; v2 does it at several atrous rates
+at once and sums the scores (atrous spatial pyramid pooling). In training the loss meets them at 1/8 of the image, where
+the label is reduced (``reduced_labels``). Multi-scale inputs are a wrapper, ``src.models.pooled_scales``; the CRF is no
+part of the net. With a ResNet the conventions of DeepLab v2 (Caffe's) are options of its backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.models.layers import check_count, check_image, check_rates, init_kaiming
+from src.models.net import Net
+from src.models.vgg import VGG16
+from src.ops import resize
+
+__all__ = ["DeepLabV1", "DeepLabV2"]
+
+
+class DeepLabV1(Net):
+    """DeepLab v1: a 1x1 classifier on the last feature; the variants (LargeFOV and others) are options of ``VGG16``.
+
+    ``decode`` gives ``logits`` at the stride of the backbone.
+
+    Args:
+        num_classes: K, at least 2.
+        backbone: a dilated ``VGG16`` in the paper.
+        msc_channels: width of the MSc branches (128 in the paper): on the image and on each feature but the last, a
+            3x3 and a 1x1 convolution, whose results join what is classified (section 4.2). ``None`` is no branches.
+        in_channels: channels of the image.
+        align_corners: of all resizes.
+        reduced_labels: see ``Net``.
+
+    Raises:
+        UserError: for values outside these limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: nn.Module,
+        msc_channels: int | None = None,
+        in_channels: int = 3,
+        align_corners: bool = False,
+        reduced_labels: bool = True,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes, in_channels=in_channels, align_corners=align_corners, reduced_labels=reduced_labels
+        )
+        self.backbone = backbone
+        self.feature_channels = backbone.channels[-1]
+        self.branches = None
+        if msc_channels is not None:
+            check_count("msc_channels", msc_channels)
+            widths, strides = (in_channels, *backbone.channels[:-1]), (1, *backbone.strides[:-1])
+            steps = [backbone.strides[-1] // stride for stride in strides]
+            branches = (_branch(width, msc_channels, step) for width, step in zip(widths, steps, strict=True))
+            self.branches = nn.ModuleList(branches)
+            self.feature_channels += msc_channels * len(self.branches)
+        self.classifier = _classifier(self.feature_channels, num_classes)
+
+    def decode(self, image: Tensor) -> dict[str, Tensor]:
+        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        *fine, features = self.backbone(image)
+        if self.branches is not None:
+            maps = (branch(x) for branch, x in zip(self.branches, (image, *fine), strict=True))
+            size = features.shape[-2:]
+            maps = [resize(x, size, align_corners=self.align_corners) for x in maps]
+            features = torch.cat([features, *maps], dim=1)
+        return {"features": features, "logits": self.classifier(features)}
+
+
+class DeepLabV2(Net):
+    """DeepLab v2: classifiers at several rates, whose scores are summed.
+
+    ``decode`` gives ``logits`` at the stride of the backbone. One rate of 12 is LargeFOV, (2, 4, 8, 12) is ASPP-S and
+    (6, 12, 18, 24) ASPP-L.
+
+    Args:
+        num_classes: K, at least 2.
+        backbone: a dilated ResNet, or a dilated ``VGG16``.
+        rates: of the 3x3 classifiers on the last feature (ResNet); ``None``: a 1x1 classifier on each fc7 of ``VGG16``,
+            where the rates are those of fc6.
+        in_channels: channels of the image.
+        align_corners: of all resizes.
+        reduced_labels: see ``Net``.
+
+    Raises:
+        UserError: for values outside these limits, and for rates with ``VGG16`` or none with another backbone.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: nn.Module,
+        rates: Sequence[int] | None = (6, 12, 18, 24),
+        in_channels: int = 3,
+        align_corners: bool = False,
+        reduced_labels: bool = True,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes, in_channels=in_channels, align_corners=align_corners, reduced_labels=reduced_labels
+        )
+        if isinstance(backbone, VGG16) != (rates is None):
+            raise UserError(
+                f"rates is {rates}; set it to null for VGG16, whose rates are backbone.fc6_rates, and to a list such as"
+                " [6, 12, 18, 24] for other backbones"
+            )
+        if rates is None:
+            classifiers = [_classifier(backbone.channels[-1], num_classes) for _ in backbone.fc]
+        else:
+            check_rates("rates", rates)
+            classifiers = [_classifier(backbone.channels[-1], num_classes, rate) for rate in rates]
+        self.backbone, self.classifiers = backbone, nn.ModuleList(classifiers)
+        self.read = len(classifiers) if rates is None else 1  # features of the backbone that are classified
+        self.feature_channels = self.read * backbone.channels[-1]
+
+    def decode(self, image: Tensor) -> dict[str, Tensor]:
+        """Summed scores; ``features`` are the last feature, or all fc7 maps of ``VGG16`` one after another."""
+        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        maps = self.backbone(image)[-self.read :]
+        read = maps if self.read > 1 else maps * len(self.classifiers)
+        logits = sum(classifier(x) for classifier, x in zip(self.classifiers, read, strict=True))
+        return {"features": torch.cat(maps, dim=1) if len(maps) > 1 else maps[0], "logits": logits}
+
+
+def _branch(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """MSc branch, a perceptron of two layers: (B,C,H,W) -> (B,channels,H/stride,W/stride)."""
+    layers = [nn.Conv2d(in_channels, channels, 3, stride, padding=1), nn.ReLU(inplace=True)]
+    branch = nn.Sequential(*layers, nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True))
+    init_kaiming(branch)
+    return branch
+
+
+def _classifier(in_channels: int, num_classes: int, rate: int | None = None) -> nn.Conv2d:
+    """1x1, or 3x3 at a rate, with a bias; small random weights at first."""
+    conv = nn.Conv2d(in_channels, num_classes, 1)
+    if rate is not None:
+        conv = nn.Conv2d(in_channels, num_classes, 3, padding=rate, dilation=rate)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv
