@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from src.environment import environment
-from src.models.ann import NonLocalBlock
+from src.models.asymmetric_block import NonLocalBlock
 from src.models.samplers import Sampler
 
 CHANNELS, WIDTH = 2048, 256

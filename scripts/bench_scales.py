@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 import time
@@ -153,11 +154,13 @@ def table(rows: list[dict[str, object]], options: argparse.Namespace, about: dic
         ]
         lines.append("| " + " | ".join(cells) + " |")
     height, width = options.size
+    command = shlex.join(["python", "scripts/bench_scales.py", *sys.argv[1:]])
     net = " ".join([f"model={options.model}", *options.overrides])
     lines.append(
-        f"\n`{net}`, {CLASSES} classes, batches of {options.batch_size}, {height}x{width}, float32; median ± standard"
-        f" deviation over {options.repeats} repeats. {about['device']}, {about['threads']} thread(s); Python"
-        f" {about['python']}, torch {about['packages']['torch']}; {about['time'][:10]}, commit {about['commit'][:7]}."
+        f"\n`{command}`: `{net}`, {CLASSES} classes, batches of {options.batch_size}, {height}x{width}, float32;"
+        f" median ± standard deviation over {options.repeats} repeats."
+        f" {about['device']}, {about['threads']} thread(s); Python {about['python']}, torch"
+        f" {about['packages']['torch']}; {about['time'][:10]}, commit {about['commit'][:7]}."
     )
     return "\n".join(lines)
 

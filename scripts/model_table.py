@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from src.build import build_net
+from src.models.net import Net
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = """# Models
@@ -46,13 +47,21 @@ class Cost:
     stride: int
 
 
-def measure(model: str, num_classes: int, size: tuple[int, int], overrides: tuple[str, ...] = ()) -> Cost:
-    """The cost of ``model=<model>`` with these overrides on an image of ``size`` (height, width)."""
+def measure(
+    model: str, num_classes: int, size: tuple[int, int], overrides: tuple[str, ...] = (), *, with_aux: bool = False
+) -> Cost:
+    """The cost of ``model=<model>`` with these overrides on an image of ``size`` (height, width).
+
+    With ``with_aux`` the multiply-adds are those of a training step's forward pass, auxiliary heads included.
+    """
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[f"model={model}", f"data.num_classes={num_classes}", *overrides])
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = build_net(cfg).eval()
+        for part in net.modules() if with_aux else ():
+            if isinstance(part, Net):
+                part.training = True
         image = torch.empty(1, 3, *size)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             outputs = net.decode(image)
@@ -84,12 +93,15 @@ def rows() -> Iterator[dict[str, object]]:
 
 def _compare(model: str, entry: dict[str, object]) -> dict[str, object]:
     classes, size = entry.get("classes", 19), tuple(entry.get("size", (512, 1024)))
-    cost = measure(model, classes, size, tuple(entry.get("overrides", ())))
-    agreement = []
-    for name, digits in (("params", 0), ("params_without_aux", 0), ("gmacs", entry.get("digits", 2))):
-        if name in entry:
-            ours = round(cost.macs / 1e9, digits) if name == "gmacs" else getattr(cost, name)
-            agreement.append(ours == entry[name])
+    cost = measure(model, classes, size, tuple(entry.get("overrides", ())), with_aux=entry.get("with_aux", False))
+    digits = entry.get("digits", 2)
+    ours = {
+        "params": cost.params,
+        "params_without_aux": cost.params_without_aux,
+        "gmacs": round(cost.macs / 1e9, digits),
+        "gflops": round(2 * cost.macs / 1e9, digits),
+    }
+    agreement = [abs(ours[name] - entry[name]) < 1e-9 for name in ours if name in entry]
     return {"classes": classes, "size": size, "cost": cost, "exact": bool(agreement) and all(agreement)}
 
 
@@ -100,7 +112,9 @@ def table(lines: list[dict[str, object]]) -> str:
         cost = row["cost"]
         given = [f"{row[name]:,}" for name in ("params", "params_without_aux") if name in row]
         given += [f"{row['gmacs']} G"] if "gmacs" in row else []
+        given += [f"{row['gflops'] / 2:.3f} G"] if "gflops" in row else []
         overrides = f" `{' '.join(row['overrides'])}`" if row.get("overrides") else ""
+        overrides += " with auxiliary heads" if row.get("with_aux") else ""
         agreement = "exact" if row["exact"] else row.get("why", "")
         source = f" ({row['source']})" if "source" in row else ""
         cells = [f"`{row['model']}`{overrides}", row["classes"], "x".join(map(str, row["size"])), f"{cost.params:,}"]

@@ -52,6 +52,7 @@ FOREIGN_LAYOUTS = {
     "kazuto1011/deeplab-pytorch": deeplab_pytorch.RULES,
 }
 
+_PRETRAINED = {"model.net.backbone.pretrained": False, "model.net.encoder_weights": None}  # option and its off
 _STATE_KEYS = ("state_dict", "model_state", "model")  # where the projects' files hold their tensors
 _TARGETS = ("src.", "torch.", "pytorch_lightning.", "albumentations.", "timm.")
 _TARGETS_OF_CHECKPOINTS = ("src.models.", "src.inference.")  # files from elsewhere may name nothing else
@@ -154,7 +155,7 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
 
 def _statistics(cfg: DictConfig, net: nn.Module) -> tuple[list[float], list[float]]:
     """RGB mean and std, 0..1: those that a pretrained backbone was trained with, else the data's."""
-    if OmegaConf.select(cfg, "model.net.backbone.pretrained"):
+    if any(OmegaConf.select(cfg, option) for option in _PRETRAINED):
         weights = next(part.pretrained_cfg for part in net.modules() if hasattr(part, "pretrained_cfg"))
         return list(weights["mean"]), list(weights["std"])
     return cfg.data.mean, cfg.data.std
@@ -288,8 +289,9 @@ def load_module(
 
 def _without_download(config: DictConfig) -> DictConfig:
     """The config for a net whose weights all come from a checkpoint."""
-    if OmegaConf.select(config, "model.net.backbone.pretrained"):
-        config.model.net.backbone.pretrained = False
+    for option, off in _PRETRAINED.items():
+        if OmegaConf.select(config, option):
+            OmegaConf.update(config, option, off)
     return config
 
 

@@ -28,7 +28,7 @@ from src.errors import UserError, nearest
 from src.models.hrnet import HRNet
 from src.models.layers import CeilMaxPool2d, check_rates, init_kaiming, recompute
 
-__all__ = ["ResNet", "TimmBackbone", "create_backbone", "create_trunk", "level_of_stride"]
+__all__ = ["ResNet", "TimmBackbone", "create_backbone", "create_trunk", "hub_without_retries", "level_of_stride"]
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -176,7 +176,7 @@ def create_backbone(
     family = timm.model_entrypoint(name).__module__.rpartition(".")[2]
     given = [option for option, value in resnet.items() if value not in (None, False)]
     if given and family != "resnet":
-        raise UserError(f"{given[0]} is an option of ResNets, and {name} is none; leave it out or choose a ResNet")
+        raise UserError(f"{given[0]} is an option of ResNets, and {name} is none; set it to null or choose a ResNet")
     if checkpointing and family not in ("resnet", "hrnet"):
         raise UserError(f"checkpointing is for ResNets and HRNets; set it to false for {name}")
     common = {"name": name, "pretrained": pretrained, "in_chans": in_channels}
@@ -233,7 +233,7 @@ def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> nn.Mod
             raise UserError(f"pretrained={pretrained}: no such file; give a file of timm's weights for {name}, or true")
         overlay = {"file": str(pretrained)}
     try:
-        with _hub_without_retries():
+        with hub_without_retries():
             return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except Exception as error:
         cause = str(error).strip().splitlines()
@@ -244,7 +244,7 @@ def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> nn.Mod
 
 
 @contextmanager
-def _hub_without_retries() -> Iterator[None]:
+def hub_without_retries() -> Iterator[None]:
     """Where the hub's name cannot be looked up, only its cache is asked, instead of a minute of retries."""
     from huggingface_hub import constants
 

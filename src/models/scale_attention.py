@@ -22,7 +22,7 @@ from src.models.layers import ConvNormAct, check_count, check_image
 from src.models.net import Net
 from src.ops import fuse_hierarchical, hierarchical_weights, resize
 
-__all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention", "rescale", "sorted_scales"]
+__all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention", "sorted_scales"]
 
 
 class AttentionHead(nn.Module):
@@ -126,7 +126,7 @@ class HierarchicalAttention(Net):
             ``logits``, and ``aux_<name>`` in training, (B,K,h,w); ``attention`` (B,1,h,w), 0 to 1; the net's
             ``features``.
         """
-        scaled = rescale(image, scale, align_corners=self.align_corners)
+        scaled = _rescale(image, scale, align_corners=self.align_corners)
         outputs = self.net.decode(scaled)
         features = outputs.pop("features")
         outputs["attention"] = self.attention(features).sigmoid()
@@ -224,7 +224,7 @@ class ExplicitAttention(Net):
         check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
         _check_scaled_size(image, self.scales[0], least=self.net.min_size)
         size, align_corners = image.shape[-2:], self.align_corners
-        passes = [self.net.decode(rescale(image, scale, align_corners=align_corners)) for scale in self.scales]
+        passes = [self.net.decode(_rescale(image, scale, align_corners=align_corners)) for scale in self.scales]
         features = [each.pop("features") for each in passes]
         middle = features[self.scales.index(1.0)]
         together = [resize(each, middle.shape[-2:], align_corners=align_corners) for each in features]
@@ -239,7 +239,7 @@ class ExplicitAttention(Net):
         return {"features": middle} | outputs
 
 
-def rescale(image: Tensor, scale: float, *, align_corners: bool = False) -> Tensor:
+def _rescale(image: Tensor, scale: float, *, align_corners: bool = False) -> Tensor:
     """(B,C,H,W) -> (B,C,floor(H*scale),floor(W*scale)), bilinear; the image itself at 1.0."""
     return image if scale == 1 else resize(image, _scaled_size(image, scale), align_corners=align_corners)
 
@@ -248,14 +248,14 @@ def sorted_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """The list from the smallest scale on.
 
     Raises:
-        UserError: unless it holds numbers above 0, each once, and 1.0 among them.
+        UserError: unless it holds numbers above 0, each once to the hundredth, and 1.0 among them.
     """
     if isinstance(scales, str) or not all(isinstance(scale, int | float) and 0 < scale < math.inf for scale in scales):
         raise UserError(f"scales is {scales}; use factors above 0 on the image's size, such as [0.5, 1.0]")
     if 1 not in scales:
         raise UserError(f"scales is {list(scales)}; 1.0 must be among them, because the result has the image's size")
-    if len(set(scales)) < len(scales):
-        raise UserError(f"scales is {list(scales)}; give each scale once")
+    if len({_percent(scale) for scale in scales}) < len(scales):
+        raise UserError(f"scales is {list(scales)}; give each scale once (to the hundredth)")
     return tuple(sorted(float(scale) for scale in scales))
 
 
@@ -278,4 +278,8 @@ def _resized(outputs: Mapping[str, Tensor], size: Sequence[int], *, align_corner
 
 
 def _own_predictions(scales: Sequence[float], logits: Sequence[Tensor]) -> dict[str, Tensor]:
-    return {f"aux_scale_{round(100 * scale):03d}": each for scale, each in zip(scales, logits, strict=True)}
+    return {f"aux_scale_{_percent(scale):03d}": each for scale, each in zip(scales, logits, strict=True)}
+
+
+def _percent(scale: float) -> int:
+    return round(100 * scale)

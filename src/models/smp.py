@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError, nearest
-from src.models.backbones import _hub_without_retries
+from src.models.backbones import hub_without_retries
 from src.models.layers import check_choice, check_image, check_pooled
 from src.models.net import Net
 
@@ -131,7 +131,7 @@ def _create(arch: str, encoder: str, common: dict[str, Any], options: dict[str, 
         options = {"dynamic_img_size": True} | options
     weights = common["encoder_weights"]
     try:
-        with warnings.catch_warnings(), _hub_without_retries():
+        with warnings.catch_warnings(), hub_without_retries():
             warnings.simplefilter("ignore")  # deprecated names
             net = smp.create_model(arch, encoder, **common, **options)
             if weights is not None and not encoder.startswith("tu-"):

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src.errors import UserError
 from src.models import ANN
-from src.models.ann import NonLocalBlock
+from src.models.asymmetric_block import NonLocalBlock
 from src.models.backbones import create_backbone
 from src.models.samplers import SAMPLERS, Sampler
 
@@ -322,6 +322,7 @@ def test_common_fusion_only_adds() -> None:
     ("options", "words"),
     [
         ({"fusion": "apnb"}, "fusion is 'apnb'"),
+        ({"fusion": "None"}, "fusion is 'None'"),
         ({"refine": "afnb"}, "refine is 'afnb'"),
         ({"sizes": []}, r"sizes is \[\]"),
         ({"sizes": [1, 0]}, r"sizes is \[1, 0\]"),

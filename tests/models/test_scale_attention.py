@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,7 @@ def test_export_keeps_the_size_free_below_and_above_one() -> None:
     [
         ([0.5, 2.0], "1.0 must be among them"),
         ([], "1.0 must be among them"),
-        ([1.0, 0.5, 0.5], "each scale once"),
+        ([1.0, 0.5, 0.501], "each scale once"),
         ([0, 1.0], "above 0"),
         ([-0.5, 1.0], "above 0"),
         ([float("nan"), 1.0], "above 0"),
@@ -373,6 +374,17 @@ def test_a_checkpoint_is_used_at_its_own_scales_or_at_others(tmp_path: Path) -> 
     assert not torch.equal(own.scores(image), other.scores(image))
     own.net.scales = [0.5, 1, 2]
     assert torch.equal(own.scores(image), other.scores(image))
+
+
+@pytest.mark.parametrize("root", ["evaluate", "predict"])
+def test_the_scales_of_a_checkpoint_are_options_of_its_use(tmp_path: Path, root: str) -> None:
+    file = saved(tmp_path, "hierarchical")
+    importlib.import_module(f"src.{root}").prepare([f"ckpt={file}"])
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        plain = compose(root, overrides=[f"ckpt={file}"])
+        other = compose(root, overrides=[f"ckpt={file}", "model.scales.scales=[0.5,1,2]"])
+    assert build.load_module(file, model=plain.model).net.scales == (0.5, 1.0)
+    assert build.load_module(file, model=other.model).net.scales == (0.5, 1.0, 2.0)
 
 
 def test_a_checkpoint_of_explicit_attention_refuses_other_scales(tmp_path: Path) -> None:
