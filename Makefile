@@ -15,10 +15,10 @@ train: .venv/runtime  ## set up, then train BiSeNetV2 on generated streets (minu
 	$(RUN) src.train $(if $(model),model=$(model) $(SHORT_EPOCH)) $(args)
 
 test: .venv/development  ## set up, then the fast tests
-	$(RUN) pytest -n 2 $(args)
+	$(RUN) pytest -n 2 --dist worksteal $(args)
 
 test-slow: .venv/development  ## the tests that train for minutes
-	$(RUN) pytest -m slow $(args)
+	$(RUN) pytest -m slow -n 2 --dist worksteal $(args)
 
 test-all: test test-slow  ## both
 

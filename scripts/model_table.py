@@ -7,9 +7,10 @@ factors) are counted on the meta device, in evaluation. Published figures are in
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ Written by `python scripts/model_table.py`; `tests/test_model_table.py` keeps it
 and per published figure: K classes, image size, parameters with and without auxiliary heads, multiply-adds of one
 image in evaluation (convolutions and matrix products), output stride of the logits. *Published* is the figure of the
 paper or of the reference implementation; *exact* rows agree to the last digit given. Other rows say why they differ.
+Receptive fields, in pixels, are those of a chain of layers, named by its place in the net.
 
 """
 COLUMNS = ("model", "K", "image", "parameters", "without aux", "G multiply-adds", "stride", "published", "agreement")
@@ -47,18 +49,25 @@ class Cost:
     stride: int
 
 
+def build(model: str, num_classes: int, overrides: Sequence[str] = ()) -> nn.Module:
+    """The net of ``model=<model>`` in evaluation mode, on the meta device."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[f"model={model}", f"data.num_classes={num_classes}", *overrides])
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return build_net(cfg).eval()
+
+
 def measure(
-    model: str, num_classes: int, size: tuple[int, int], overrides: tuple[str, ...] = (), *, with_aux: bool = False
+    model: str, num_classes: int, size: tuple[int, int], overrides: Sequence[str] = (), *, with_aux: bool = False
 ) -> Cost:
     """The cost of ``model=<model>`` with these overrides on an image of ``size`` (height, width).
 
     With ``with_aux`` the multiply-adds are those of a training step's forward pass, auxiliary heads included.
     """
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[f"model={model}", f"data.num_classes={num_classes}", *overrides])
+    net = build(model, num_classes, overrides)
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = build_net(cfg).eval()
         for part in net.modules() if with_aux else ():
             if isinstance(part, Net):
                 part.training = True
@@ -73,6 +82,32 @@ def measure(
         macs=counter.get_total_flops() // 2,
         stride=round(size[0] / outputs["logits"].shape[-2]),
     )
+
+
+def receptive_field(model: str, chain: str, skip: str) -> int:
+    """Pixels of the image along one side that a value at the end of a chain of layers depends on.
+
+    Args:
+        model: name of the YAML.
+        chain: the part of the net whose convolutions and poolings follow one another.
+        skip: regular expression for names of layers beside the chain.
+    """
+    net, field, jump = build(model, 19), 1, 1
+
+    def widen(layer: nn.Module, *_: object) -> None:
+        nonlocal field, jump
+        kernel, stride, dilation = (
+            value if isinstance(value, int) else value[0]
+            for value in (layer.kernel_size, layer.stride, getattr(layer, "dilation", 1))
+        )
+        field += (kernel - 1) * dilation * jump
+        jump *= stride
+
+    for name, layer in net.get_submodule(chain).named_modules():
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and not re.search(skip, name):
+            layer.register_forward_hook(widen)
+    net.decode(torch.empty(1, 3, 512, 1024, device="meta"))
+    return field
 
 
 def _parameters(module: nn.Module) -> int:
@@ -92,6 +127,9 @@ def rows() -> Iterator[dict[str, object]]:
 
 
 def _compare(model: str, entry: dict[str, object]) -> dict[str, object]:
+    if "chain" in entry:
+        field = receptive_field(model, entry["chain"], entry.get("skip", "^$"))
+        return {"field": field, "exact": field == entry["receptive_field"]}
     classes, size = entry.get("classes", 19), tuple(entry.get("size", (512, 1024)))
     cost = measure(model, classes, size, tuple(entry.get("overrides", ())), with_aux=entry.get("with_aux", False))
     digits = entry.get("digits", 2)
@@ -109,6 +147,11 @@ def table(lines: list[dict[str, object]]) -> str:
     """The document."""
     body = [HEADER + "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for row in lines:
+        if "field" in row:
+            text = f"receptive field of `{row['chain']}`: {row['field']} pixels"
+            cells = [f"`{row['model']}`", text, *[""] * 5, f"{row['receptive_field']} ({row['source']})"]
+            body.append("| " + " | ".join([*cells, "exact" if row["exact"] else row.get("why", "")]) + " |")
+            continue
         cost = row["cost"]
         given = [f"{row[name]:,}" for name in ("params", "params_without_aux") if name in row]
         given += [f"{row['gmacs']} G"] if "gmacs" in row else []

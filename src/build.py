@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from src.callbacks import Progress
 from src.checkpoints import ann, coincheung, deeplab_pytorch, hrnet, mmseg, nvidia, torchvision, vainf
@@ -310,14 +310,20 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
     checkpoint = load_checkpoint(path)
     state = next((checkpoint[key] for key in _STATE_KEYS if key in checkpoint), checkpoint)
     own = module.net.state_dict().keys()
-    candidates = {
-        "this project": {
-            name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")
-        },
-        "a plain state dict": dict(state),
-    }
+    readings = dict(_readings(module.net, state))
+    origin = max(readings, key=lambda each: len(readings[each].keys() & own))
+    return f"init_from {path} ({origin}): {load_matching(module.net, readings[origin])}"
+
+
+def _readings(net: nn.Module, state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The tensors under the names that ``net`` would know them by, for each project they may come from."""
+    ours = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
+    yield "this project", ours
+    yield "this project, without its scales", {name.removeprefix("net."): tensor for name, tensor in ours.items()}
     for project, layouts in FOREIGN_LAYOUTS.items():
-        rules = layouts.get(type(module.net).__name__, ())
-        candidates[project] = {rename(name, rules): tensor for name, tensor in state.items()}
-    origin = max(candidates, key=lambda each: len(candidates[each].keys() & own))
-    return f"init_from {path} ({origin}): {load_matching(module.net, candidates[origin])}"
+        if rules := layouts.get(type(net).__name__):
+            yield project, {new: tensor for name, tensor in state.items() if (new := rename(name, rules))}
+    if isinstance(getattr(net, "net", None), nn.Module):
+        for project, reading in _readings(net.net, state):
+            yield f"{project}, inside the scales", {f"net.{name}": tensor for name, tensor in reading.items()}
+    yield "a plain state dict", dict(state)

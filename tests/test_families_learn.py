@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 # Images with few poles, which are one or two pixels wide here, shown twice as large to nets with logits at an eighth.
 IMAGES = ["test/Seq05VD_f01710", "test/Seq05VD_f04320", "train/0001TP_007110", "val/0016E5_08139"]
-SCALE, STEPS, PEAK_RATE = 2, 160, 0.01
+SCALE, STEPS, PEAK_RATE = 2, 200, 0.01
 SMALL = "model.net.backbone.name=test_resnet"  # timm's smallest ResNet, 0.4 M parameters
 AT_8 = [SMALL, "model.net.backbone.output_stride=8"]
 PLAIN_BLOCKS = ["model.net.backbone.stride_on_1x1=false", "model.net.reduced_labels=false"]
@@ -34,7 +34,7 @@ FAMILIES = {
     "deeplab_v2": [*AT_8, *PLAIN_BLOCKS],
     "deeplab_v3": [*AT_8, "model.net.backbone.multi_grid=null", "model.net.aspp_channels=64"],
     "deeplab_v3plus": [*AT_8, "model.net.backbone.multi_grid=null", "model.net.aspp_channels=64", "model.net.decoder_channels=[48]"],
-    "pspnet": [*AT_8, "model.net.channels=64", "model.net.pool_channels=16"],
+    "pspnet": [*AT_8, "model.net.channels=96", "model.net.pool_channels=16"],
     "nonlocal": [*AT_8, "model.net.channels=64"],
     "ann": [*AT_8, "model.net.channels=64", "model.net.key_channels=32", "model.net.value_channels=32"],
     "hrnet_ocr": [

@@ -1,0 +1,57 @@
+"""Weights start a net whatever project they are of, and with or without scales around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from src.build import build_net, init_from
+from tests.conftest import ROOT
+from tests.reference_fill import fill, load_keys
+
+SMALL = ["model.net.backbone.name=test_resnet", "model.scales.attention_channels=[8]"]
+
+
+def _net(*overrides: str) -> nn.Module:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return build_net(compose("train", overrides=["model=fcn_torchvision", *overrides]))
+
+
+def _plain() -> nn.Module:
+    return _net(SMALL[0])
+
+
+def _wrapped() -> nn.Module:
+    return _net("model/scales=hierarchical", *SMALL)
+
+
+@pytest.mark.parametrize("source", [_plain, _wrapped])
+@pytest.mark.parametrize("target", [_plain, _wrapped])
+def test_own_checkpoints_fill_nets_with_and_without_scales(source, target, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    given, net = source(), target()
+    state = {f"net.{name}": tensor for name, tensor in given.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "own.ckpt")
+    told = init_from(SimpleNamespace(net=net), tmp_path / "own.ckpt")
+    assert "this project" in told
+    theirs, ours = getattr(given, "net", given).state_dict(), getattr(net, "net", net).state_dict()
+    assert all(torch.equal(theirs[name], ours[name]) for name in ours)
+    if source is target is _wrapped:
+        assert torch.equal(given.attention.last.weight, net.attention.last.weight)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state", None])
+def test_another_projects_file_fills_the_net_inside_the_scales(key: str | None, tmp_path: Path) -> None:
+    state = dict(load_keys(ROOT / "tests/golden/keys/torchvision_fcn_resnet50.json"))
+    fill(state)
+    torch.save({key: state} if key else state, tmp_path / "theirs.pth")
+    net = _net("model/scales=hierarchical", "model.net.backbone.name=resnet50", "data.num_classes=21")
+    told = init_from(SimpleNamespace(net=net), tmp_path / "theirs.pth")
+    assert "torchvision, inside the scales" in told
+    assert torch.equal(net.net.head.classifier.weight, state["classifier.4.weight"])
+    assert torch.equal(net.net.backbone.trunk.conv1.weight, state["backbone.conv1.weight"])
