@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra import utils as hydra_utils
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +22,7 @@ from src.checkpoints.io import METADATA_KEY, AtomicCheckpointIO, load_checkpoint
 from src.checkpoints.key_maps import rename
 from src.data import LabelSpace, SegmentationDataModule
 from src.errors import UserError
+from src.layer_sync import SyncBatchNorms
 from src.losses import Supervision
 from src.module import SegmentationModule
 from src.optim import param_groups
@@ -64,9 +67,10 @@ def instantiate(node: Any, *, allowed: tuple[str, ...] = _TARGETS, **arguments: 
     Raises:
         UserError: for a ``_target_`` outside the allowed packages, or arguments that it does not take.
     """
-    for target in _targets(node):
+    for target, options in _targets(node):
         if not target.startswith(allowed):
             raise UserError(f"_target_ {target} is not allowed; use one that starts with {', '.join(allowed)}")
+        _check_lists(target, options)
     try:
         with warnings.catch_warnings():
             # Albumentations drops arguments that it does not know, such as the former name of a mask's fill value.
@@ -76,19 +80,33 @@ def instantiate(node: Any, *, allowed: tuple[str, ...] = _TARGETS, **arguments: 
         cause = error.__cause__ or error.__context__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, (TypeError, ValueError, UserWarning)):
+        if isinstance(cause, (TypeError, ValueError, RuntimeError, UserWarning)):
             raise UserError(f"{node['_target_']}: {' '.join(str(cause).split())}; correct its values") from error
         if isinstance(cause, ImportError):
             raise UserError(f"{node['_target_']} needs a missing package ({cause}); see requirements.txt") from error
         raise
 
 
-def _targets(node: Any) -> list[str]:
+def _targets(node: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every target in ``node`` with its options."""
     plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
     if isinstance(plain, Mapping):
-        own = [plain["_target_"]] if "_target_" in plain else []
-        return own + [target for value in plain.values() for target in _targets(value)]
-    return [target for value in plain for target in _targets(value)] if isinstance(plain, list) else []
+        own = [(plain["_target_"], plain)] if "_target_" in plain else []
+        return own + [found for value in plain.values() for found in _targets(value)]
+    return [found for value in plain for found in _targets(value)] if isinstance(plain, list) else []
+
+
+def _check_lists(target: str, options: Mapping[str, Any]) -> None:
+    """Refuses a single number where one of this project's constructors takes a list."""
+    scalars = [
+        name for name, value in options.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    if not scalars or not target.startswith("src."):
+        return
+    parameters = inspect.signature(hydra_utils.get_object(target)).parameters
+    for name in scalars:
+        if name in parameters and str(parameters[name].annotation).startswith("Sequence["):
+            raise UserError(f"{name}={options[name]} must be a list; write {name}=[{options[name]}]")
 
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
@@ -128,13 +146,19 @@ def settle_classes(cfg: DictConfig, label_space: LabelSpace) -> None:
 def build_net(cfg: DictConfig, *, allowed: tuple[str, ...] = _TARGETS) -> nn.Module:
     """The net of ``cfg.model.net`` inside the scales of ``cfg.model.scales``, where there are any."""
     net = instantiate(cfg.model.net, allowed=allowed)
+    backbone = getattr(net, "backbone", None)
+    if getattr(backbone, "needs_all_read", False) and not getattr(net, "reads_all", False):
+        raise UserError(
+            f"model={cfg.model.name} reads some of its backbone's maps only, and an HRNet exchanges between all; choose"
+            " another backbone, or model=fcn_hrnet_w48 or hrnet_ocr"
+        )
     return instantiate(cfg.model.scales, allowed=allowed, net=net) if cfg.model.get("scales") else net
 
 
 def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule:
     """The net of ``cfg.model`` with its loss, inference, optimiser and schedule."""
     settle_classes(cfg, label_space)
-    net = build_net(cfg)
+    net = build_net(_without_download(cfg.copy()) if cfg.ckpt_path else cfg)
     mean, std = _statistics(cfg, net)
     if cfg.compile:
         net.compile()
@@ -156,8 +180,9 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
 def _statistics(cfg: DictConfig, net: nn.Module) -> tuple[list[float], list[float]]:
     """RGB mean and std, 0..1: those that a pretrained backbone was trained with, else the data's."""
     if any(OmegaConf.select(cfg, option) for option in _PRETRAINED):
-        weights = next(part.pretrained_cfg for part in net.modules() if hasattr(part, "pretrained_cfg"))
-        return list(weights["mean"]), list(weights["std"])
+        for part in net.modules():
+            if hasattr(part, "pretrained_cfg"):
+                return list(part.pretrained_cfg["mean"]), list(part.pretrained_cfg["std"])
     return cfg.data.mean, cfg.data.std
 
 
@@ -201,13 +226,11 @@ def build_loggers(cfg: DictConfig) -> list[Any]:
 
 def build_trainer(cfg: DictConfig, *, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
     """A Lightning trainer; checkpoints are written whole, and loaders bring their own sharding."""
-    return _trainer(
-        **OmegaConf.to_container(cfg.trainer, resolve=True),
-        default_root_dir=cfg.run_dir,
-        callbacks=callbacks,
-        logger=loggers,
-        plugins=[AtomicCheckpointIO()],
-    )
+    options = OmegaConf.to_container(cfg.trainer, resolve=True)
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if options.pop("sync_batchnorm", False):
+        plugins.append(SyncBatchNorms())
+    return _trainer(**options, default_root_dir=cfg.run_dir, callbacks=callbacks, logger=loggers, plugins=plugins)
 
 
 def build_tester(cfg: DictConfig) -> pl.Trainer:
@@ -262,14 +285,16 @@ def load_module(
     Args:
         path: checkpoint file.
         inference: replaces the inference it was validated with.
-        model: its ``scales`` replace those around the net.
+        model: its ``scales`` replace those around the net; attention over scales can only have been trained.
 
     Raises:
         UserError: if the file cannot be used, or names something else to build.
     """
     config = saved_config(path)
-    if model is not None:
-        config.model.scales = model.get("scales")
+    saved, wanted = config.model.get("scales"), None if model is None else model.get("scales")
+    same_kind = bool(saved) and bool(wanted) and saved["_target_"] == wanted["_target_"]
+    if same_kind:
+        config.model.scales = wanted
     checkpoint = load_checkpoint(path)
     module = SegmentationModule(
         build_net(_without_download(config), allowed=_TARGETS_OF_CHECKPOINTS),
@@ -284,7 +309,22 @@ def load_module(
         metadata={"config": checkpoint[METADATA_KEY]["config"]},
     )
     module.load_state_dict(checkpoint["state_dict"])
+    if model is not None and not same_kind:
+        module.net = _with_scales(module.net.net if saved else module.net, wanted)
     return module.eval()
+
+
+def _with_scales(net: nn.Module, scales: DictConfig | None) -> nn.Module:
+    """A trained net inside other scales, which must have no weights of their own."""
+    if not scales:
+        return net
+    wrapped = instantiate(scales, allowed=_TARGETS_OF_CHECKPOINTS, net=net)
+    if len(wrapped.state_dict()) > len(net.state_dict()):
+        raise UserError(
+            f"the checkpoint has no {type(wrapped).__name__} over scales; choose model/scales=none, average or max, or"
+            " train with it (src.train init_from=<checkpoint>)"
+        )
+    return wrapped
 
 
 def _without_download(config: DictConfig) -> DictConfig:
@@ -309,10 +349,18 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
     """
     checkpoint = load_checkpoint(path)
     state = next((checkpoint[key] for key in _STATE_KEYS if key in checkpoint), checkpoint)
-    own = module.net.state_dict().keys()
+    own = module.net.state_dict()
     readings = dict(_readings(module.net, state))
-    origin = max(readings, key=lambda each: len(readings[each].keys() & own))
-    return f"init_from {path} ({origin}): {load_matching(module.net, readings[origin])}"
+    origin = max(readings, key=lambda each: len(readings[each].keys() & own.keys()))
+    fitting = readings[origin] if readings[origin].keys() & own.keys() else dict(state)
+    trunk = [name for name in own if "backbone." in name]
+    found = [name for name in trunk if name in fitting and fitting[name].shape == own[name].shape]
+    if trunk and fitting.keys() & own.keys() and len(found) < 0.9 * len(trunk):
+        raise UserError(
+            f"init_from {path} ({origin}): only {len(found)} of the backbone's {len(trunk)} tensors fit; choose the"
+            " model and backbone it was trained with"
+        )
+    return f"init_from {path} ({origin}): {load_matching(module.net, fitting)}"
 
 
 def _readings(net: nn.Module, state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -320,10 +368,10 @@ def _readings(net: nn.Module, state: Mapping[str, Tensor]) -> Iterator[tuple[str
     ours = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
     yield "this project", ours
     yield "this project, without its scales", {name.removeprefix("net."): tensor for name, tensor in ours.items()}
-    for project, layouts in FOREIGN_LAYOUTS.items():
-        if rules := layouts.get(type(net).__name__):
-            yield project, {new: tensor for name, tensor in state.items() if (new := rename(name, rules))}
     if isinstance(getattr(net, "net", None), nn.Module):
         for project, reading in _readings(net.net, state):
             yield f"{project}, inside the scales", {f"net.{name}": tensor for name, tensor in reading.items()}
-    yield "a plain state dict", dict(state)
+    yield "a plain state dict", {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    for project, layouts in FOREIGN_LAYOUTS.items():
+        if rules := layouts.get(type(net).__name__):
+            yield project, {new: tensor for name, tensor in state.items() if (new := rename(name, rules))}

@@ -22,7 +22,8 @@ from tests.conftest import ROOT
 
 # Images with few poles, which are one or two pixels wide here, shown twice as large to nets with logits at an eighth.
 IMAGES = ["test/Seq05VD_f01710", "test/Seq05VD_f04320", "train/0001TP_007110", "val/0016E5_08139"]
-SCALE, STEPS, PEAK_RATE = 2, 200, 0.01
+STEPS, PEAK_RATE = 180, 0.01
+SHOWN = {"fcn8s": 3}  # its upsampling is fixed, which sharpens less
 SMALL = "model.net.backbone.name=test_resnet"  # timm's smallest ResNet, 0.4 M parameters
 AT_8 = [SMALL, "model.net.backbone.output_stride=8"]
 PLAIN_BLOCKS = ["model.net.backbone.stride_on_1x1=false", "model.net.reduced_labels=false"]
@@ -33,14 +34,18 @@ FAMILIES = {
     "deeplab_v1_kazuto": [*AT_8, *PLAIN_BLOCKS],
     "deeplab_v2": [*AT_8, *PLAIN_BLOCKS],
     "deeplab_v3": [*AT_8, "model.net.backbone.multi_grid=null", "model.net.aspp_channels=64"],
-    "deeplab_v3plus": [*AT_8, "model.net.backbone.multi_grid=null", "model.net.aspp_channels=64", "model.net.decoder_channels=[48]"],
+    "deeplab_v3plus": [
+        *AT_8, "model.net.backbone.multi_grid=null", "model.net.aspp_channels=64", "model.net.decoder_channels=[48]",
+    ],
     "pspnet": [*AT_8, "model.net.channels=96", "model.net.pool_channels=16"],
     "nonlocal": [*AT_8, "model.net.channels=64"],
     "ann": [*AT_8, "model.net.channels=64", "model.net.key_channels=32", "model.net.value_channels=32"],
     "hrnet_ocr": [
         "model.net.backbone.name=hrnet_w18_small", "model.net.mid_channels=64", "model.net.key_channels=32",
     ],
-    "hierarchical": ["model=fcn_torchvision", "model/scales=hierarchical", "model.scales.attention_channels=[32]", *AT_8],
+    "hierarchical": [
+        "model=fcn_torchvision", "model/scales=hierarchical", "model.scales.attention_channels=[32]", *AT_8,
+    ],
     "bisenetv1": [SMALL, "model.net.channels=64"],
     "smp": ["model.net.encoder=tu-test_resnet"],
 }  # fmt: skip
@@ -48,7 +53,7 @@ FAMILIES = {
 
 @pytest.fixture(scope="module")
 def images(camvid_mini: Path) -> tuple[Tensor, Tensor]:
-    """(4,3,360,480) normalised floats, and labels (4,180,240) of 11 classes with 255 = ignore."""
+    """(4,3,180,240) normalised floats, and labels (4,180,240) of 11 classes with 255 = ignore."""
     pictures, labels = [], []
     for name in IMAGES:
         folder, stem = name.split("/")
@@ -56,7 +61,7 @@ def images(camvid_mini: Path) -> tuple[Tensor, Tensor]:
         labels.append(read_label(camvid_mini / f"{folder}annot" / f"{stem}.png"))
     image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(255).sub_(0.45).div_(0.27)
     label = torch.from_numpy(np.stack(labels).astype(np.uint8))
-    return resize(image, [SCALE * side for side in label.shape[1:]]), label.where(label < 11, 255)
+    return image, label.where(label < 11, 255)
 
 
 @pytest.mark.slow
@@ -67,7 +72,9 @@ def test_four_real_images_are_learnt(model: str, images: tuple[Tensor, Tensor]) 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=["data.num_classes=11", *family])
     net = build_net(cfg).to(memory_format=torch.channels_last)
-    image, label = images[0].contiguous(memory_format=torch.channels_last), images[1]
+    label = images[1]
+    image = resize(images[0], [SHOWN.get(model, 2) * side for side in label.shape[1:]])
+    image = image.contiguous(memory_format=torch.channels_last)
     counts = torch.bincount(label[label < 255].long(), minlength=11)
     supervision = Supervision(
         CrossEntropyLoss(class_weights=(counts.median() / counts).sqrt().tolist()),

@@ -15,6 +15,7 @@ ALLOWED = {
     "ops": set(),
     "environment": set(),
     "torchvision_guard": set(),
+    "layer_sync": set(),
     "wandb_logger": set(),
     "viz": {"errors"},
     "models": {"ops", "errors"},
@@ -29,7 +30,7 @@ ALLOWED = {
     "report": {"callbacks", "data", "environment", "metrics", "viz"},
     "cli": {"errors"},
     "options": {"errors"},
-    "build": {"callbacks", "checkpoints", "data", "errors", "losses", "module", "optim", "options"},
+    "build": {"callbacks", "checkpoints", "data", "errors", "layer_sync", "losses", "module", "optim", "options"},
 }
 KNOW_HYDRA = {"build", "cli", "options", "report"}
 ONLY_IN = {"wandb": {"wandb_logger"}, "matplotlib": {"callbacks"}, "albumentations": {"data"}}

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from src.build import build_net, init_from
+from src.errors import UserError
 from tests.conftest import ROOT
 from tests.reference_fill import fill, load_keys
 
@@ -55,3 +56,23 @@ def test_another_projects_file_fills_the_net_inside_the_scales(key: str | None, 
     assert "torchvision, inside the scales" in told
     assert torch.equal(net.net.head.classifier.weight, state["classifier.4.weight"])
     assert torch.equal(net.net.backbone.trunk.conv1.weight, state["backbone.conv1.weight"])
+
+
+def test_a_plain_file_is_called_plain_even_with_the_prefix_of_parallel_training(tmp_path: Path) -> None:
+    net = _plain()
+    torch.save({f"module.{name}": tensor for name, tensor in net.state_dict().items()}, tmp_path / "plain.pth")
+    told = init_from(SimpleNamespace(net=_plain()), tmp_path / "plain.pth")
+    assert "a plain state dict" in told
+    assert f"loaded {len(net.state_dict())} of {len(net.state_dict())}" in told
+
+
+def test_a_file_of_nothing_known_says_what_it_holds(tmp_path: Path) -> None:
+    torch.save({"weights.of.another": torch.zeros(3)}, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match=r"weights\.of\.another"):
+        init_from(SimpleNamespace(net=_plain()), tmp_path / "odd.pth")
+
+
+def test_another_backbone_is_refused(tmp_path: Path) -> None:
+    torch.save(_net("model.net.backbone.name=resnet18").state_dict(), tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"only \d+ of the backbone's \d+ tensors fit"):
+        init_from(SimpleNamespace(net=_plain()), tmp_path / "other.pth")

@@ -118,7 +118,11 @@ def load_matching(net: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
         UserError: if nothing fits.
     """
     own = net.state_dict()
-    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    fitting = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in own and own[name].shape == tensor.shape and not name.endswith("_extra_state")
+    }
     report = LoadReport(
         loaded=sorted(fitting),
         missing=sorted(own.keys() - state.keys()),

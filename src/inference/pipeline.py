@@ -17,7 +17,7 @@ class Inference:
     """Applies a net at several scales, optionally mirrored, and averages the probabilities.
 
     ``scales=[0.5]`` is BiSeNetV2's protocol: the image is halved, the result is brought back to full size. A net with
-    attention over its own scales, which puts out ``attention``, takes no others around them; flipping it is fine.
+    scales of its own (``net.scales``) takes no others around them; flipping it is fine.
 
     Args:
         scales: factors on the image's size.
@@ -51,11 +51,11 @@ class Inference:
         mirrored: bool,
     ) -> Tensor:
         scaled = resize(image, [max(32, round(side * scale)) for side in size]) if scale != 1 else image
-        outputs = net(scaled.flip(3) if mirrored else scaled)
-        if "attention" in outputs and self.scales != (1,):
+        if self.scales != (1,) and (own := getattr(net, "scales", None)):
             raise UserError(
-                f"inference.scales={list(self.scales)} would be stacked on the scales of a net that weighs its own by"
-                " attention; set inference.scales=[1.0], and change model.scales.scales instead"
+                f"inference.scales={list(self.scales)} would be stacked on the net's own scales {list(own)}; set"
+                " inference.scales=[1.0], and change model.scales.scales instead"
             )
+        outputs = net(scaled.flip(3) if mirrored else scaled)
         scores = resize(outputs["logits"], size)
         return scores.flip(3) if mirrored else scores

@@ -18,8 +18,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.asymmetric_block import NonLocalBlock
-from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count, check_image, init_kaiming
+from src.models.asymmetric_block import SHARING, NonLocalBlock
+from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count, init_kaiming
 from src.models.net import Net
 from src.models.samplers import Sampler
 from src.ops import resize
@@ -98,6 +98,8 @@ class ANN(Net):
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
         check_count("channels", channels)
+        check_choice("fusion_sharing", fusion_sharing, SHARING)
+        check_choice("sharing", sharing, SHARING)
         if fusion is not None:
             check_choice("fusion", fusion, ("afnb", "fnb", "common"))
         if refine is not None:
@@ -138,7 +140,7 @@ class ANN(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """See ``Net.decode``; in training a map must have more positions than the samplers take points."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         features = self.backbone(image)
         x = features[-1]
         if self.fusion is not None:

@@ -14,7 +14,7 @@ from src.errors import UserError
 from src.models.layers import ConvNormAct, check_choice, check_count, check_pooled, check_rates
 from src.ops import resize
 
-__all__ = ["ASPP", "ImagePooling", "rates_at", "warn_of_shift", "window_at"]
+__all__ = ["ASPP", "ImagePooling", "rates_at", "window_at"]
 
 RATES = (6, 12, 18)  # at output stride 16
 
@@ -156,23 +156,6 @@ def window_at(output_stride: int, pixels: Sequence[int] | None) -> tuple[int, in
         raise UserError(f"image_pooling_size is {list(pixels)}; give height and width in pixels of the image, or null")
     height, width = (-(-int(side) // output_stride) for side in pixels)
     return height, width
-
-
-def warn_of_shift(image: Tensor, *, output_stride: int) -> None:
-    """Tells that the corners of the map are not the corners of the image, which align_corners=true takes for granted.
-
-    Warns:
-        UserWarning: unless height and width are k * output_stride + 1.
-    """
-    height, width = image.shape[-2:]
-    if torch.compiler.is_compiling() or ((height - 1) % output_stride == 0 and (width - 1) % output_stride == 0):
-        return
-    fit = [round((side - 1) / output_stride) * output_stride + 1 for side in (height, width)]
-    warnings.warn(
-        f"with align_corners=true a {height}x{width} image shifts features against pixels; use sizes of"
-        f" k*{output_stride}+1, such as {fit[0]}x{fit[1]}",
-        stacklevel=3,
-    )
 
 
 def _share(option: str, value: float) -> float:

@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.models.layers import ConvNormAct, check_choice, check_count, init_kaiming
 from src.models.samplers import Sampler
 
-__all__ = ["NonLocalBlock"]
+__all__ = ["SHARING", "NonLocalBlock"]
 
 SHARING = ("none", "query_key", "key_value", "all")
 WEIGHTS = ("softmax", "rescale", "none")

@@ -12,6 +12,7 @@ on, with ``channels`` and ``strides`` (against the image) by feature. ``create_b
 from __future__ import annotations
 
 import copy
+import inspect
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -174,9 +175,11 @@ def create_backbone(
     if output_stride not in OUTPUT_STRIDES:
         raise UserError(f"output_stride is {output_stride}; use one of 8, 16, 32")
     family = timm.model_entrypoint(name).__module__.rpartition(".")[2]
+    if unknown := [option for option in resnet if option not in inspect.signature(ResNet).parameters]:
+        raise UserError(f"{', '.join(unknown)}: no option of create_backbone; leave it out")
     given = [option for option, value in resnet.items() if value not in (None, False)]
     if given and family != "resnet":
-        raise UserError(f"{given[0]} is an option of ResNets, and {name} is none; set it to null or choose a ResNet")
+        raise UserError(f"{', '.join(given)}: for ResNets only, and {name} is none; set to null or choose a ResNet")
     if checkpointing and family not in ("resnet", "hrnet"):
         raise UserError(f"checkpointing is for ResNets and HRNets; set it to false for {name}")
     common = {"name": name, "pretrained": pretrained, "in_chans": in_channels}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.backbones import level_of_stride
-from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count, check_image, check_pooled, init_kaiming
+from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count, check_pooled, init_kaiming
 from src.models.net import Net
 from src.ops import resize
 
@@ -189,7 +189,7 @@ class BiSeNetV1(Net):
         Raises:
             UserError: for any other input.
         """
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         spatial = self.spatial(image)
         fine, coarse = self.context(self.backbone(image), spatial.shape[-2:])
         features = self.head.convs(self.fuse(spatial, fine))

@@ -24,7 +24,6 @@ from src.models.layers import (
     FCNHead,
     check_choice,
     check_count,
-    check_image,
     check_pooled,
     init_kaiming,
     scale_counts,
@@ -318,7 +317,7 @@ class BiSeNetV2(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """See ``Net``; in training B must be at least 2."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         if self.backbone is not None:
             stages = self.semantic(self.backbone(image), image.shape[-2:])
         else:

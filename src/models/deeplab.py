@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.layers import check_count, check_image, check_rates, init_kaiming
+from src.models.layers import check_count, check_rates, init_kaiming
 from src.models.net import Net
-from src.models.vgg import VGG16
+from src.models.vgg import VGG16, check_one_fc
 from src.ops import resize
 
 __all__ = ["DeepLabV1", "DeepLabV2"]
@@ -53,6 +53,7 @@ class DeepLabV1(Net):
         super().__init__(
             num_classes=num_classes, in_channels=in_channels, align_corners=align_corners, reduced_labels=reduced_labels
         )
+        check_one_fc(backbone)
         self.backbone = backbone
         self.feature_channels = backbone.channels[-1]
         self.branches = None
@@ -66,7 +67,7 @@ class DeepLabV1(Net):
         self.classifier = _classifier(self.feature_channels, num_classes)
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         *fine, features = self.backbone(image)
         if self.branches is not None:
             maps = (branch(x) for branch, x in zip(self.branches, (image, *fine), strict=True))
@@ -124,7 +125,7 @@ class DeepLabV2(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Summed scores; ``features`` are the last feature, or all fc7 maps of ``VGG16`` one after another."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         maps = self.backbone(image)[-self.read :]
         read = maps if self.read > 1 else maps * len(self.classifiers)
         logits = sum(classifier(x) for classifier, x in zip(self.classifiers, read, strict=True))

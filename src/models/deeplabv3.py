@@ -13,9 +13,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.aspp import ASPP, rates_at, warn_of_shift, window_at
+from src.models.aspp import ASPP, rates_at, window_at
 from src.models.backbones import ResNet
-from src.models.layers import FCNHead, auxiliary_head, check_count, check_image, init_kaiming, recompute
+from src.models.layers import FCNHead, auxiliary_head, check_count, init_kaiming, recompute
 from src.models.net import Net
 
 __all__ = ["DeepLabV3"]
@@ -99,9 +99,7 @@ class DeepLabV3(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Logits at the output stride; in training at least 2 images where ASPP pools the whole map."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
-        if self.align_corners:
-            warn_of_shift(image, output_stride=self.output_stride)
+        self.check(image)
         features = self.backbone(image)
         x = features[-1]
         for number, block in enumerate(self.cascade):

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.aspp import ASPP, rates_at, warn_of_shift, window_at
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_choice, check_count, check_image, init_kaiming
+from src.models.aspp import ASPP, rates_at, window_at
+from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_choice, check_count, init_kaiming
 from src.models.net import Net
 from src.ops import resize
 
@@ -167,9 +167,7 @@ class DeepLabV3Plus(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Logits at stride 4; in training at least 2 images where ASPP pools the whole map."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
-        if self.align_corners:
-            warn_of_shift(image, output_stride=self.output_stride)
+        self.check(image)
         features = self.backbone(image)
         x = self.aspp(features[-1])
         for level, decoder in zip(self.low_levels, self.decoder, strict=True):

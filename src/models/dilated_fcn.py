@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_choice, check_count, check_image, init_kaiming
+from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_choice, check_count, init_kaiming
 from src.models.net import Net
 from src.ops import resize
 
@@ -69,7 +69,7 @@ class DilatedFCN(Net):
             check_count("channels", width)
         if concat_input and not channels:
             raise UserError("concat_input needs convolutions to put the input beside; give channels, such as [512]")
-        self.backbone, self.levels = backbone, levels
+        self.backbone, self.levels, self.reads_all = backbone, levels, levels == "all"
         width = sum(backbone.channels) if levels == "all" else backbone.channels[-1]
         self.feature_channels = channels[-1] if channels else width
         self.head = FCNHead(width, channels, num_classes, kernel_size=kernel_size, bias=bias, dropout=dropout)
@@ -81,7 +81,7 @@ class DilatedFCN(Net):
         self.aux_head = auxiliary_head(backbone, aux_channels, num_classes)
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         maps = self.backbone(image)
         x = maps[-1]
         if self.levels == "all":

@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.backbones import level_of_stride
-from src.models.layers import check_choice, check_image
+from src.models.layers import check_choice
 from src.models.net import Net
-from src.models.vgg import VGG16
+from src.models.vgg import VGG16, check_one_fc
 
 __all__ = ["FCN"]
 
@@ -103,6 +103,7 @@ class FCN(Net):
             if not isinstance(backbone, VGG16) or backbone.dilated:
                 raise UserError("pad_100=true is the layout of the plain VGG16; set pad_100=false for other backbones")
             backbone.pad_100()
+        check_one_fc(backbone)
         self.backbone, self.pad_100 = backbone, pad_100
         self.skip_scales = dict(zip((16, 8), skip_scales, strict=True))
         self.strides = [each for each in (32, 16, 8) if each >= stride]
@@ -121,7 +122,7 @@ class FCN(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Logits at the image's size; ``features`` is the coarsest feature, fc7 of VGG-16."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         maps = self.backbone(image)
         features = maps[self.levels[0]]
         scores = self.scores["32"](features)

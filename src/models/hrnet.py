@@ -55,6 +55,8 @@ class HRNet(nn.Module):
         checkpointing: keep one map per branch and module for the backward pass and compute the rest again.
     """
 
+    needs_all_read = True  # a map that no one reads would leave weights of the last exchange without gradient
+
     def __init__(self, trunk: nn.Module, *, align_corners: bool = False, checkpointing: bool = False) -> None:
         super().__init__()
         for name in ("incre_modules", "downsamp_modules", "final_layer", "global_pool", "head_drop", "classifier"):

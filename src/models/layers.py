@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -101,6 +101,8 @@ class FCNHead(nn.Module):
         super().__init__()
         if not 0 <= dropout < 1:
             raise UserError(f"dropout is {dropout}; use a share of the channels from 0 to below 1")
+        for width in channels:
+            check_count("head width", width)
         widths = [in_channels, *channels]
         blocks = (ConvNormAct(before, after, kernel_size=kernel_size, bias=bias) for before, after in pairwise(widths))
         self.convs = nn.Sequential(*blocks)
@@ -134,6 +136,7 @@ def auxiliary_head(backbone: nn.Module, channels: int | None, num_classes: int) 
     return head
 
 
+@torch.compiler.disable(recursive=False)
 def recompute(module: nn.Module, *inputs: Tensor) -> Any:
     """``module(*inputs)`` that keeps only the inputs for the backward pass and computes the rest again there.
 
@@ -200,7 +203,10 @@ def check_pooled(norm: nn.Module, x: Tensor) -> None:
     Raises:
         UserError: unless the norm is frozen or synchronised, which sees the images of the other devices too.
     """
-    if norm.training and x.shape[0] == 1 and not isinstance(norm, nn.SyncBatchNorm):
+    synchronised = (
+        isinstance(norm, nn.SyncBatchNorm) and distributed.is_initialized() and distributed.get_world_size() > 1
+    )
+    if norm.training and x.shape[0] == 1 and not synchronised:
         raise UserError(
             "the net norms a map that is pooled to one pixel and cannot train on a batch of 1; use a batch of 2 or more"
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
+import torch
 from torch import Tensor, nn
 
-from src.models.layers import check_count
+from src.models.layers import check_count, check_image
 from src.ops import resize
 
 __all__ = ["Net"]
@@ -24,6 +27,7 @@ class Net(nn.Module):
     """
 
     feature_channels: int  # channels of ``features``
+    reads_all = False  # whether every map of the backbone has a part in the logits
     min_size = 32  # smallest side of an image in pixels; a wrapper that feeds smaller ones lowers it
 
     def __init__(
@@ -34,6 +38,20 @@ class Net(nn.Module):
         check_count("in_channels", in_channels)
         self.num_classes, self.in_channels = num_classes, in_channels
         self.align_corners, self.reduced_labels = align_corners, reduced_labels
+
+    def check(self, image: Tensor) -> None:
+        """Refuses what the net cannot take; ``decode`` begins with it.
+
+        Raises:
+            UserError: unless the image is as ``decode`` wants it.
+
+        Warns:
+            UserWarning: if ``align_corners`` shifts features against pixels at this size.
+        """
+        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        backbone = getattr(self, "backbone", None)
+        if self.align_corners and backbone is not None:
+            _warn_of_shift(image, output_stride=backbone.strides[-1])
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Outputs before the last resize.
@@ -61,3 +79,20 @@ class Net(nn.Module):
             return outputs
         size = image.shape[-2:]
         return {name: resize(logits, size, align_corners=self.align_corners) for name, logits in outputs.items()}
+
+
+def _warn_of_shift(image: Tensor, *, output_stride: int) -> None:
+    """Tells that the corners of the map are not the corners of the image, which align_corners=true takes for granted.
+
+    Warns:
+        UserWarning: unless height and width are k * output_stride + 1.
+    """
+    height, width = image.shape[-2:]
+    if torch.compiler.is_compiling() or ((height - 1) % output_stride == 0 and (width - 1) % output_stride == 0):
+        return
+    fit = [round((side - 1) / output_stride) * output_stride + 1 for side in (height, width)]
+    warnings.warn(
+        f"with align_corners=true a {height}x{width} image shifts features against pixels; use sizes of"
+        f" k*{output_stride}+1, such as {fit[0]}x{fit[1]}",
+        stacklevel=3,
+    )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_choice, check_count, check_image, init_kaiming
+from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_choice, check_count, init_kaiming
 from src.models.net import Net
 
 __all__ = ["NonLocalBlock", "NonLocalNet"]
@@ -158,7 +158,7 @@ class NonLocalNet(Net):
         self.aux_head = auxiliary_head(backbone, aux_channels, num_classes)
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         maps = self.backbone(image)
         x = self.after(self.block(self.before(maps[-1])))
         features = self.head.convs(torch.cat([maps[-1], x], dim=1))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.aspp import ASPP
-from src.models.layers import ConvNormAct, FCNHead, check_count, check_image
+from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count
 from src.models.net import Net
 from src.ops import resize
 
@@ -139,16 +139,17 @@ class OCRNet(Net):
         for option, count in (("mid_channels", mid_channels), ("key_channels", key_channels)):
             check_count(option, count)
         check_count("query_stride", query_stride)
+        check_choice("region_kernel_size", str(region_kernel_size), ("1", "3"))
         if not 0 <= dropout < 1:
             raise UserError(f"dropout is {dropout}; use a share of the channels from 0 to below 1")
         if region_scale <= 0:
             raise UserError(f"region_scale is {region_scale}; use a factor above 0")
         self.backbone, self.concat_features = backbone, concat_features
+        self.reads_all = concat_features
         channels = backbone.channels
         of_regions, of_pixels = (sum(channels), sum(channels)) if concat_features else channels[-2:]
-        self.region_head = FCNHead(
-            of_regions, [region_channels or of_regions], num_classes, kernel_size=region_kernel_size, bias=bias
-        )
+        width = of_regions if region_channels is None else region_channels
+        self.region_head = FCNHead(of_regions, [width], num_classes, kernel_size=region_kernel_size, bias=bias)
         self.pixels = ConvNormAct(of_pixels, mid_channels, bias=bias)
         self.aspp = (
             None if aspp_rates is None else ASPP(of_pixels, key_channels, rates=aspp_rates, align_corners=align_corners)
@@ -166,7 +167,7 @@ class OCRNet(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """``logits`` and ``aux_regions`` (B,K,h,w), ``features`` (B,mid_channels,h,w); see ``Net.decode``."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         of_regions, of_pixels = self._features(image)
         regions, pixels = self.region_head(of_regions), self.pixels(of_pixels)
         extra = [] if self.aspp is None else [self.aspp(of_pixels)]

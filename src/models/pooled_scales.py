@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.layers import check_choice, check_count, check_image
+from src.models.layers import check_choice, check_count
 from src.models.net import Net
 from src.models.scale_attention import sorted_scales
 from src.ops import resize
@@ -69,7 +69,7 @@ class PooledScales(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Fused outputs, and those of each scale where they are supervised."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         self._check_sides(image)
         each = {scale: self.net.decode(self._scaled(image, scale)) for scale in self.scales}
         features = [outputs.pop("features") for outputs in each.values()]

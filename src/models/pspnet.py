@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_count, check_image, check_pooled, init_kaiming
+from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_count, check_pooled, init_kaiming
 from src.models.net import Net
 from src.models.pooling import adaptive_avg_pool
 from src.ops import resize
@@ -111,7 +111,7 @@ class PSPNet(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """See ``Net.decode``; with pool size 1, training takes two images or more."""
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         maps = self.backbone(image)
         features = self.head.convs(self.pyramid(maps[-1]))
         outputs = {"features": features, "logits": self.head.classify(features)}

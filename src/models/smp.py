@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError, nearest
 from src.models.backbones import hub_without_retries
-from src.models.layers import check_choice, check_image, check_pooled
+from src.models.layers import check_choice, check_pooled
 from src.models.net import Net
 
 __all__ = ["SMP"]
@@ -80,7 +80,7 @@ class SMP(Net):
         Raises:
             UserError: for a wrong image, and in training on one image if the decoder norms a map of one pixel.
         """
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        self.check(image)
         if self.training and self.arch in POOLED:
             for norm in (part for part in self.decoder.modules() if isinstance(part, nn.BatchNorm2d)):
                 check_pooled(norm, image)

@@ -17,7 +17,7 @@ from src.errors import UserError
 from src.models.backbones import create_trunk
 from src.models.layers import CeilMaxPool2d, check_count, check_rates, init_kaiming
 
-__all__ = ["VGG16"]
+__all__ = ["VGG16", "check_one_fc"]
 
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # conv1_1 to conv5_3
 FC6_KERNEL, FC_CHANNELS = 7, 4096  # of the classifier that ImageNet weights come with
@@ -121,6 +121,17 @@ class VGG16(nn.Module):
             fc.fc6.bias.copy_(fc6.bias[kept6])
             fc.fc7.weight.copy_(fc7.weight[kept7][:, kept6])
             fc.fc7.bias.copy_(fc7.bias[kept7])
+
+
+def check_one_fc(backbone: nn.Module) -> None:
+    """Refuse a VGG-16 of which a net would read one fc7 and leave the others without gradient.
+
+    Raises:
+        UserError: naming its rates.
+    """
+    if isinstance(backbone, VGG16) and len(backbone.fc) > 1:
+        rates = [fc.fc6.dilation[0] for fc in backbone.fc]
+        raise UserError(f"fc6_rates is {rates}, but the net reads one fc7; give one rate, or use model=deeplab_v2_vgg")
 
 
 def _convs(widths: Sequence[int], rate: int) -> nn.Sequential:

@@ -276,3 +276,11 @@ def test_level_of_stride_is_the_deepest_there() -> None:
     assert level_of_stride(backbone, 8, "a head") == 3
     with pytest.raises(UserError, match="a head needs a feature at stride 16, but the backbone has strides 4, 8, 8, 8"):
         level_of_stride(backbone, 16, "a head")
+
+
+def test_checkpointing_runs_under_compile() -> None:
+    backbone = create_backbone("test_resnet", checkpointing=True).train()
+    features = torch.compile(backbone, backend="aot_eager")(torch.randn(2, 3, 64, 64))
+    sum(x.mean() for x in features).backward()
+    assert all(p.grad is not None for p in backbone.parameters())
+    assert {int(b) for name, b in backbone.named_buffers() if name.endswith("num_batches_tracked")} == {1}

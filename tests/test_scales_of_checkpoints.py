@@ -1,0 +1,50 @@
+"""A checkpoint is scored with other scales around its net than it was trained with, where that has a meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from src import build
+from src.checkpoints.io import METADATA_KEY
+from src.errors import UserError
+from tests.conftest import ROOT
+
+SMALL = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "data.length={train: 2, val: 2, test: 2}"]
+IMAGE = torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8)
+
+
+def _compose(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", overrides=[*SMALL, *overrides, "run_dir=runs/x"])
+
+
+def _save(path: Path, *overrides: str) -> Path:
+    cfg = _compose(*overrides)
+    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    space = module.label_space.to_dict()
+    torch.save({"state_dict": module.state_dict(), METADATA_KEY: {**module.metadata, "label_space": space}}, path)
+    return path
+
+
+@pytest.mark.parametrize("trained", ["none", "average", "hierarchical"])
+@pytest.mark.parametrize("used", ["none", "average", "max"])
+def test_scales_without_weights_are_free(trained: str, used: str, tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.ckpt", f"model/scales={trained}")
+    module = build.load_module(path, model=_compose(f"model/scales={used}").model)
+    names = {type(part).__name__ for part in module.net.modules()}
+    assert ("PooledScales" in names) == (used != "none")
+    assert "HierarchicalAttention" not in names
+    assert module.predict_label(IMAGE).shape == (1, 64, 96)
+
+
+def test_attention_takes_another_list_and_must_have_been_trained(tmp_path: Path) -> None:
+    plain, trained = _save(tmp_path / "a.ckpt"), _save(tmp_path / "b.ckpt", "model/scales=hierarchical")
+    wanted = _compose("model/scales=hierarchical", "model.scales.scales=[0.5,1,2]").model
+    assert build.load_module(trained, model=wanted).net.scales == (0.5, 1.0, 2.0)
+    with pytest.raises(UserError, match="no HierarchicalAttention"):
+        build.load_module(plain, model=wanted)
