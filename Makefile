@@ -1,7 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN = $(BIN)/python -m
-SHORT_EPOCH = trainer.max_epochs=1 data.batch_size=4 data.length.train=32
+SHORT_EPOCH = trainer.max_epochs=1 data.batch_size=4 data.eval_batch_size=4 \
+  $(foreach stage,train val test,++trainer.limit_$(stage)_batches=8)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-slow test-all lint format smoke clean

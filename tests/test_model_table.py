@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from types import ModuleType
 
 import pytest
@@ -13,7 +14,7 @@ from tests.conftest import ROOT
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("model_table", ROOT / "scripts" / "model_table.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules["model_table"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

@@ -129,7 +129,7 @@ def check_one_fc(backbone: nn.Module) -> None:
     Raises:
         UserError: naming its rates.
     """
-    if isinstance(backbone, VGG16) and len(backbone.fc) > 1:
+    if isinstance(backbone, VGG16) and len(backbone.channels) > len(WIDTHS):
         rates = [fc.fc6.dilation[0] for fc in backbone.fc]
         raise UserError(f"fc6_rates is {rates}, but the net reads one fc7; give one rate, or use model=deeplab_v2_vgg")
 
