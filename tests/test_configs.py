@@ -72,8 +72,8 @@ def test_every_model_takes_a_training_step(model: str) -> None:
     module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        outputs = module.net.train()(torch.randn(2, 3, 64, 64))
-    loss, parts = module.supervision(outputs, torch.randint(11, (2, 64, 64), dtype=torch.uint8))
+        outputs = module.net.train()(torch.randn(2, 3, 64, 128))
+    loss, parts = module.supervision(outputs, torch.randint(11, (2, 64, 128), dtype=torch.uint8))
     loss.backward()
     assert set(parts) == {name for name in outputs if name == "logits" or name.startswith("aux_")}
     assert all(p.grad.isfinite().all() for p in module.net.parameters() if p.requires_grad)
