@@ -13,25 +13,33 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from src.data.label_space import LabelSpace
+from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.errors import UserError
 
 __all__ = ["FileSource", "Pair", "SampleKey", "SegmentationDataset", "Source", "read_image", "read_label"]
 
 
 class Pair(NamedTuple):
-    """One image on disk, its label if there is one, and the name it goes by in logs and output files."""
+    """One image on disk, its label if there is one, and the name it goes by in logs and output files.
+
+    ``confidence`` is an 8-bit grey PNG of the label's size: floor(255 p) of the probability of each labelled pixel.
+    """
 
     image: Path
     label: Path | None
     name: str
+    confidence: Path | None = None
 
 
 class SampleKey(NamedTuple):
-    """What a sampler asks for: which sample, and the seed of its augmentation."""
+    """What a sampler asks for: which sample, the seed of its augmentation, and a point that its crop shall show.
+
+    ``focus`` is (row, column) in pixels of the source image, or ``None`` for any crop.
+    """
 
     index: int
     seed: int
+    focus: tuple[int, int] | None = None
 
 
 class Source(Protocol):
@@ -56,15 +64,27 @@ class FileSource:
         pairs: what to read, in order.
         label_space: turns stored labels into train ids.
         unmatched: label files that no image claims; the audit reports them.
+        min_confidence: where a pair has a map of confidence, labels below this probability are ignored; ``None``: none.
 
     Raises:
-        UserError: on reading a missing or broken file, a label of another size, or an unknown label value.
+        UserError: for a confidence outside (0, 1]; on reading a missing or broken file, a label or map of another size,
+            or an unknown label value.
     """
 
-    def __init__(self, pairs: Sequence[Pair], label_space: LabelSpace, *, unmatched: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        label_space: LabelSpace,
+        *,
+        unmatched: Sequence[Path] = (),
+        min_confidence: float | None = None,
+    ) -> None:
+        if min_confidence is not None and not 0 < min_confidence <= 1:
+            raise UserError(f"data.min_confidence={min_confidence} must lie in (0, 1]; null keeps every label")
         self.pairs = list(pairs)
         self.label_space = label_space
         self.unmatched = tuple(unmatched)
+        self.min_confidence = min_confidence
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -74,7 +94,23 @@ class FileSource:
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         image, stored = self.read_stored(index)
-        return image, None if stored is None else self.label_space.encode(stored, self.pairs[index].label)
+        if stored is None:
+            return image, None
+        pair = self.pairs[index]
+        label = self.label_space.encode(stored, pair.label)
+        if pair.confidence is not None and self.min_confidence is not None:
+            label[self._confidence(pair.confidence, label.shape) < 255 * self.min_confidence] = IGNORE_INDEX
+        return image, label
+
+    def _confidence(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        """(H,W) uint8."""
+        confidence = read_label(path)
+        if confidence.shape != shape:
+            raise UserError(
+                f"{path}: map of confidence is {confidence.shape[1]}x{confidence.shape[0]} but its label is"
+                f" {shape[1]}x{shape[0]} (width x height); write both anew with src.autolabel"
+            )
+        return confidence
 
     def read_stored(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """As ``read``, but the label as the file holds it: (H,W) uint8 values, or (H,W,3) uint8 RGB colours."""
@@ -109,13 +145,14 @@ class SegmentationDataset(Dataset):
         return len(self.source)
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        index, seed = key if isinstance(key, tuple) else (key, 0)
+        index, seed, focus = key if isinstance(key, tuple) else SampleKey(key, 0)
         image, label = self.source.read(index)
         if self.transform is not None:
             # One stream for all its steps. set_random_seed would start each step with the same number, so that, say,
             # only small scales were ever flipped.
             self.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
-            out = self.transform(image=image) if label is None else self.transform(image=image, mask=label)
+            given = {"image": image, "focus": focus} | ({} if label is None else {"mask": label})
+            out = self.transform(**given)
             image, label = out["image"], out.get("mask")
         sample = {"image": _chw(image), "name": self.source.name(index)}
         if label is not None:
