@@ -16,7 +16,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     ckpt = value_of("ckpt", overrides)
     saved = {}
     if ckpt:
-        from src.build import saved_config  # imports torch, which --help need not wait for
+        from src.restore import saved_config  # imports torch, which --help need not wait for
 
         saved = OmegaConf.to_container(saved_config(ckpt), resolve=False)
     for group in ("data", "inference"):
@@ -27,11 +27,11 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 
 def evaluate(cfg: DictConfig) -> float:
     """Scores ``cfg.ckpt`` on ``cfg.split``; returns its mIoU."""
-    from src import build, report
+    from src import build, report, restore
 
     started = time.perf_counter()
     report.quiet()
-    module = build.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model)
+    module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model)
     splits = cfg.data.splits
     cfg.data.splits = {"test": splits.get(cfg.split, [cfg.split])}
     datamodule = build.build_datamodule(cfg)

@@ -27,7 +27,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     ckpt = value_of("ckpt", overrides)
     saved = {}
     if ckpt:
-        from src.build import saved_config  # imports torch, which --help need not wait for
+        from src.restore import saved_config  # imports torch, which --help need not wait for
 
         saved = OmegaConf.to_container(saved_config(ckpt), resolve=False)
     offer("inference", "checkpoint", saved.get("inference", {}))
@@ -76,7 +76,7 @@ def predict(cfg: DictConfig) -> int:
     import torch
     from tqdm import tqdm
 
-    from src import build, report
+    from src import report, restore
 
     report.quiet()
     kinds = [cfg.save] if isinstance(cfg.save, str) else list(cfg.save)
@@ -86,7 +86,7 @@ def predict(cfg: DictConfig) -> int:
     base, images = find_images(cfg.source)
     names = output_names(base, images)
     device = _device(cfg.device)
-    module = build.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model).to(device)
+    module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model).to(device)
     out, broken, pending = Path(cfg.out), [], []
     with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer:
         for path, image in tqdm(_read_ahead(reader, images), total=len(images), unit="image", disable=None):

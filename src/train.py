@@ -28,7 +28,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
             f"resume={resume}: {run_dir / LAST_CHECKPOINT} not found; name the folder of a run that saved one"
         )
 
-    from src.build import saved_config  # imports torch, which --help need not wait for
+    from src.restore import saved_config  # imports torch, which --help need not wait for
 
     offer(None, "resumed", OmegaConf.to_container(saved_config(run_dir / LAST_CHECKPOINT), resolve=False))
     own = [item for item in overrides if not item.startswith("resume=")]
@@ -64,7 +64,7 @@ def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
     import pytorch_lightning as pl
 
-    from src import build, report
+    from src import build, report, restore
     from src.data.audit import preflight
 
     started = time.perf_counter()
@@ -78,7 +78,7 @@ def train(cfg: DictConfig) -> float:
     scored = _scored_stage(datamodule)
     module = build.build_module(cfg, datamodule.label_space)
     if cfg.init_from:
-        report.say(build.init_from(module, cfg.init_from))
+        report.say(restore.init_from(module, cfg.init_from))
     trainer = build.build_trainer(cfg, callbacks=build.build_callbacks(cfg), loggers=build.build_loggers(cfg))
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
@@ -88,7 +88,7 @@ def train(cfg: DictConfig) -> float:
     except SystemExit:  # what Lightning makes of Ctrl-C
         report.say(f"stopped; go on with resume={cfg.run_dir}")
         raise
-    checkpoint = build.load_best(module, trainer) if cfg.score == "best" else run_dir / LAST_CHECKPOINT
+    checkpoint = restore.load_best(module, trainer) if cfg.score == "best" else run_dir / LAST_CHECKPOINT
     tester = build.build_tester(cfg)
     tester.test(module, getattr(datamodule, f"{scored}_dataloader")(), verbose=False)
     if trainer.is_global_zero:

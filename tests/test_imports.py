@@ -31,8 +31,9 @@ ALLOWED = {
     "cli": {"errors"},
     "options": {"errors"},
     "build": {"callbacks", "checkpoints", "data", "errors", "layer_sync", "losses", "module", "optim", "options"},
+    "restore": {"build", "checkpoints", "data", "errors", "losses", "module"},
 }
-KNOW_HYDRA = {"build", "cli", "options", "report"}
+KNOW_HYDRA = {"build", "cli", "options", "report", "restore"}
 ONLY_IN = {"wandb": {"wandb_logger"}, "matplotlib": {"callbacks"}, "albumentations": {"data"}}
 ENTRY_POINTS = {"train", "evaluate", "predict", "doctor"}
 

@@ -10,8 +10,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from src.build import build_net, init_from
+from src.build import build_net
 from src.errors import UserError
+from src.restore import init_from
 from tests.conftest import ROOT
 from tests.reference_fill import fill, load_keys
 

@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from src import build
+from src import build, restore
 from src.checkpoints.io import METADATA_KEY
 from src.errors import UserError
 from tests.conftest import ROOT
@@ -35,7 +35,7 @@ def _save(path: Path, *overrides: str) -> Path:
 @pytest.mark.parametrize("used", ["none", "average", "max"])
 def test_scales_without_weights_are_free(trained: str, used: str, tmp_path: Path) -> None:
     path = _save(tmp_path / "a.ckpt", f"model/scales={trained}")
-    module = build.load_module(path, model=_compose(f"model/scales={used}").model)
+    module = restore.load_module(path, model=_compose(f"model/scales={used}").model)
     names = {type(part).__name__ for part in module.net.modules()}
     assert ("PooledScales" in names) == (used != "none")
     assert "HierarchicalAttention" not in names
@@ -45,6 +45,6 @@ def test_scales_without_weights_are_free(trained: str, used: str, tmp_path: Path
 def test_attention_takes_another_list_and_must_have_been_trained(tmp_path: Path) -> None:
     plain, trained = _save(tmp_path / "a.ckpt"), _save(tmp_path / "b.ckpt", "model/scales=hierarchical")
     wanted = _compose("model/scales=hierarchical", "model.scales.scales=[0.5,1,2]").model
-    assert build.load_module(trained, model=wanted).net.scales == (0.5, 1.0, 2.0)
+    assert restore.load_module(trained, model=wanted).net.scales == (0.5, 1.0, 2.0)
     with pytest.raises(UserError, match="no HierarchicalAttention"):
-        build.load_module(plain, model=wanted)
+        restore.load_module(plain, model=wanted)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.asymmetric_block import SHARING, NonLocalBlock
-from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count, init_kaiming
+from src.models.checks import check_choice, check_count
+from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
 from src.models.samplers import Sampler
 from src.ops import resize

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.layers import ConvNormAct, check_choice, check_count, check_pooled, check_rates
+from src.models.checks import check_choice, check_count, check_pooled, check_rates
+from src.models.layers import ConvNormAct
 from src.ops import resize
 
 __all__ = ["ASPP", "ImagePooling", "rates_at", "window_at"]

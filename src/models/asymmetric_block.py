@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.layers import ConvNormAct, check_choice, check_count, init_kaiming
+from src.models.checks import check_choice, check_count
+from src.models.layers import ConvNormAct, init_kaiming
 from src.models.samplers import Sampler
 
 __all__ = ["SHARING", "NonLocalBlock"]

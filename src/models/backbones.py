@@ -13,23 +13,19 @@ from __future__ import annotations
 
 import copy
 import inspect
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError, nearest
+from src.models.checks import check_rates
 from src.models.hrnet import HRNet
-from src.models.layers import CeilMaxPool2d, check_rates, init_kaiming, recompute
+from src.models.layers import CeilMaxPool2d, init_kaiming, recompute
+from src.models.timm_trunks import create_feature_trunk, create_trunk
 
-__all__ = ["ResNet", "TimmBackbone", "create_backbone", "create_trunk", "hub_without_retries", "level_of_stride"]
+__all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -189,7 +185,7 @@ def create_backbone(
     elif family == "hrnet":
         backbone = HRNet(create_trunk(**common), align_corners=align_corners, checkpointing=checkpointing)
     else:
-        backbone = TimmBackbone(_features(common, output_stride))
+        backbone = TimmBackbone(create_feature_trunk(output_stride=output_stride, **common))
     if pad_block_inputs:
         _pad_block_inputs(backbone, name)
     if backbone.strides[-1] != output_stride:
@@ -213,75 +209,6 @@ def level_of_stride(backbone: nn.Module, stride: int, wanted_by: str) -> int:
             f" {', '.join(map(str, backbone.strides))}; choose another backbone"
         )
     return levels[-1]
-
-
-def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> nn.Module:
-    """A timm model by name.
-
-    Args:
-        name: of the model.
-        pretrained: see ``create_backbone``.
-        **options: other arguments of ``timm.create_model``.
-
-    Raises:
-        UserError: if the weights cannot be loaded.
-    """
-    import timm
-
-    if not pretrained:
-        return timm.create_model(name, **options)
-    overlay = None
-    if pretrained is not True:
-        if not Path(pretrained).is_file():
-            raise UserError(f"pretrained={pretrained}: no such file; give a file of timm's weights for {name}, or true")
-        overlay = {"file": str(pretrained)}
-    try:
-        with hub_without_retries():
-            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    except Exception as error:
-        cause = str(error).strip().splitlines()
-        raise UserError(
-            f"the pretrained weights of {name} could not be loaded ({cause[0] if cause else type(error).__name__});"
-            " pass a file with model.net.backbone.pretrained=<file>, or start without with pretrained=false"
-        ) from error
-
-
-@contextmanager
-def hub_without_retries() -> Iterator[None]:
-    """Where the hub's name cannot be looked up, only its cache is asked, instead of a minute of retries."""
-    from huggingface_hub import constants
-
-    offline = constants.HF_HUB_OFFLINE
-    try:
-        if not getproxies():
-            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-
-
-def _features(common: dict[str, Any], output_stride: int) -> nn.Module:
-    """The trunk with those of its features that lie at stride 4 or more."""
-    tries: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}, {}]  # transformers, others
-    if output_stride < 32:
-        tries = [{**options, "output_stride": output_stride} for options in tries] + tries  # or its fixed strides
-    plain = {**common, "pretrained": False}
-    error: Exception | None = None
-    for options in tries:
-        try:
-            with torch.device("meta"):
-                trunk = create_trunk(**plain, features_only=True, **options)
-        except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as failure:
-            error = failure
-            continue
-        info = trunk.feature_info  # by default some features are left out: the first of a DLA, all but three of a ViT
-        kept = zip(info.out_indices, info.reduction(), strict=True)
-        levels = tuple(level for level, stride in kept if stride >= 4)
-        return create_trunk(**common, features_only=True, out_indices=levels, **options)
-    raise UserError(f"backbone {common['name']} gives no feature maps ({error}); choose another") from error
 
 
 def _dilate(stage: nn.Sequential, rates: Sequence[int]) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.backbones import level_of_stride
-from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count, check_pooled, init_kaiming
+from src.models.checks import check_choice, check_count, check_pooled
+from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
 from src.ops import resize
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.layers import check_count, check_rates, init_kaiming
+from src.models.checks import check_count, check_rates
+from src.models.layers import init_kaiming
 from src.models.net import Net
 from src.models.vgg import VGG16, check_one_fc
 from src.ops import resize

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.aspp import ASPP, rates_at, window_at
 from src.models.backbones import ResNet
-from src.models.layers import FCNHead, auxiliary_head, check_count, init_kaiming, recompute
+from src.models.checks import check_count
+from src.models.layers import FCNHead, auxiliary_head, init_kaiming, recompute
 from src.models.net import Net
 
 __all__ = ["DeepLabV3"]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_choice, check_count, init_kaiming
+from src.models.checks import check_choice, check_count
+from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
 from src.ops import resize
 

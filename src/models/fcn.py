@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.backbones import level_of_stride
-from src.models.layers import check_choice
+from src.models.checks import check_choice
 from src.models.net import Net
 from src.models.vgg import VGG16, check_one_fc
 

@@ -1,4 +1,4 @@
-"""Blocks, initialisation and input checks shared by the nets; nothing here belongs to one paper."""
+"""Blocks and initialisation shared by the nets; nothing here belongs to one paper."""
 
 from __future__ import annotations
 
@@ -8,25 +8,20 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from src.errors import UserError, nearest
+from src.errors import UserError
+from src.models.checks import check_count
 
 __all__ = [
     "CeilMaxPool2d",
     "ConvNormAct",
     "FCNHead",
     "auxiliary_head",
-    "check_choice",
-    "check_count",
-    "check_image",
-    "check_pooled",
-    "check_rates",
     "init_kaiming",
     "recompute",
-    "scale_counts",
 ]
 
 
@@ -168,88 +163,3 @@ def init_kaiming(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-
-
-def check_image(image: Tensor, *, in_channels: int, min_size: int) -> None:
-    """Refuse what a net cannot take, from shape and dtype alone, so that nothing waits for the device.
-
-    Args:
-        image: should be (B,in_channels,H,W), floating point, with B >= 1 and H, W >= ``min_size`` pixels.
-
-    Raises:
-        UserError: naming what was expected and what was given.
-    """
-    wanted = f"a normalised float image batch (B,{in_channels},H,W)"
-    if image.dim() != 4:
-        raise UserError(
-            f"the net takes {wanted}, got {image.dim()} dimensions {tuple(image.shape)}; add the missing axes"
-        )
-    if not image.is_floating_point():
-        raise UserError(f"the net takes {wanted}, got {image.dtype}; convert and normalise it first")
-    if image.shape[0] < 1:
-        raise UserError(f"the net takes {wanted}, got an empty batch {tuple(image.shape)}; pass at least one image")
-    if image.shape[1] != in_channels:
-        raise UserError(f"the net takes {wanted}, got {image.shape[1]} channels; convert the image or set in_channels")
-    if image.shape[2] < min_size or image.shape[3] < min_size:
-        raise UserError(
-            f"the net needs images of at least {min_size}x{min_size} pixels, got {image.shape[2]}x{image.shape[3]}"
-            " (height x width); enlarge or pad them"
-        )
-
-
-def check_pooled(norm: nn.Module, x: Tensor) -> None:
-    """Refuse to norm a map pooled to one pixel while training on one image: there is one value per channel.
-
-    Raises:
-        UserError: unless the norm is frozen or synchronised, which sees the images of the other devices too.
-    """
-    synchronised = (
-        isinstance(norm, nn.SyncBatchNorm) and distributed.is_initialized() and distributed.get_world_size() > 1
-    )
-    if norm.training and x.shape[0] == 1 and not synchronised:
-        raise UserError(
-            "the net norms a map that is pooled to one pixel and cannot train on a batch of 1; use a batch of 2 or more"
-        )
-
-
-def check_rates(option: str, rates: Sequence[int]) -> None:
-    """Refuse an empty list of atrous rates, and rates that are not whole or below 1.
-
-    Raises:
-        UserError: naming the option and its value.
-    """
-    if not rates or any(rate != int(rate) or rate < 1 for rate in rates):
-        raise UserError(f"{option} is {list(rates)}; use one or more whole rates of 1 or more")
-
-
-def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a word that is not among ``choices``.
-
-    Raises:
-        UserError: naming the option, the value and the choices.
-    """
-    if value not in choices:
-        raise UserError(f"{option} is '{value}'; use one of {', '.join(choices)}.{nearest(str(value), choices)}")
-
-
-def check_count(option: str, value: int, least: int = 1) -> None:
-    """Refuse a number that is not whole or is below ``least``.
-
-    Raises:
-        UserError: naming the option, the value and the limit.
-    """
-    if value != int(value) or value < least:
-        raise UserError(f"{option} is {value}; use a whole number of {least} or more")
-
-
-def scale_counts(counts: Sequence[int], factor: float, option: str, least: int = 1) -> list[int]:
-    """Numbers of channels or layers times a multiplier.
-
-    Raises:
-        UserError: naming the option and the results, unless all are whole and ``least`` or more.
-    """
-    scaled = [count * factor for count in counts]
-    if min(scaled) < least or any(abs(count - round(count)) > 1e-6 for count in scaled):
-        given = ", ".join(f"{count:g}" for count in scaled)
-        raise UserError(f"{option}={factor:g} gives {given} channels or layers; all must be whole and {least} or more")
-    return [round(count) for count in scaled]

@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from src.models.layers import check_count, check_image
+from src.models.checks import check_count, check_image
 from src.ops import resize
 
 __all__ = ["Net"]

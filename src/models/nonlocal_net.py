@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_choice, check_count, init_kaiming
+from src.models.checks import check_choice, check_count
+from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
 
 __all__ = ["NonLocalBlock", "NonLocalNet"]

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.aspp import ASPP
-from src.models.layers import ConvNormAct, FCNHead, check_choice, check_count
+from src.models.checks import check_choice, check_count
+from src.models.layers import ConvNormAct, FCNHead
 from src.models.net import Net
 from src.ops import resize
 

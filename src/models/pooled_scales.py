@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.models.layers import check_choice, check_count
+from src.models.checks import check_choice, check_count
 from src.models.net import Net
-from src.models.scale_attention import sorted_scales
+from src.models.scales import check_scaled_size, own_predictions, sorted_scales
 from src.ops import resize
 
 __all__ = ["PooledScales"]
@@ -70,7 +69,7 @@ class PooledScales(Net):
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Fused outputs, and those of each scale where they are supervised."""
         self.check(image)
-        self._check_sides(image)
+        check_scaled_size(image, self.scales[0], least=self.min_side)
         each = {scale: self.net.decode(self._scaled(image, scale)) for scale in self.scales}
         features = [outputs.pop("features") for outputs in each.values()]
         fused = {"features": features[self.scales.index(1)]}
@@ -79,7 +78,7 @@ class PooledScales(Net):
             maps = [resize(outputs[name], size, align_corners=self.align_corners) for outputs in each.values()]
             fused[name] = self._fuse(maps)
         if self.training and self.supervise:
-            fused |= {_name(scale): outputs["logits"] for scale, outputs in each.items()}
+            fused |= own_predictions(self.scales, [outputs["logits"] for outputs in each.values()])
         return fused
 
     def _scaled(self, image: Tensor, scale: float) -> Tensor:
@@ -95,16 +94,3 @@ class PooledScales(Net):
         if self.fuse == "mean":
             return sum(maps) / len(maps)
         return reduce(torch.logaddexp, [x.float().log_softmax(dim=1) for x in maps]) - math.log(len(maps))
-
-    def _check_sides(self, image: Tensor) -> None:
-        height, width = image.shape[-2:]
-        least = math.ceil(self.min_side / self.scales[0])
-        if height < least or width < least:
-            raise UserError(
-                f"scale {self.scales[0]:g} of a {height}x{width} image (height x width) has a side below"
-                f" {self.min_side} pixels; enlarge the image to {least} or leave out the scale"
-            )
-
-
-def _name(scale: float) -> str:
-    return f"aux_scale_{round(100 * scale):03d}"

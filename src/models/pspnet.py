@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, check_count, check_pooled, init_kaiming
+from src.models.checks import check_count, check_pooled
+from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
 from src.models.pooling import adaptive_avg_pool
 from src.ops import resize

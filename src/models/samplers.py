@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.layers import check_choice, check_count
+from src.models.checks import check_choice, check_count
 from src.models.pooling import pool_matrix
 
 __all__ = ["SAMPLERS", "Sampler"]

@@ -11,18 +11,19 @@ Letters: B images, K classes, S scales, H x W pixels of the image at 1.0x.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.layers import ConvNormAct, check_count, check_image
+from src.models.checks import check_count, check_image
+from src.models.layers import ConvNormAct
 from src.models.net import Net
+from src.models.scales import check_scaled_size, own_predictions, rescale, resized, sorted_scales
 from src.ops import fuse_hierarchical, hierarchical_weights, resize
 
-__all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention", "sorted_scales"]
+__all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention"]
 
 
 class AttentionHead(nn.Module):
@@ -126,17 +127,17 @@ class HierarchicalAttention(Net):
             ``logits``, and ``aux_<name>`` in training, (B,K,h,w); ``attention`` (B,1,h,w), 0 to 1; the net's
             ``features``.
         """
-        scaled = _rescale(image, scale, align_corners=self.align_corners)
+        scaled = rescale(image, scale, align_corners=self.align_corners)
         outputs = self.net.decode(scaled)
         features = outputs.pop("features")
         outputs["attention"] = self.attention(features).sigmoid()
-        return {"features": features} | _resized(outputs, scaled.shape[-2:], align_corners=self.align_corners)
+        return {"features": features} | resized(outputs, scaled.shape[-2:], align_corners=self.align_corners)
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Fused outputs (B,K,H,W), see the class, and ``features`` of 1.0x; see ``Net.decode``."""
         check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
         scales = (self.low_scale, 1.0) if self.training else self.scales
-        _check_scaled_size(image, scales[0], least=self.net.min_size)
+        check_scaled_size(image, scales[0], least=self.net.min_size)
         passes = [self.at_scale(image, scale) for scale in scales]  # the smallest first, as in the release
         features = [each.pop("features") for each in passes][scales.index(1.0)]
         attention = [each.pop("attention") for each in passes]
@@ -154,7 +155,7 @@ class HierarchicalAttention(Net):
                 "weights": hierarchical_weights(attention, scales, align_corners=self.align_corners),
             }
         elif self.supervise:
-            outputs |= _own_predictions(scales, [each["logits"] for each in passes])
+            outputs |= own_predictions(scales, [each["logits"] for each in passes])
         return {"features": features} | outputs
 
 
@@ -222,64 +223,18 @@ class ExplicitAttention(Net):
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Weighted outputs (B,K,H,W), see the class, and ``features`` of 1.0x; see ``Net.decode``."""
         check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
-        _check_scaled_size(image, self.scales[0], least=self.net.min_size)
+        check_scaled_size(image, self.scales[0], least=self.net.min_size)
         size, align_corners = image.shape[-2:], self.align_corners
-        passes = [self.net.decode(_rescale(image, scale, align_corners=align_corners)) for scale in self.scales]
+        passes = [self.net.decode(rescale(image, scale, align_corners=align_corners)) for scale in self.scales]
         features = [each.pop("features") for each in passes]
         middle = features[self.scales.index(1.0)]
         together = [resize(each, middle.shape[-2:], align_corners=align_corners) for each in features]
         attention = self.attention(torch.cat(together, dim=1)).softmax(dim=1)  # (B,S,h,w)
         weights = resize(attention, size, align_corners=align_corners)
-        own = [_resized(each, size, align_corners=align_corners) for each in passes]
+        own = [resized(each, size, align_corners=align_corners) for each in passes]
         outputs = {name: sum(weights[:, i : i + 1] * each[name] for i, each in enumerate(own)) for name in own[0]}
         if not self.training:
             outputs |= {"attention": weights, "weights": weights}
         elif self.supervise:
-            outputs |= _own_predictions(self.scales, [each["logits"] for each in own])
+            outputs |= own_predictions(self.scales, [each["logits"] for each in own])
         return {"features": middle} | outputs
-
-
-def _rescale(image: Tensor, scale: float, *, align_corners: bool = False) -> Tensor:
-    """(B,C,H,W) -> (B,C,floor(H*scale),floor(W*scale)), bilinear; the image itself at 1.0."""
-    return image if scale == 1 else resize(image, _scaled_size(image, scale), align_corners=align_corners)
-
-
-def sorted_scales(scales: Sequence[float]) -> tuple[float, ...]:
-    """The list from the smallest scale on.
-
-    Raises:
-        UserError: unless it holds numbers above 0, each once to the hundredth, and 1.0 among them.
-    """
-    if isinstance(scales, str) or not all(isinstance(scale, int | float) and 0 < scale < math.inf for scale in scales):
-        raise UserError(f"scales is {scales}; use factors above 0 on the image's size, such as [0.5, 1.0]")
-    if 1 not in scales:
-        raise UserError(f"scales is {list(scales)}; 1.0 must be among them, because the result has the image's size")
-    if len({_percent(scale) for scale in scales}) < len(scales):
-        raise UserError(f"scales is {list(scales)}; give each scale once (to the hundredth)")
-    return tuple(sorted(float(scale) for scale in scales))
-
-
-def _scaled_size(image: Tensor, scale: float) -> list[int]:
-    return [math.floor(side * scale) for side in image.shape[-2:]]
-
-
-def _check_scaled_size(image: Tensor, scale: float, *, least: int) -> None:
-    needed = math.ceil(least / scale)
-    if image.shape[-2] < needed or image.shape[-1] < needed:
-        height, width = _scaled_size(image, scale)
-        raise UserError(
-            f"an image of {image.shape[-2]}x{image.shape[-1]} pixels (height x width) becomes {height}x{width} at scale"
-            f" {scale:g}, but the net needs {least}x{least}; enlarge or pad it, or leave out that scale"
-        )
-
-
-def _resized(outputs: Mapping[str, Tensor], size: Sequence[int], *, align_corners: bool) -> dict[str, Tensor]:
-    return {name: resize(each, size, align_corners=align_corners) for name, each in outputs.items()}
-
-
-def _own_predictions(scales: Sequence[float], logits: Sequence[Tensor]) -> dict[str, Tensor]:
-    return {f"aux_scale_{_percent(scale):03d}": each for scale, each in zip(scales, logits, strict=True)}
-
-
-def _percent(scale: float) -> int:
-    return round(100 * scale)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError, nearest
-from src.models.backbones import hub_without_retries
-from src.models.layers import check_choice, check_pooled
+from src.models.checks import check_choice, check_pooled
 from src.models.net import Net
+from src.models.timm_trunks import hub_without_retries
 
 __all__ = ["SMP"]
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.backbones import create_trunk
-from src.models.layers import CeilMaxPool2d, check_count, check_rates, init_kaiming
+from src.models.checks import check_count, check_rates
+from src.models.layers import CeilMaxPool2d, init_kaiming
+from src.models.timm_trunks import create_trunk
 
 __all__ = ["VGG16", "check_one_fc"]
 

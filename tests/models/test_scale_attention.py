@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from src import build
+from src import build, restore
 from src.errors import UserError
 from src.inference import Inference
 from src.models import ExplicitAttention, HierarchicalAttention
@@ -365,11 +365,11 @@ def saved(folder: Path, scales: str) -> Path:
 
 def test_a_checkpoint_is_used_at_its_own_scales_or_at_others(tmp_path: Path) -> None:
     file, image = saved(tmp_path, "hierarchical"), torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8)
-    own = build.load_module(file)
+    own = restore.load_module(file)
     assert own.net.scales == (0.5, 1.0)
-    model = build.saved_config(file).model
+    model = restore.saved_config(file).model
     model.scales.scales = [0.5, 1, 2]
-    other = build.load_module(file, model=model)
+    other = restore.load_module(file, model=model)
     assert other.net.scales == (0.5, 1.0, 2.0)
     assert not torch.equal(own.scores(image), other.scores(image))
     own.net.scales = [0.5, 1, 2]
@@ -383,13 +383,13 @@ def test_the_scales_of_a_checkpoint_are_options_of_its_use(tmp_path: Path, root:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         plain = compose(root, overrides=[f"ckpt={file}"])
         other = compose(root, overrides=[f"ckpt={file}", "model.scales.scales=[0.5,1,2]"])
-    assert build.load_module(file, model=plain.model).net.scales == (0.5, 1.0)
-    assert build.load_module(file, model=other.model).net.scales == (0.5, 1.0, 2.0)
+    assert restore.load_module(file, model=plain.model).net.scales == (0.5, 1.0)
+    assert restore.load_module(file, model=other.model).net.scales == (0.5, 1.0, 2.0)
 
 
 def test_a_checkpoint_of_explicit_attention_refuses_other_scales(tmp_path: Path) -> None:
     file = saved(tmp_path, "explicit")
-    model = build.saved_config(file).model
+    model = restore.saved_config(file).model
     model.scales.scales = [0.5, 1, 1.5]
     with pytest.raises(UserError, match="explicit attention works only at those it was trained at"):
-        build.load_module(file, model=model)
+        restore.load_module(file, model=model)

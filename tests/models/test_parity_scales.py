@@ -1,4 +1,4 @@
-"""HRNet-OCR against three public implementations, and hierarchical scale attention against its own."""
+"""Hierarchical scale attention around HRNet-OCR against the authors' code, at one, two and three scales."""
 
 from __future__ import annotations
 
@@ -11,48 +11,17 @@ from tests.models.parity import (
     GOLDEN,
     LIMIT,
     Reference,
-    check_equal,
-    check_parameters,
+    build,
     deviation,
     load,
-    outputs,
 )
 from tests.reference_fill import make_input
-
-REFERENCES = [
-    Reference(
-        config="hrnet_ocr",
-        rules="nvidia",
-        files="nvidia_hrnet_ocrnet",
-        arrays={"logits": "logits", "aux_regions": "aux_ocr"},
-        full_size=True,
-        num_classes=19,
-        params=70_372_678,
-    ),
-    Reference(
-        config="hrnet_ocr_hrnet",
-        rules="hrnet",
-        files="hrnet_w48_ocr",
-        arrays={"logits": "logits", "aux_regions": "aux_ocr"},
-        num_classes=19,
-        params=70_372_678,
-    ),
-    Reference(
-        config="hrnet_ocr_mmseg",
-        rules="mmseg",
-        files="mmseg_ocrnet_hr48",
-        arrays={"logits": "logits", "aux_regions": "aux_decode_0"},
-        num_classes=19,
-        params=70_371_446,
-    ),
-]
-
 
 SCALES = [
     Reference(
         config="hrnet_ocr_hierarchical",
         rules="nvidia",
-        files=f"nvidia_hrnet_mscale__{stage}",
+        name=f"nvidia_hrnet_mscale__{stage}",
         keys="nvidia_hrnet_mscale",
         arrays=arrays,
         num_classes=19,
@@ -85,14 +54,13 @@ SCALES = [
         ),
     )
 ]
-each_reference = pytest.mark.parametrize("reference", REFERENCES, ids=str)
 
 
 def scale_outputs(reference: Reference, *overrides: str) -> dict[str, Tensor]:
     """What the net gives, auxiliary heads included, and what each scale gives alone."""
     net = load(reference, *overrides)
     net.training = "supervise=true" in reference.overrides[0]  # else the scales of evaluation
-    arrays = np.load(GOLDEN / "logits" / f"{reference.files}.npz")
+    arrays = np.load(GOLDEN / "logits" / f"{reference.name}.npz")
     image = make_input(int(arrays["height"]), int(arrays["width"]), int(arrays["seed"]))
     with torch.no_grad():
         given = net.decode(image)
@@ -101,30 +69,17 @@ def scale_outputs(reference: Reference, *overrides: str) -> dict[str, Tensor]:
     return given
 
 
-@each_reference
-def test_outputs_equal_the_reference(reference: Reference) -> None:
-    check_equal(reference)
-
-
 @pytest.mark.parametrize("reference", SCALES, ids=str)
 def test_fused_outputs_and_those_of_each_scale_equal_the_reference(reference: Reference) -> None:
     given = scale_outputs(reference)
-    stored = np.load(GOLDEN / "logits" / f"{reference.files}.npz").files
+    stored = np.load(GOLDEN / "logits" / f"{reference.name}.npz").files
     assert {f"step_{theirs}" for theirs in reference.arrays.values()} == {s for s in stored if s.startswith("step_")}
     for name in reference.arrays:
         assert deviation(reference, given, name) < LIMIT, name
 
 
-@pytest.mark.parametrize("reference", [*REFERENCES, SCALES[0]], ids=str)
-def test_parameter_counts(reference: Reference) -> None:
-    check_parameters(reference)
-
-
-@pytest.mark.parametrize("changed", ["net.align_corners={}", "net.region_scale=1.1"])
-@each_reference
-def test_comparison_notices_a_changed_detail(reference: Reference, changed: str) -> None:
-    changed = changed.format(reference.config != "hrnet_ocr_hrnet")
-    assert deviation(reference, outputs(reference, f"model.{changed}"), "logits") > 1e-2
+def test_parameter_counts() -> None:
+    assert sum(p.numel() for p in build(SCALES[0]).parameters()) == SCALES[0].params
 
 
 def test_comparison_notices_another_scale() -> None:

@@ -1,0 +1,98 @@
+"""timm's models as trunks: created by name, whole or with feature maps, with weights from the hub or a file."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import torch
+from torch import nn
+
+from src.errors import UserError
+
+__all__ = ["create_feature_trunk", "create_trunk", "hub_without_retries"]
+
+
+def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> nn.Module:
+    """A timm model by name.
+
+    Args:
+        name: of the model.
+        pretrained: see ``src.models.backbones.create_backbone``.
+        **options: other arguments of ``timm.create_model``.
+
+    Raises:
+        UserError: if the weights cannot be loaded.
+    """
+    import timm
+
+    if not pretrained:
+        return timm.create_model(name, **options)
+    overlay = None
+    if pretrained is not True:
+        if not Path(pretrained).is_file():
+            raise UserError(f"pretrained={pretrained}: no such file; give a file of timm's weights for {name}, or true")
+        overlay = {"file": str(pretrained)}
+    try:
+        with hub_without_retries():
+            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    except Exception as error:
+        cause = str(error).strip().splitlines()
+        raise UserError(
+            f"the pretrained weights of {name} could not be loaded ({cause[0] if cause else type(error).__name__});"
+            " pass a file with model.net.backbone.pretrained=<file>, or start without with pretrained=false"
+        ) from error
+
+
+def create_feature_trunk(*, name: str, pretrained: bool | str, output_stride: int, **common: Any) -> nn.Module:
+    """A timm model with feature maps: those that lie at stride 4 or more.
+
+    Args:
+        name: of the model.
+        pretrained: see ``src.models.backbones.create_backbone``.
+        output_stride: asked of the model where it can follow; else it keeps its own strides.
+        **common: other arguments of ``timm.create_model``.
+
+    Raises:
+        UserError: if it gives no feature maps, or the weights cannot be loaded.
+    """
+    tries: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}, {}]  # transformers, others
+    if output_stride < 32:
+        tries = [{**options, "output_stride": output_stride} for options in tries] + tries  # or its fixed strides
+    error: Exception | None = None
+    for options in tries:
+        try:
+            with torch.device("meta"):
+                trunk = create_trunk(name=name, pretrained=False, features_only=True, **common, **options)
+        except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as failure:
+            error = failure
+            continue
+        info = trunk.feature_info  # by default some features are left out: the first of a DLA, all but three of a ViT
+        kept = zip(info.out_indices, info.reduction(), strict=True)
+        levels = tuple(level for level, stride in kept if stride >= 4)
+        return create_trunk(
+            name=name, pretrained=pretrained, features_only=True, out_indices=levels, **common, **options
+        )
+    raise UserError(f"backbone {name} gives no feature maps ({error}); choose another") from error
+
+
+@contextmanager
+def hub_without_retries() -> Iterator[None]:
+    """Where the hub's name cannot be looked up, only its cache is asked, instead of a minute of retries."""
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        if not getproxies():
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
