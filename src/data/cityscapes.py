@@ -6,15 +6,33 @@ official scripts. Files hold label ids (0..33), not train ids; a result for the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from src.data.dataset import FileSource, Pair
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.errors import UserError, nearest
 
-__all__ = ["CATEGORIES", "TRAIN_ID_TO_RAW_ID", "cityscapes"]
+__all__ = [
+    "CATEGORIES",
+    "FINE_SPLITS",
+    "TRAIN_ID_TO_RAW_ID",
+    "check_present",
+    "check_split",
+    "city_folder",
+    "city_pairs",
+    "cityscapes",
+    "label_space",
+]
 
-_SPLITS = ("train", "val", "test")
+FINE_SPLITS = ("train", "val", "test", "train_cv1", "val_cv1", "train_cv2", "val_cv2")
+_VAL_CITIES = {  # of the divisions that are not the official one; what else train and val hold is train there
+    "1": ("darmstadt", "dusseldorf", "erfurt"),
+    "2": ("monchengladbach", "strasbourg", "stuttgart"),
+}
+_IMAGES = dict.fromkeys(("train", "val", "test"), "leftImg8bit_trainvaltest.zip")
+_IMAGES["train_extra"] = "leftImg8bit_trainextra.zip"
+_LABELS = {"gtFine": "gtFine_trainvaltest.zip", "gtCoarse": "gtCoarse.zip"}
 _RAW_IDS = range(-1, 34)  # -1 is the licence plate, which is never drawn into a label file
 
 # Train-id order: name, stored label id, category, colour.
@@ -53,52 +71,93 @@ CATEGORIES: dict[str, tuple[int, ...]] = {
 def cityscapes(*, root: str | Path, split: str) -> FileSource:
     """Cityscapes fine: ``leftImg8bit/<split>/<city>/*_leftImg8bit.png`` with ``gtFine/.../*_gtFine_labelIds.png``.
 
+    Beside the official division there are two in which other cities are val, so that choices can be checked on images
+    that no one else tuned on (Tao et al. 2020, released code; its fourth division is train and val for both).
+
     Args:
-        root: folder that holds ``leftImg8bit`` and ``gtFine``.
+        root: folder that holds ``leftImg8bit`` and ``gtFine``, or folders called as the archives with these inside.
         split: ``train`` (2975 images), ``val`` (500), or ``test`` (1525), which comes without labels: the files in
-            ``gtFine/test`` are placeholders that must not be scored.
+            ``gtFine/test`` are placeholders that must not be scored; ``train_cv1`` (3060) and ``val_cv1`` (415),
+            ``train_cv2`` (2820) and ``val_cv2`` (655).
 
     Returns:
-        The pairs sorted by name; names are ``<city>_<sequence>_<frame>``.
+        The pairs sorted by folder, city and name; names are ``<city>_<sequence>_<frame>``.
 
     Raises:
         UserError: for an unknown split, a missing folder, a folder without images, or an image without its label.
     """
-    if split not in _SPLITS:
-        raise UserError(f"Cityscapes has no split '{split}'; use {', '.join(_SPLITS)}.{nearest(split, _SPLITS)}")
-    root = Path(root).expanduser()
-    images, labels = root / "leftImg8bit" / split, root / "gtFine" / split
-    _check_folder(images, "leftImg8bit_trainvaltest.zip")
-    if split != "test":
-        _check_folder(labels, "gtFine_trainvaltest.zip")
+    check_split(split, FINE_SPLITS)
+    return FileSource(city_pairs(root, split, "gtFine"), label_space())
 
-    pairs = []
-    for image in sorted(images.glob("*/*_leftImg8bit.png")):
-        name = image.name.removesuffix("_leftImg8bit.png")
-        label = None if split == "test" else labels / image.parent.name / f"{name}_gtFine_labelIds.png"
-        pairs.append(Pair(image, label, name))
+
+def city_pairs(root: str | Path, split: str, kind: str | None) -> list[Pair]:
+    """Images of one of ``FINE_SPLITS`` or ``train_extra`` with labels of ``kind``: ``gtFine``, ``gtCoarse`` or none.
+
+    Raises:
+        UserError: as ``cityscapes``.
+    """
+    role, _, division = split.partition("_cv")
+    if not division:
+        return _part_pairs(root, split, kind)
+    pairs = [pair for part in ("train", "val") for pair in _part_pairs(root, part, kind)]
+    pairs = [pair for pair in pairs if (pair.image.parent.name in _VAL_CITIES[division]) == (role == "val")]
     if not pairs:
         raise UserError(
-            f"{images.resolve()}: no <city>/*_leftImg8bit.png files; unpack leftImg8bit_trainvaltest.zip with its"
-            " folders, or set data.root to the folder that holds leftImg8bit and gtFine"
+            f"{Path(root).resolve()}: no image of split '{split}', whose cities for val are"
+            f" {', '.join(_VAL_CITIES[division])}; unpack {_IMAGES['train']} completely, or use splits train and val"
         )
-    missing = [pair for pair in pairs if pair.label is not None and not pair.label.is_file()]
-    if missing:
+    return pairs
+
+
+def _part_pairs(root: str | Path, part: str, kind: str | None) -> list[Pair]:
+    images = city_folder(root, f"leftImg8bit/{part}", _IMAGES[part])
+    labels = city_folder(root, f"{kind}/{part}", _LABELS[kind]) if kind and part != "test" else None
+    ending, pairs = f"_{kind}_labelIds.png", []
+    for image in sorted(images.glob("*/*_leftImg8bit.png")):
+        name = image.name.removesuffix("_leftImg8bit.png")
+        pairs.append(Pair(image, labels and labels / image.parent.name / (name + ending), name))
+    if not pairs:
         raise UserError(
-            f"{missing[0].label}: label not found ({len(missing)} of {len(pairs)} images have none); unpack"
-            " gtFine_trainvaltest.zip completely into data.root"
+            f"{images.resolve()}: no <city>/*_leftImg8bit.png files; unpack {_IMAGES[part]} with its folders, or set"
+            " data.root to the folder that holds leftImg8bit and gtFine"
         )
-    return FileSource(pairs, _label_space())
+    if labels:
+        check_present([pair.label for pair in pairs], labels, f"unpack {_LABELS[kind]} completely into data.root")
+    return pairs
 
 
-def _label_space() -> LabelSpace:
+def check_present(wanted: Sequence[Path], folder: Path, remedy: str, *, kind: str = "label") -> None:
+    """Raise a ``UserError`` that ends in ``remedy`` unless all ``<folder>/<city>/*.png`` in ``wanted`` are there."""
+    present = set(folder.glob("*/*.png"))
+    missing = [path for path in wanted if path not in present]
+    if missing:
+        raise UserError(f"{missing[0]}: {kind} not found ({len(missing)} of {len(wanted)} images have none); {remedy}")
+
+
+def label_space() -> LabelSpace:
+    """The 19 classes as stored label ids spell them."""
     values = dict.fromkeys(_RAW_IDS, IGNORE_INDEX) | {raw_id: i for i, raw_id in enumerate(TRAIN_ID_TO_RAW_ID)}
     return LabelSpace([row[0] for row in _CLASSES], [row[3] for row in _CLASSES], file_values=values)
 
 
-def _check_folder(folder: Path, archive: str) -> None:
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder.resolve()}: Cityscapes folder not found; register at cityscapes-dataset.com, download {archive},"
-            " unpack it and set data.root to the folder that holds leftImg8bit and gtFine"
-        )
+def check_split(split: str, splits: Sequence[str]) -> None:
+    """Raise a ``UserError`` for a split that is none of ``splits``."""
+    if split not in splits:
+        raise UserError(f"Cityscapes has no split '{split}'; use {', '.join(splits)}.{nearest(split, splits)}")
+
+
+def city_folder(root: str | Path, below: str, archive: str) -> Path:
+    """``<root>/<below>``, or that in a folder called as ``archive``.
+
+    Raises:
+        UserError: if there is neither; it names the archive.
+    """
+    root = Path(root).expanduser()
+    folders = (root / below, root / Path(archive).stem / below)
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"{folders[0].resolve()}: Cityscapes folder not found; register at cityscapes-dataset.com, download {archive},"
+        " unpack it and set data.root to the folder that holds leftImg8bit and gtFine"
+    )

@@ -15,7 +15,7 @@ from src.data.dataset import read_label
 from src.data.label_space import IGNORE_INDEX, LabelSpace, distinct_colors
 from src.errors import UserError, nearest
 
-__all__ = ["Classes", "build_label_space"]
+__all__ = ["Classes", "build_label_space", "read_classes"]
 
 Classes = Sequence[str] | Mapping[str, Sequence[int]]
 
@@ -46,34 +46,47 @@ def build_label_space(
         UserError: if no class list is given anywhere, roots disagree, or names, values and colours do not fit.
     """
     masks = list(islice(masks, _PEEK))
-    classes = _from_roots(roots) if classes is None else classes
+    classes = read_classes(roots) if classes is None else classes
     if isinstance(classes, str):
         raise UserError(f"data.classes={classes} is one word; give a list: 'data.classes=[{classes},...]'")
     if not classes:
         raise UserError(_how_to_name(roots[0], masks, encoding))
     names = [str(name) for name in classes]
-    colors = (
-        [_rgb(color, f"data.classes.{name}") for name, color in classes.items()]
-        if isinstance(classes, Mapping)
-        else None
-    )
+    colors = None
+    if isinstance(classes, Mapping):
+        colors = [_rgb(color, f"data.classes.{name}") for name, color in classes.items()]
     if encoding == "color":
         return LabelSpace(names, colors or [], file_colors=_color_table(names, colors, file_colors), encoding="color")
-    values = None if file_values is None else {int(stored): int(train_id) for stored, train_id in file_values.items()}
+    values = None if file_values is None else _whole(file_values)
     colors = colors or _palette_colors(masks, values, len(names)) or distinct_colors(len(names))
     return LabelSpace(names, colors, file_values=values, encoding=encoding)
 
 
-def _from_roots(roots: Sequence[Path]) -> Classes | None:
+def _whole(file_values: Mapping[int, int]) -> dict[int, int]:
+    try:
+        return {int(stored): int(train_id) for stored, train_id in file_values.items()}
+    except (TypeError, ValueError, AttributeError):
+        raise UserError(
+            f"data.file_values={file_values} must map numbers to numbers, such as {{0: 0, 255: 1}}"
+        ) from None
+
+
+def read_classes(folders: Sequence[Path]) -> Classes | None:
+    """The class list of the first folder that has one; others must not contradict it.
+
+    Raises:
+        UserError: if a list cannot be read, or two differ in names or in the colours that both give.
+    """
     found: dict[Path, Classes] = {}
-    for root in roots:
+    for root in folders:
         for name, parse in (("classes.txt", _parse_text), ("classes.json", _parse_json)):
             if (root / name).is_file():
                 found[root / name] = parse(root / name)
                 break
     first = next(iter(found), None)
     for path, classes in found.items():
-        if classes != found[first] or list(classes) != list(found[first]):
+        same_kind = isinstance(classes, Mapping) == isinstance(found[first], Mapping)
+        if list(classes) != list(found[first]) or (same_kind and classes != found[first]):
             raise UserError(f"{first} and {path} differ; make them equal or set data.classes")
     return None if first is None else found[first]
 

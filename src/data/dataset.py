@@ -14,21 +14,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from src.data.label_space import IGNORE_INDEX, LabelSpace
+from src.data.pairs import Pair, Pairs
 from src.errors import UserError
 
 __all__ = ["FileSource", "Pair", "SampleKey", "SegmentationDataset", "Source", "read_image", "read_label"]
-
-
-class Pair(NamedTuple):
-    """One image on disk, its label if there is one, and the name it goes by in logs and output files.
-
-    ``confidence`` is an 8-bit grey PNG of the label's size: floor(255 p) of the probability of each labelled pixel.
-    """
-
-    image: Path
-    label: Path | None
-    name: str
-    confidence: Path | None = None
 
 
 class SampleKey(NamedTuple):
@@ -81,7 +70,7 @@ class FileSource:
     ) -> None:
         if min_confidence is not None and not 0 < min_confidence <= 1:
             raise UserError(f"data.min_confidence={min_confidence} must lie in (0, 1]; null keeps every label")
-        self.pairs = list(pairs)
+        self.pairs: Sequence[Pair] = Pairs(pairs)
         self.label_space = label_space
         self.unmatched = tuple(unmatched)
         self.min_confidence = min_confidence
@@ -94,13 +83,19 @@ class FileSource:
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         image, stored = self.read_stored(index)
-        if stored is None:
-            return image, None
+        return image, None if stored is None else self._encoded(index, stored)
+
+    def read_label(self, index: int) -> np.ndarray | None:
+        """The label of ``read`` alone, at the cost of its own file; its size is not compared with the image's."""
+        path = self.pairs[index].label
+        return None if path is None else self._encoded(index, read_label(path, self.label_space.encoding))
+
+    def _encoded(self, index: int, stored: np.ndarray) -> np.ndarray:
         pair = self.pairs[index]
         label = self.label_space.encode(stored, pair.label)
         if pair.confidence is not None and self.min_confidence is not None:
             label[self._confidence(pair.confidence, label.shape) < 255 * self.min_confidence] = IGNORE_INDEX
-        return image, label
+        return label
 
     def _confidence(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
         """(H,W) uint8."""
