@@ -6,38 +6,27 @@ ignored, labels that count from one, values outside the classes, three-channel, 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from src.data import findings
+from src.data import audit_report, findings
+from src.data.cores import reading_threads
 from src.data.dataset import FileSource, Source
 from src.data.findings import Files, Value
 from src.data.label_space import IGNORE_INDEX, LabelSpace
+from src.data.look import Look, look
 from src.errors import UserError
 
-__all__ = ["Audit", "audit", "preflight"]
+__all__ = ["Audit", "audit"]
 
 _CHUNK = 256  # samples in flight; with _KINDS it bounds memory, however many there are
 _KINDS = 64  # failures and unknown values that are told apart
-
-
-class _Look(NamedTuple):
-    """What one sample showed: size, label mode and pixels per stored value, or why it cannot be read."""
-
-    where: str
-    size: tuple[int, int] | None = None
-    mode: str | None = None
-    values: dict[Value, int] | None = None
-    failure: str | None = None
 
 
 class Audit:
@@ -48,13 +37,14 @@ class Audit:
         looked_at: samples that were read, or failed to be.
         labelled: samples whose label was counted; ``example`` is the first.
         sizes: (width, height) of an image -> how many.
-        modes: mode of a label file (``L``, ``P``, ``RGB``) -> how many.
+        modes: mode of a label file (``L``, ``P``, ``RGB``), ``JPEG`` behind it for those -> how many.
         pixels: (256,) int64, label pixels per train id, 255 = ignored; those of unknown values are counted apart.
         label_images: (256,) int64, labels in which a train id occurs.
         stored: stored value or colour -> train id, for every known one that occurs.
         unknown: stored value or colour that no class claims -> where.
         failures: why files cannot be read -> which.
         void: labels that hold nothing but ignored pixels.
+        blank: labels, or images without one, whose image holds a single tone.
         unmatched: label files without an image.
     """
 
@@ -68,35 +58,38 @@ class Audit:
         self.stored: dict[Value, int] = {}
         self.unknown: dict[Value | None, Files] = {}
         self.failures: dict[str, Files] = {}
-        self.void = Files()
+        self.void, self.blank = Files(), Files()
         self._known = _known_values(label_space)
 
-    def add(self, look: _Look) -> None:
+    def add(self, seen: Look) -> None:
         """Count one sample."""
         self.looked_at += 1
-        if look.failure is not None:
-            kind = look.failure if look.failure in self.failures or len(self.failures) < _KINDS else "cannot be read"
-            self.failures.setdefault(kind, Files()).add(look.where)
+        if seen.failure is not None:
+            kind = seen.failure if seen.failure in self.failures or len(self.failures) < _KINDS else "cannot be read"
+            self.failures.setdefault(kind, Files()).add(seen.where)
             return
-        self.sizes[look.size] += 1
-        if look.values is None:
+        self.sizes[seen.size] += 1
+        if seen.blank:
+            self.blank.add(seen.where)
+        if seen.values is None:
             return
         self.labelled += 1
-        self.example = self.example or look.where
-        self.modes[look.mode] += 1
-        seen = set()
-        for value, count in look.values.items():
+        self.example = self.example or seen.where
+        self.modes[seen.mode] += 1
+        counts = np.zeros(256, np.int64)
+        for value, count in seen.values.items():
             train_id = self._known.get(value)
             if train_id is None:
                 key = value if value in self.unknown or len(self.unknown) < _KINDS else None
-                self.unknown.setdefault(key, Files()).add(look.where, count)
+                self.unknown.setdefault(key, Files()).add(seen.where, count)
             else:
                 self.stored[value] = train_id
-                self.pixels[train_id] += count
-                seen.add(train_id)
-        self.label_images[list(seen)] += 1
-        if seen == {IGNORE_INDEX}:
-            self.void.add(look.where)
+                counts[train_id] += count
+        counts = counts if seen.counts is None else seen.counts
+        self.pixels += counts
+        self.label_images += counts > 0
+        if counts[IGNORE_INDEX] and not counts[:IGNORE_INDEX].any():
+            self.void.add(seen.where)
 
     @property
     def nothing_to_learn(self) -> bool:
@@ -117,7 +110,7 @@ class Audit:
 
     def report(self) -> str:
         """The whole finding as text: counts, a table of classes, problems and notes."""
-        return findings.report(self)
+        return audit_report.report(self)
 
 
 def audit(source: Source, limit: int | None = None, progress: bool = False) -> Audit:
@@ -135,29 +128,10 @@ def audit(source: Source, limit: int | None = None, progress: bool = False) -> A
         found = Audit(space, count, source.unmatched)
     else:
         found = Audit(LabelSpace(space.names, space.colors), count)
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for look in tqdm(_looks(pool, source, indices), total=len(indices), unit="image", disable=not progress):
-            found.add(look)
+    with ThreadPoolExecutor(reading_threads()) as pool:
+        for seen in tqdm(_looks(pool, source, indices), total=len(indices), unit="image", disable=not progress):
+            found.add(seen)
     return found
-
-
-def preflight(source: Source, limit: int = 16) -> None:
-    """Raise the first problem that an evenly spread sample shows; meant to run before every fit.
-
-    A sample that shows one class only is no proof, so then every label is looked at before judging.
-
-    Raises:
-        UserError: the first of ``Audit.problems``, or that there is no label at all.
-    """
-    found = audit(source, limit)
-    if found.nothing_to_learn and found.looked_at < found.total:
-        found = audit(source)
-    if found.problems:
-        raise UserError(found.problems[0])
-    if not found.labelled:
-        raise UserError(
-            f"none of {found.looked_at} samples looked at has a label; name a labelled split in data.splits"
-        )
 
 
 def _known_values(label_space: LabelSpace) -> dict[Value, int]:
@@ -170,50 +144,6 @@ def _known_values(label_space: LabelSpace) -> dict[Value, int]:
     return known
 
 
-def _looks(pool: ThreadPoolExecutor, source: Source, indices: np.ndarray) -> Iterator[_Look]:
+def _looks(pool: ThreadPoolExecutor, source: Source, indices: np.ndarray) -> Iterator[Look]:
     for start in range(0, len(indices), _CHUNK):
-        yield from pool.map(lambda index: _look(source, int(index)), indices[start : start + _CHUNK])
-
-
-def _look(source: Source, index: int) -> _Look:
-    if not isinstance(source, FileSource):
-        try:
-            image, label = source.read(index)
-        except UserError as error:
-            return _Look(source.name(index), failure=str(error))
-        return _Look(source.name(index), image.shape[1::-1], "train ids", None if label is None else _histogram(label))
-    pair = source.pairs[index]
-    where = str(pair.image if pair.label is None else pair.label)
-    try:
-        image, stored = source.read_stored(index)
-        _check_whole(str(pair.image))
-    except UserError as error:
-        broken = str(pair.image) if str(error).startswith(str(pair.image)) else where
-        # Without paths, equal failures count as one.
-        return _Look(broken, failure=str(error).removeprefix(f"{broken}: ").replace(f" {pair.image}", ""))
-    if stored is None:
-        return _Look(where, image.shape[1::-1])
-    with Image.open(pair.label) as file:
-        return _Look(where, image.shape[1::-1], file.mode, _histogram(stored))
-
-
-def _check_whole(path: str) -> None:
-    """OpenCV fills the missing part of a JPEG with grey and says nothing, so Pillow is asked too."""
-    if not path.lower().endswith((".jpg", ".jpeg")):
-        return
-    try:
-        with Image.open(path) as file:
-            file.draft("RGB", (1, 1))  # the coarsest, hence quickest, decoding still reads every byte
-            file.load()
-    except OSError as error:
-        if "truncated" in str(error):
-            raise UserError(f"{path}: file is truncated; restore or remove it") from error
-
-
-def _histogram(stored: np.ndarray) -> dict[Value, int]:
-    if stored.ndim == 2:
-        counts = np.bincount(stored.ravel(), minlength=256)
-        return {int(value): int(counts[value]) for value in counts.nonzero()[0]}
-    r, g, b = (stored[..., i].astype(np.int32) for i in range(3))
-    values, counts = np.unique((r << 16) | (g << 8) | b, return_counts=True)
-    return {(v >> 16, v >> 8 & 255, v & 255): n for v, n in zip(values.tolist(), counts.tolist(), strict=True)}
+        yield from pool.map(lambda index: look(source, int(index)), indices[start : start + _CHUNK])

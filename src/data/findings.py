@@ -10,9 +10,10 @@ from src.data.label_space import IGNORE_INDEX
 if TYPE_CHECKING:
     from src.data.audit import Audit
 
-__all__ = ["Files", "Value", "notes", "problems", "report"]
+__all__ = ["Files", "Value", "notes", "percent", "problems", "spell"]
 
 Value = int | tuple[int, int, int]
+_MOSTLY = 0.5  # share of ignored pixels past which that is worth a word
 
 
 class Files:
@@ -53,13 +54,16 @@ def notes(found: Audit) -> list[str]:
         sentences.append(
             f"{', '.join(absent)}: in none of {found.labelled} labels; check split and label map, or drop the class"
         )
+    sentences += [sentence for sentence in (_mostly_ignored(found), _lossy(found)) if sentence]
     if found.void.count and not found.nothing_to_learn:
         sentences.append(f"{found.void}: holds ignored pixels only, nothing to learn or score; leave it out")
+    if found.blank.count:
+        sentences.append(f"{found.blank}: its image is of one tone, such as all black; restore it or leave it out")
     if found.unknown and found.label_space.ignore_unknown:
         pixels = sum(files.pixels for files in found.unknown.values())
         example = next(iter(found.unknown.values()))
         sentences.append(
-            f"{example}: {_values(found.unknown)} in no class, read as ignored ({_percent(pixels, found)} of all label"
+            f"{example}: {_values(found.unknown)} in no class, read as ignored ({percent(pixels, found)} of all label"
             " pixels)"
         )
     if found.sizes and not found.labelled:
@@ -74,32 +78,36 @@ def notes(found: Audit) -> list[str]:
     return sentences
 
 
-def report(found: Audit) -> str:
-    """Counts, a table of classes, problems and notes."""
-    lines = [
-        f"samples     {found.total}, looked at {found.looked_at}, with a counted label {found.labelled}",
-        f"image size  {_tally({f'{width}x{height}': n for (width, height), n in found.sizes.items()})}",
-        f"label mode  {_tally(found.modes)}",
-    ]
-    if found.labelled:
-        lines += ["", *_table(found)]
-    for title, sentences in (("problems", found.problems), ("notes", found.notes)):
-        lines += ["", f"{title}: {len(sentences) or 'none'}", *(f"- {sentence}" for sentence in sentences)]
-    return "\n".join(lines)
+def spell(value: Value | None) -> str:
+    """A stored value as a table shows it; ``None`` stands for those past the bound."""
+    return "others" if value is None else str(value)
 
 
-def _table(found: Audit) -> list[str]:
-    stored: dict[int, list[Value]] = {}
-    for value, train_id in sorted(found.stored.items()):
-        stored.setdefault(train_id, []).append(value)
-    rows = [("id", "class", "pixels", "labels", "stored as")]
-    for train_id, name in [*enumerate(found.label_space.names), (IGNORE_INDEX, "(ignored)")]:
-        share, count = _percent(found.pixels[train_id], found), str(found.label_images[train_id])
-        rows.append((str(train_id), name, share, count, ", ".join(map(_spell, stored.get(train_id, [])))))
-    for value, files in sorted(found.unknown.items(), key=lambda item: -item[1].pixels)[:8]:
-        rows.append(("-", "(in no class)", _percent(files.pixels, found), str(files.count), _spell(value)))
-    width = max(len(row[1]) for row in rows)
-    return [f"{row[0]:>4}  {row[1]:<{width}}  {row[2]:>9}  {row[3]:>6}  {row[4]}".rstrip() for row in rows]
+def percent(pixels: int, found: Audit) -> str:
+    """Share of all label pixels, known or not."""
+    total = int(found.pixels.sum()) + sum(files.pixels for files in found.unknown.values())
+    return f"{100 * int(pixels) / max(total, 1):#.3g} %"
+
+
+def _mostly_ignored(found: Audit) -> str | None:
+    space, total = found.label_space, int(found.pixels.sum())
+    if found.nothing_to_learn or found.pixels[IGNORE_INDEX] <= _MOSTLY * total:
+        return None
+    values = [value for value, train_id in found.stored.items() if train_id == IGNORE_INDEX]
+    stored = f" (stored as {', '.join(map(spell, sorted(values)))})" if values else ""
+    text = (
+        f"{percent(found.pixels[IGNORE_INDEX], found)} of all label pixels are ignored{stored}; fine for coarse labels"
+    )
+    if space.encoding == "color" or space.file_values is not None:
+        return f"{text}, else give what is a class its own entry in the label map"
+    more = {i: i for i in range(space.num_classes)} | {IGNORE_INDEX: space.num_classes}
+    return f"{text}; if 255 is a class, name it last in data.classes and set {_values_line(more)}"
+
+
+def _lossy(found: Audit) -> str | None:
+    if found.unknown or not any(mode.endswith(" JPEG") for mode in found.modes):
+        return None
+    return f"{found.example}: label is stored as JPEG, which invents values along edges; export the masks again as PNG"
 
 
 def _off_by_one(found: Audit) -> str | None:
@@ -124,7 +132,7 @@ def _off_by_one(found: Audit) -> str | None:
 def _unknown(found: Audit) -> str:
     space, example = found.label_space, next(iter(found.unknown.values()))
     pixels = sum(files.pixels for files in found.unknown.values())
-    text = f"{example}: {_values(found.unknown)} ({_percent(pixels, found)} of all label pixels) in no class"
+    text = f"{example}: {_values(found.unknown)} ({percent(pixels, found)} of all label pixels) in no class"
     if example.first[0].lower().endswith((".jpg", ".jpeg")):
         return f"{text}; JPEG invents values along edges: export the masks again as PNG"
     if len(found.unknown) > 16:
@@ -164,22 +172,7 @@ def _values_line(values: Mapping[int, int]) -> str:
     return "'data.file_values={" + ",".join(f"{stored}:{train_id}" for stored, train_id in values.items()) + "}'"
 
 
-def _spell(value: Value | None) -> str:
-    return "others" if value is None else str(value)
-
-
 def _values(values: Iterable[Value | None]) -> str:
-    spelled = [_spell(value) for value in values]
+    spelled = [spell(value) for value in values]
     kind = "colour" if spelled[0].startswith("(") else "label value"
     return f"{kind} {', '.join(spelled[:8])}" + (f" and {len(spelled) - 8} more" if len(spelled) > 8 else "")
-
-
-def _tally(counts: Mapping[str, int]) -> str:
-    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    rest = sum(n for _, n in common[8:])
-    return ", ".join(f"{name}: {n}" for name, n in common[:8]) + (f", others: {rest}" if rest else "") or "none"
-
-
-def _percent(pixels: int, found: Audit) -> str:
-    total = int(found.pixels.sum()) + sum(files.pixels for files in found.unknown.values())
-    return f"{100 * int(pixels) / max(total, 1):#.3g} %"

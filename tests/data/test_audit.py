@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.audit import Audit, audit, preflight
+from src.data.audit import Audit, audit
 from src.data.camvid import camvid, camvid32
 from src.data.dataset import FileSource, Pair
 from src.data.folder import folder
 from src.data.label_space import LabelSpace
+from src.data.preflight import preflight
 from src.errors import UserError
 
 RED, GREEN = (200, 0, 0), (0, 200, 0)
@@ -28,7 +29,7 @@ def write(root: Path, name: str, mask: Any, *, image: np.ndarray | None = None, 
     for folder_name in ("images", "masks"):
         (root / folder_name).mkdir(parents=True, exist_ok=True)
     if image is None:
-        image = np.full((*mask.shape[:2], 3), 120, np.uint8)
+        image = np.random.default_rng(0).integers(0, 256, (*mask.shape[:2], 3), np.uint8)
     Image.fromarray(image).save(root / "images" / f"{name}.png")
     Image.fromarray(mask).save(root / "masks" / f"{name}{suffix}")
 
@@ -272,3 +273,94 @@ def test_real_camvid_mini(camvid_mini: Path) -> None:
     published = [15.70, 23.11, 1.03, 32.40, 4.37, 10.99, 1.31, 1.05, 5.80, 0.72, 0.21]
     np.testing.assert_allclose(shares[:11], published, atol=0.005)
     np.testing.assert_allclose(shares[255], 3.31, atol=0.005)
+
+
+def stored(root: Path, image: Image.Image, suffix: str = ".png", **options: Any) -> Audit:
+    """An audit of one mask as Pillow writes it."""
+    write(root, "1", np.zeros(image.size[::-1]), suffix=".tmp.png")
+    (root / "masks" / "1.tmp.png").unlink()
+    image.save(root / "masks" / f"1{suffix}")
+    return audit(source(root, **options))
+
+
+def test_bits_and_sixteen_bits_are_read_by_value(tmp_path: Path) -> None:
+    mask = np.array([[0, 1, 1, 1]], np.uint8)
+    bits = stored(tmp_path / "bit", Image.fromarray(mask.astype(bool)))
+    wide = stored(tmp_path / "wide", Image.fromarray(mask.astype(np.uint16)))
+    assert (bits.modes, wide.modes) == ({"1": 1}, {"I;16": 1})
+    for found in (bits, wide):
+        assert found.problems == []
+        assert found.pixels[:2].tolist() == [1, 3]
+
+
+def test_sixteen_bits_past_255_and_fractions(tmp_path: Path) -> None:
+    wide = only_problem(stored(tmp_path / "wide", Image.fromarray(np.array([[0, 26001]], np.uint16))))
+    assert re.search(r"1\.png: label values 0\.\.26001 do not fit 8 bits .*instance.*data\.root", wide)
+    part = only_problem(stored(tmp_path / "part", Image.fromarray(np.array([[0, 0.5]], np.float32)), ".tif"))
+    assert re.search(r"1\.tif: label holds fractions .*save it as an 8-bit grey or palette PNG", part)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGBA", 4), ("LA", 2), ("RGB", 3)])
+def test_masks_of_several_channels(tmp_path: Path, mode: str, channels: int) -> None:
+    sentence = only_problem(stored(tmp_path, Image.new(mode, (4, 2))))
+    assert f"1.png: label has {channels} channels (mode {mode})" in sentence
+    assert "grey or palette PNG" in sentence
+
+
+def test_the_alpha_of_colour_masks_is_left_out(tmp_path: Path) -> None:
+    mask = Image.fromarray(np.array([[[*RED, 0], [*GREEN, 255]]], np.uint8))
+    found = stored(tmp_path, mask, classes={"a": RED, "b": GREEN}, encoding="color")
+    assert (found.problems, found.pixels[:2].tolist()) == ([], [1, 1])
+
+
+def test_jpeg_masks_are_a_note_even_where_every_value_is_known(tmp_path: Path) -> None:
+    found = stored(tmp_path, Image.new("L", (8, 8)), ".jpg")
+    assert found.modes == {"L JPEG": 1}
+    assert found.problems == []
+    assert any("1.jpg: label is stored as JPEG" in note for note in found.notes)
+
+
+def test_mostly_ignored_labels(tmp_path: Path) -> None:
+    write(tmp_path, "1", [[0, 1, 255, 255, 255]])
+    (note,) = audit(source(tmp_path)).notes
+    assert "60.0 % of all label pixels are ignored (stored as 255)" in note
+    assert override(note) == {0: 0, 1: 1, 255: 2}
+    assert audit(source(tmp_path, ["a", "b", "c"], file_values=override(note))).pixels[:3].tolist() == [1, 1, 3]
+    (note,) = audit(source(tmp_path, file_values={0: 0, 1: 1, 255: 255})).notes
+    assert "label map" in note
+    write(tmp_path, "1", [[0, 1, 255, 255]])
+    assert audit(source(tmp_path)).notes == []
+
+
+def test_an_image_of_one_tone_is_a_note(tmp_path: Path) -> None:
+    write(tmp_path, "1", [[0, 1]], image=np.full((1, 2, 3), 4, np.uint8))
+    write(tmp_path, "2", [[0, 1]])
+    (note,) = audit(source(tmp_path)).notes
+    assert "1.png: its image is of one tone" in note
+
+
+def test_what_confidence_hides_counts_as_ignored(tmp_path: Path) -> None:
+    write(tmp_path, "1", [[0, 1, 1, 1]])
+    Image.fromarray(np.array([[255, 255, 10, 10]], np.uint8)).save(tmp_path / "sure.png")
+    sure = [source(tmp_path).pairs[0]._replace(confidence=tmp_path / "sure.png")]
+    space = LabelSpace(["a", "b"], [RED, GREEN])
+    found = audit(FileSource(sure, space, min_confidence=0.5))
+    assert found.pixels[[0, 1, 255]].tolist() == [1, 1, 2]
+    assert found.stored == {0: 0, 1: 1}
+    Image.fromarray(np.array([[255]], np.uint8)).save(tmp_path / "sure.png")
+    assert "map of confidence is 1x1 but its label is 4x1" in only_problem(
+        audit(FileSource(sure, space, min_confidence=0.5))
+    )
+
+
+def test_a_source_that_amends_its_labels_is_counted_as_it_reads(tmp_path: Path) -> None:
+    class Halved(FileSource):
+        def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+            image, label = super().read(index)
+            label[:, 2:] = 255
+            return image, label
+
+    write(tmp_path, "1", [[0, 1, 1, 1]])
+    plain = source(tmp_path)
+    found = audit(Halved(plain.pairs, plain.label_space))
+    assert found.pixels[[0, 1, 255]].tolist() == [1, 1, 2]

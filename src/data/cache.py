@@ -1,0 +1,127 @@
+"""What was once counted over a data set is kept until its files change: cache folder, fingerprint, whole files only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from src.data.dataset import FileSource, Source
+from src.data.label_space import LabelSpace
+
+__all__ = ["cache_dir", "fingerprint", "load_json", "store_json", "write_atomically"]
+
+
+def cache_dir() -> Path:
+    """``$SEMSEG_CACHE``, else ``~/.cache/semseg``; it may not exist yet."""
+    return Path(os.environ.get("SEMSEG_CACHE") or "~/.cache/semseg").expanduser()
+
+
+def fingerprint(source: Source, *extra: object) -> str | None:
+    """A hex digest that changes with whatever ``source.read`` depends on, at the cost of one ``stat`` per file.
+
+    Args:
+        source: of files: their paths, sizes and times, and the label space count. Of anything else: its class, its
+            attributes and the file of its code. Sources in a row (``ConcatSource``): each of them.
+        extra: what else the result depends on, such as its kind, version and options; spelled by ``repr``.
+
+    Returns:
+        32 hex digits, or ``None`` where the source holds objects that cannot be told apart: then cache nothing.
+    """
+    digest = hashlib.sha256(repr(extra).encode())
+    for part in getattr(source, "sources", [source]):
+        attributes = _attributes(part)
+        if attributes is None:
+            return None
+        digest.update(f"\n{type(part).__module__}.{type(part).__qualname__} {len(part)} {attributes}".encode())
+        digest.update(repr(_spelled(part.label_space)).encode())
+        for line in _files(part) if isinstance(part, FileSource) else _code(part):
+            digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, made if need be, then rename.
+
+    Raises:
+        OSError: if that fails; what was there before is left as it was. Where the file only saves time, suppress it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load_json(kind: str, key: str | None) -> Any:
+    """What ``store_json`` kept; ``None`` if that is nothing, or cannot be read."""
+    if key is None:
+        return None
+    try:
+        return json.loads((cache_dir() / kind / f"{key}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def store_json(kind: str, key: str | None, value: Any) -> None:
+    """Keep ``value`` under ``<cache>/<kind>/<key>.json``; a cache that cannot be written only costs time."""
+    if key is not None:
+        with suppress(OSError):
+            write_atomically(cache_dir() / kind / f"{key}.json", json.dumps(value).encode())
+
+
+def _attributes(source: Source) -> str | None:
+    """Every attribute but the listing of files and the label space, which are spelled apart."""
+    apart = {"label_space", "pairs", "unmatched"} if isinstance(source, FileSource) else {"label_space"}
+    own = {name: value for name, value in getattr(source, "__dict__", {"": ...}).items() if name not in apart}
+    try:
+        return _plain(own)
+    except TypeError:
+        return None
+
+
+def _plain(value: Any) -> str:
+    """Raises a ``TypeError`` for what may look the same and yet differ."""
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_plain(key)}:{_plain(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_plain, value))}]"
+    if isinstance(value, Path):
+        return f"{value.absolute()}{_state(value)}"
+    if isinstance(value, bool | int | float | str | None):
+        return repr(value)
+    raise TypeError
+
+
+def _spelled(space: LabelSpace) -> list[Any]:
+    maps = [None if table is None else sorted(table.items()) for table in (space.file_values, space.file_colors)]
+    return [space.names, space.colors, *maps, space.encoding, space.ignore_unknown]
+
+
+def _files(source: FileSource) -> Iterator[str]:
+    for pair in source.pairs:
+        for path in (pair.image, pair.label, pair.confidence):
+            yield f"\n{_plain(path)}"
+    yield from (f"\nunmatched {_plain(path)}" for path in source.unmatched)
+
+
+def _code(source: Source) -> Iterator[str]:
+    file = getattr(sys.modules.get(type(source).__module__), "__file__", None)
+    yield "\n-" if file is None else f"\n{_plain(Path(file))}"
+
+
+def _state(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError:
+        return " missing"
+    return f" {state.st_size} {state.st_mtime_ns}"

@@ -1,0 +1,128 @@
+"""Images that are in the training split and in one that is scored: scores on them say nothing about new images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from src.data.cache import fingerprint, load_json, store_json
+from src.data.dataset import FileSource, Source
+
+__all__ = ["Leak", "known_leak", "leak"]
+
+_KIND = "leak-1"  # raise the number when more is found
+_TAIL = 4096
+
+
+class Leak(NamedTuple):
+    """What two splits share.
+
+    Attributes:
+        total: images of the scored split.
+        copies: those of them that are, byte by byte, a training image too.
+        files: up to three examples: (training image, scored image).
+        namesakes: scored images that are no copy but have the name of a training image.
+        names: up to three of these names.
+    """
+
+    total: int
+    copies: int
+    files: list[tuple[str, str]]
+    namesakes: int
+    names: list[str]
+
+
+def leak(train: Source, scored: Source, *, fresh: bool = False, progress: bool = False) -> Leak | None:
+    """Compare two splits by content and by name; ``None`` where one of them has no files.
+
+    Files are told apart by size, then by their last bytes, and read whole only if these agree.
+
+    Args:
+        train: what training reads.
+        scored: what is evaluated.
+        fresh: compare anew, whatever is remembered of the very same files.
+        progress: show a progress bar.
+    """
+    if not isinstance(train, FileSource) or not isinstance(scored, FileSource):
+        return None
+    key = _key(train, scored)
+    known = None if fresh else _recall(key)
+    if known is not None:
+        return known
+    copies = _copies([pair.image for pair in train.pairs], [pair.image for pair in scored.pairs], progress)
+    taken = {pair.name for pair in train.pairs}
+    names = [pair.name for pair in scored.pairs if pair.name in taken and pair.image not in copies]
+    files = [(str(first), str(second)) for second, first in copies.items()]
+    found = Leak(len(scored), len(copies), files[:3], len(names), names[:3])
+    store_json(_KIND, key, found._asdict())
+    return found
+
+
+def known_leak(train: Source, scored: Source) -> Leak | None:
+    """What ``leak`` found on the very same files before; ``None`` if it was not asked."""
+    both = isinstance(train, FileSource) and isinstance(scored, FileSource)
+    return _recall(_key(train, scored)) if both else None
+
+
+def _key(train: Source, scored: Source) -> str | None:
+    marks = [fingerprint(train), fingerprint(scored)]
+    return None if None in marks else "_".join(marks)
+
+
+def _recall(key: str | None) -> Leak | None:
+    kept = load_json(_KIND, key)
+    return None if kept is None else Leak(**kept)
+
+
+def _copies(train: list[Path], scored: list[Path], progress: bool) -> dict[Path, Path]:
+    """Scored image -> a training image of the same content."""
+    for mark in (_size, _tail):
+        train, scored = _alike(train, scored, mark, progress)
+    originals = {_content(path): path for path in train}
+    return {path: originals[content] for path in scored if (content := _content(path)) in originals}
+
+
+def _alike(
+    train: list[Path], scored: list[Path], mark: Callable[[Path], Hashable], progress: bool
+) -> tuple[list[Path], list[Path]]:
+    """Those of both lists whose mark occurs in the other."""
+    bar = tqdm(
+        total=len(train) + len(scored), unit="image", desc="copies", disable=not progress or not train, leave=False
+    )
+    with bar:
+        marks = [_marks(paths, mark, bar) for paths in (train, scored)]
+    both = set(marks[0]) & set(marks[1]) - {None}
+    return tuple(
+        [path for path, value in zip(paths, own, strict=True) if value in both]
+        for paths, own in zip((train, scored), marks, strict=True)
+    )
+
+
+def _marks(paths: Iterable[Path], mark: Callable[[Path], Hashable], bar: tqdm) -> list[Hashable]:
+    marks = []
+    for path in paths:
+        try:
+            marks.append(mark(path))
+        except OSError:
+            marks.append(None)  # the audit reports it
+        bar.update()
+    return marks
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return hashlib.blake2b(file.read(), digest_size=16).digest()
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
