@@ -1,11 +1,27 @@
 """Criteria ``(logits, label) -> scalar`` and their sum over a net's named outputs.
 
 One masking rule for all: pixels labelled ``ignore_index`` count neither in a numerator nor in a denominator, and a
-batch without any valid pixel has loss 0 with a gradient graph.
+batch without any valid pixel has a gradient graph, a gradient of 0 and the loss 0 (for ``RMILoss`` the constant that
+classes add which do not occur). No criterion talks to other ranks.
 """
 
-from src.losses.cross_entropy import CrossEntropyLoss
+from src.losses.bce import BCELoss
+from src.losses.cross_entropy import CrossEntropyLoss, ImageWeightedCELoss
 from src.losses.ohem import OHEMCrossEntropyLoss
+from src.losses.rmi import RMILoss
+from src.losses.smp import DiceLoss, FocalLoss, LovaszLoss
 from src.losses.supervision import Supervision
+from src.losses.weighted_sum import WeightedSum
 
-__all__ = ["CrossEntropyLoss", "OHEMCrossEntropyLoss", "Supervision"]
+__all__ = [
+    "BCELoss",
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "ImageWeightedCELoss",
+    "LovaszLoss",
+    "OHEMCrossEntropyLoss",
+    "RMILoss",
+    "Supervision",
+    "WeightedSum",
+]

@@ -1,28 +1,33 @@
-"""Pixel-wise cross-entropy."""
+"""Pixel-wise softmax cross-entropy, plain and with weights that every batch gives itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.errors import UserError
+from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
 
-__all__ = ["CrossEntropyLoss"]
+__all__ = ["CrossEntropyLoss", "ImageWeightedCELoss"]
 
 
 class CrossEntropyLoss(nn.Module):
-    """Mean cross-entropy over valid pixels, optionally weighted by class.
+    """Mean or summed cross-entropy over valid pixels, optionally weighted by class.
 
     Args:
         ignore_index: label value that takes no part.
         class_weights: one factor per class; the mean is then over the weights of the valid pixels.
         label_smoothing: share of the target spread evenly over the classes.
+        reduction: ``"mean"``, or ``"sum"`` over all pixels of the batch, for which the authors' code of FCN (arXiv
+            1605.06211) has its learning rates.
 
     Raises:
-        UserError: for a smoothing outside 0..1, or if the number of weights is not the number of classes in the logits.
+        UserError: for a smoothing outside 0..1, another reduction, weights that are no factors, or another number of
+            them than classes.
     """
 
     def __init__(
@@ -31,34 +36,68 @@ class CrossEntropyLoss(nn.Module):
         *,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
+        reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise UserError(f"loss.label_smoothing={label_smoothing} must lie in [0, 1)")
+        if reduction not in ("mean", "sum"):
+            raise UserError(f"loss.reduction={reduction} is unknown; use mean or sum")
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.reduction = reduction
+        self.register_buffer("class_weights", as_class_weights(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """(B,K,H,W) float logits and (B,H,W) integer label -> scalar in nats; 0 where nothing is valid."""
+        need_logit_per_class("cross_entropy", logits)
+        target, valid = split_label(logits, label, self.ignore_index)
         weights = self.class_weights
-        if weights is not None and len(weights) != logits.shape[1]:
-            raise UserError(
-                f"loss.class_weights has {len(weights)} entries but there are {logits.shape[1]} classes; give"
-                " one per class"
-            )
-        target = label.long()
+        if weights is None:
+            share = valid.sum().clamp(min=1)
+        else:
+            share = weight_of_pixels(weights, target, valid, logits.shape[1]).sum()
+            share = share + (share == 0)  # where all classes of the batch weigh nothing
         total = F.cross_entropy(
             logits,
-            target,
+            label.long(),
             weight=weights,
             ignore_index=self.ignore_index,
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        valid = target != self.ignore_index
-        if weights is None:
-            return total / valid.sum().clamp(min=1)
-        share = weights[target.where(valid, 0)].where(valid, 0).sum()
-        return total / share.clamp(min=torch.finfo(share.dtype).tiny)
+        return total if self.reduction == "sum" else total / share
+
+
+class ImageWeightedCELoss(nn.Module):
+    """Cross-entropy whose classes weigh the more the rarer they are in the batch.
+
+    NVIDIA/semantic-segmentation's loss of that name, which, too, counts the whole batch and not each image: weighted
+    mean over the pixels of each image, summed over images, so the value grows with the batch.
+
+    Args:
+        upper_bound: weights are ``1 + upper_bound * (1 - share)`` for classes that occur, else 1.
+        norm: ``1 + upper_bound / share`` instead.
+        ignore_index: label value that takes no part.
+
+    Raises:
+        UserError: for a negative bound.
+    """
+
+    def __init__(self, *, upper_bound: float = 1.0, norm: bool = False, ignore_index: int = 255) -> None:
+        super().__init__()
+        if upper_bound < 0:
+            raise UserError(f"loss.upper_bound={upper_bound} must be 0 or more")
+        self.upper_bound, self.norm, self.ignore_index = upper_bound, norm, ignore_index
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """(B,K,H,W) float logits and (B,H,W) integer label -> scalar in nats; 0 where nothing is valid."""
+        need_logit_per_class("image_weighted_ce", logits)
+        target, valid = split_label(logits, label, self.ignore_index)
+        counts = target.new_zeros(logits.shape[1], dtype=torch.float32)
+        counts.scatter_add_(0, target.flatten(), valid.flatten().float())
+        share = counts / counts.sum().clamp(min=1)
+        rarity = 1 / share.where(counts > 0, 1) if self.norm else 1 - share
+        weights = 1 + self.upper_bound * rarity.where(counts > 0, 0)
+        losses = F.cross_entropy(logits, label.long(), weight=weights, ignore_index=self.ignore_index, reduction="none")
+        return (losses.sum((1, 2)) / weights[target].where(valid, 0).sum((1, 2)).clamp(min=1)).sum()

@@ -1,14 +1,16 @@
-"""Online hard example mining (Shrivastava et al. 2016) on pixels, as the BiSeNet authors' followers train it."""
+"""Online hard example mining (Shrivastava et al. 2016) on pixels, as the BiSeNet authors' followers and ANN train."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.errors import UserError
+from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
 
 __all__ = ["OHEMCrossEntropyLoss"]
 
@@ -20,26 +22,49 @@ class OHEMCrossEntropyLoss(nn.Module):
 
     Args:
         threshold: probability below which a pixel is hard.
-        min_kept: share of the batch's valid pixels that is always kept (1/16 in CoinCheung/BiSeNet).
+        min_kept: what is always kept: up to 1 a share of the batch's valid pixels (1/16 in CoinCheung/BiSeNet), above 1
+            a number of pixels for each image (mmsegmentation 10,000; MendelXu/ANN 100,000).
         ignore_index: label value that takes no part.
+        class_weights: one factor per class on the loss of its pixels. They have no say in which pixels are hard, and
+            the mean is over pixels, not over weights, as in MendelXu/ANN.
+
+    Raises:
+        UserError: for a threshold outside (0, 1), a negative ``min_kept``, or weights that do not fit.
     """
 
-    def __init__(self, threshold: float = 0.7, min_kept: float = 1 / 16, ignore_index: int = 255) -> None:
+    def __init__(
+        self,
+        threshold: float = 0.7,
+        min_kept: float = 1 / 16,
+        ignore_index: int = 255,
+        *,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
-        if not 0 < threshold <= 1 or not 0 <= min_kept <= 1:
-            raise UserError(f"loss.threshold={threshold} must lie in (0, 1] and loss.min_kept={min_kept} in [0, 1]")
+        if not 0 < threshold < 1:
+            raise UserError(f"loss.threshold={threshold} is a probability and must lie in (0, 1)")
+        if not 0 <= min_kept < math.inf or (min_kept > 1 and min_kept != int(min_kept)):
+            raise UserError(
+                f"loss.min_kept={min_kept} must be a share of the valid pixels in [0, 1], or a whole number of pixels"
+            )
         self.hard_loss = -math.log(threshold)
         self.min_kept = min_kept
         self.ignore_index = ignore_index
+        self.register_buffer("class_weights", as_class_weights(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """(B,K,H,W) float logits and (B,H,W) integer label -> scalar in nats; 0 where nothing is valid."""
-        target = label.long()
-        losses = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none").flatten()
+        need_logit_per_class("ohem", logits)
+        target, valid = split_label(logits, label, self.ignore_index)
+        losses = F.cross_entropy(logits, label.long(), ignore_index=self.ignore_index, reduction="none").flatten()
         hard = losses > self.hard_loss  # ignored pixels have loss 0 and are never hard
+        weighted = losses
+        if self.class_weights is not None:
+            weighted = losses * weight_of_pixels(self.class_weights, target, valid, logits.shape[1]).flatten()
         # One wait for the device, for both counts; a sort of all pixels would avoid it and cost more.
-        num_hard, num_valid = torch.stack([hard.sum(), (target != self.ignore_index).sum()]).tolist()
-        num_kept = int(self.min_kept * num_valid)
-        if num_hard >= max(1, num_kept):
-            return (losses * hard).sum() / num_hard
-        return losses.topk(max(1, num_kept)).values.mean()
+        num_hard, num_valid = torch.stack([hard.sum(), valid.sum()]).tolist()
+        wanted = self.min_kept * (num_valid if self.min_kept <= 1 else len(label))
+        num_kept = max(1, min(int(wanted), num_valid))
+        if num_hard >= num_kept:
+            return (weighted * hard).sum() / num_hard
+        return weighted[losses.topk(num_kept).indices].mean()

@@ -1,4 +1,4 @@
-"""The training loss: the main criterion on ``logits`` plus weighted auxiliary criteria on named outputs."""
+"""The training loss: the main criterion on ``logits`` plus a weighted auxiliary criterion on each other output."""
 
 from __future__ import annotations
 
@@ -16,18 +16,27 @@ class Supervision(nn.Module):
     """Sum of a main criterion and weighted auxiliary ones.
 
     An output smaller than the label, which nets with ``reduced_labels`` give, meets the label reduced to its size.
+    Losses are computed in float32, outside autocast, whatever precision the net runs in.
 
     Args:
-        criterion: for ``logits`` and for every auxiliary output.
+        criterion: for ``logits``.
         aux_weights: output name -> weight; exactly the names starting with ``aux_`` that the net produces.
+        aux_criterion: for every auxiliary output; ``None`` takes ``criterion``.
 
     Raises:
         UserError: on the first forward, when names and outputs differ.
     """
 
-    def __init__(self, criterion: nn.Module, aux_weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        criterion: nn.Module,
+        aux_weights: Mapping[str, float] | None = None,
+        *,
+        aux_criterion: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.criterion = criterion
+        self.aux_criterion = aux_criterion
         self.aux_weights = dict(aux_weights or {})
 
     def forward(self, outputs: Mapping[str, Tensor], label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -44,7 +53,12 @@ class Supervision(nn.Module):
         names = ("logits", *self.aux_weights)
         sizes = {tuple(outputs[name].shape[-2:]) for name in names}
         labels = {size: reduce_label(label, size).long() for size in sizes}  # once for all criteria
-        parts = {name: self.criterion(outputs[name], labels[tuple(outputs[name].shape[-2:])]) for name in names}
+        aux_criterion = self.aux_criterion or self.criterion
+        parts = {}
+        with torch.autocast(label.device.type, enabled=False):
+            for name in names:
+                criterion = self.criterion if name == "logits" else aux_criterion
+                parts[name] = criterion(outputs[name].float(), labels[tuple(outputs[name].shape[-2:])])
         total = parts["logits"] + sum(weight * parts[name] for name, weight in self.aux_weights.items())
         return total, parts
 

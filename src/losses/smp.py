@@ -1,0 +1,113 @@
+"""Dice, Lovász and focal loss of segmentation_models_pytorch (MIT), an optional package, under this project's rules.
+
+Its losses know an ignored label, but not what to do with nothing else: Lovász then gives an empty tensor and focal not
+a number. Dice divides by all classes, so that each counts the less the fewer occur in a batch. The adapters mend that,
+and choose the binary mode for logits of one channel, which score class 1 against class 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.losses.masking import split_label
+
+__all__ = ["DiceLoss", "FocalLoss", "LovaszLoss"]
+
+
+class DiceLoss(nn.Module):
+    """One minus the soft Dice score over the batch's valid pixels, mean over the classes that occur.
+
+    Args:
+        smooth: added to numerator and denominator of the score.
+        log_loss: minus the logarithm of the score instead.
+        ignore_index: label value that takes no part.
+
+    Raises:
+        UserError: if the package is missing, or for a negative ``smooth``.
+    """
+
+    def __init__(self, *, smooth: float = 0.0, log_loss: bool = False, ignore_index: int = 255) -> None:
+        super().__init__()
+        if smooth < 0:
+            raise UserError(f"loss.smooth={smooth} must be 0 or more")
+        self.ignore_index = ignore_index
+        self.by_mode = _by_mode("DiceLoss", smooth=smooth, log_loss=log_loss, ignore_index=ignore_index)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """(B,K,H,W) or (B,1,H,W) float logits and (B,H,W) integer label -> scalar; 0 where nothing is valid."""
+        target, valid = split_label(logits, label, self.ignore_index)
+        channels = logits.shape[1]
+        loss = self.by_mode[_mode(logits)](logits, label.long())
+        if channels == 1:
+            return loss
+        occurs = torch.zeros(channels + 1, device=logits.device)
+        occurs.scatter_(0, target.where(valid, channels).flatten(), 1.0)
+        return loss * channels / occurs[:channels].sum().clamp(min=1)
+
+
+class LovaszLoss(nn.Module):
+    """Lovász-softmax over the batch's valid pixels, mean over the classes that occur; the hinge for one channel.
+
+    Args:
+        ignore_index: label value that takes no part.
+
+    Raises:
+        UserError: if the package is missing.
+    """
+
+    def __init__(self, *, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.by_mode = _by_mode("LovaszLoss", ignore_index=ignore_index)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """(B,K,H,W) or (B,1,H,W) float logits and (B,H,W) integer label -> scalar; 0 where nothing is valid."""
+        split_label(logits, label, self.ignore_index)
+        return self.by_mode[_mode(logits)](logits, label.long()).sum()  # of a scalar, or of nothing at all
+
+
+class FocalLoss(nn.Module):
+    """Focal loss (Lin et al. 2017) of sigmoids, mean over valid pixels and channels.
+
+    Args:
+        gamma: exponent on what is missing to certainty, 0 or from 1 on.
+        alpha: weight of a class against 1 - alpha of the rest, ``None`` for neither.
+        ignore_index: label value that takes no part.
+
+    Raises:
+        UserError: if the package is missing, or for values outside these limits.
+    """
+
+    def __init__(self, *, gamma: float = 2.0, alpha: float | None = None, ignore_index: int = 255) -> None:
+        super().__init__()
+        if gamma != 0 and gamma < 1:
+            raise UserError(f"loss.gamma={gamma} must be 0, or 1 or more: between, certain pixels have no gradient")
+        if alpha is not None and not 0 < alpha < 1:
+            raise UserError(f"loss.alpha={alpha} must lie in (0, 1), or be null")
+        self.ignore_index = ignore_index
+        self.by_mode = _by_mode("FocalLoss", gamma=gamma, alpha=alpha, ignore_index=ignore_index, reduction="sum")
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """(B,K,H,W) or (B,1,H,W) float logits and (B,H,W) integer label -> scalar; 0 where nothing is valid."""
+        _, valid = split_label(logits, label, self.ignore_index)
+        return self.by_mode[_mode(logits)](logits, label.long()) / valid.sum().clamp(min=1)
+
+
+def _mode(logits: Tensor) -> str:
+    return "binary" if logits.shape[1] == 1 else "multiclass"
+
+
+def _by_mode(name: str, **options: Any) -> nn.ModuleDict:
+    """The package's loss of that name for each of the two modes."""
+    try:
+        from segmentation_models_pytorch import losses
+    except ImportError as error:
+        raise UserError(
+            f"loss={name.removesuffix('Loss').lower()} needs an optional package; install it with: pip install"
+            " segmentation-models-pytorch==0.6.0"
+        ) from error
+    return nn.ModuleDict({mode: getattr(losses, name)(mode, **options) for mode in ("binary", "multiclass")})
