@@ -1,122 +1,20 @@
-"""Training augmentation: uint8 in, uint8 out, and no pixel is resized that the crop throws away.
-
-Random scale and random crop are one step here: the window that the crop would show is cut from the source first, then
-only that window is resized. Evaluation needs no transform: nets take any size.
-"""
+"""Augmentation pipelines: uint8 in, uint8 out. Evaluation needs none: nets take any size, and so do scores."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import Any
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
+from math import atan, degrees, inf
+from typing import Any, Literal
 
 import albumentations as A
 import cv2
 import numpy as np
 
 from src.data.label_space import IGNORE_INDEX
+from src.data.random_crop import RandomScaleCrop
 from src.errors import UserError
 
-__all__ = ["RandomScaleCrop", "train_transform"]
-
-_CROP_TRIES = 10
-
-
-class RandomScaleCrop(A.DualTransform):
-    """Scale by a random factor and crop a random window, reading only the pixels that the window shows.
-
-    Args:
-        size: (height, width) of the result.
-        scale: two numbers are the range of a uniform factor, any other count is a list to choose from.
-        pad: fill where the scaled image is smaller than ``size``; otherwise that is an error.
-        fill: RGB (0..255) for padded image pixels; padded labels are ignored.
-        max_class_share: draw the window up to ten times until no class covers more than this share of its valid
-            pixels; 1 switches it off.
-
-    Raises:
-        UserError: at construction for impossible values; on a too small image when ``pad`` is off.
-    """
-
-    def __init__(
-        self,
-        size: Sequence[int],
-        scale: Sequence[float] = (0.5, 2.0),
-        *,
-        pad: bool = True,
-        fill: Sequence[int] = (0, 0, 0),
-        max_class_share: float = 1.0,
-    ) -> None:
-        super().__init__(p=1.0)
-        if len(size) != 2 or min(size) < 1:
-            raise UserError(f"transforms.crop_size={list(size)} must be [height, width] in pixels")
-        if not scale or min(scale) <= 0:
-            raise UserError(f"transforms.scale={list(scale)} must hold positive factors")
-        if not 0 < max_class_share <= 1:
-            raise UserError(f"transforms.max_class_share={max_class_share} must lie in (0, 1]")
-        self.size = tuple(size)
-        self.scale = tuple(scale)
-        self.pad = pad
-        self.fill = tuple(fill)
-        self.max_class_share = max_class_share
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draws the source window (y, x, height, width); it may be larger than the image where padding is allowed."""
-        height, width = data["image"].shape[:2]
-        is_range = len(self.scale) == 2
-        factor = self.py_random.uniform(*self.scale) if is_range else self.py_random.choice(self.scale)
-        window = tuple(max(1, round(side / factor)) for side in self.size)
-        if not self.pad and (window[0] > height or window[1] > width):
-            raise UserError(
-                f"transforms.crop_size={list(self.size)} at scale {factor:.3g} needs {window[1]}x{window[0]}"
-                " pixels but an"
-                f" image is {width}x{height} (width x height); lower crop_size, raise scale, or set transforms.pad=true"
-            )
-        for _ in range(_CROP_TRIES):
-            y, x = (self._draw(window[0], height), self._draw(window[1], width))
-            if self.max_class_share == 1 or "mask" not in data or self._mixed(_cut(data["mask"], (y, x, *window))):
-                break
-        return {"window": (y, x, *window)}
-
-    def _draw(self, window: int, side: int) -> int:
-        slack = side - window  # negative: the window overhangs the image by that much, which padding fills
-        return self.py_random.randint(min(0, slack), max(0, slack))
-
-    def _mixed(self, label: np.ndarray) -> bool:
-        counts = np.bincount(label.ravel(), minlength=256)[:IGNORE_INDEX]
-        return counts.max() < self.max_class_share * max(1, counts.sum())
-
-    def apply(self, img: np.ndarray, window: tuple[int, int, int, int], **params: Any) -> np.ndarray:
-        shrinking = window[2] > self.size[0]
-        return self._window(img, window, cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR, self.fill)
-
-    def apply_to_mask(self, mask: np.ndarray, window: tuple[int, int, int, int], **params: Any) -> np.ndarray:
-        return self._window(mask, window, cv2.INTER_NEAREST_EXACT, IGNORE_INDEX)
-
-    def _window(
-        self, array: np.ndarray, window: tuple[int, int, int, int], interpolation: int, fill: int | tuple[int, ...]
-    ) -> np.ndarray:
-        """Cut, resize, and place on a canvas of fill if the window overhangs the image."""
-        (y, x, window_height, window_width), (height, width) = window, self.size
-        cut = _cut(array, window)
-        fy, fx = height / window_height, width / window_width
-        top, left = round(max(0, -y) * fy), round(max(0, -x) * fx)
-        bottom = height if y + window_height <= array.shape[0] else round((array.shape[0] - y) * fy)
-        right = width if x + window_width <= array.shape[1] else round((array.shape[1] - x) * fx)
-        shape = (max(1, right - left), max(1, bottom - top))
-        resized = cut if cut.shape[1::-1] == shape else cv2.resize(cut, shape, interpolation=interpolation)
-        if shape == (width, height):
-            return resized
-        canvas = np.empty((height, width, *array.shape[2:]), array.dtype)
-        canvas[:] = fill
-        canvas[top : top + shape[1], left : left + shape[0]] = resized
-        return canvas
-
-
-def _cut(array: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
-    y, x, height, width = window
-    return array[max(0, y) : y + height, max(0, x) : x + width]
+__all__ = ["eval_transform", "train_transform"]
 
 
 def train_transform(
@@ -124,47 +22,176 @@ def train_transform(
     crop_size: Sequence[int],
     scale: Sequence[float],
     mean: Sequence[float],
+    output_size: Sequence[int] | None = None,
+    aspect: Sequence[float] = (1.0, 1.0),
+    long_edge: int | None = None,
+    short_side: int | None = None,
     pad: bool = True,
+    fill: Sequence[int] | None = None,
+    interpolation: Literal["linear", "cubic"] = "linear",
     max_class_share: float = 1.0,
     flip: float = 0.5,
+    rand_augment: Sequence[int] | None = None,
     brightness: float = 0.0,
     contrast: float = 0.0,
     saturation: float = 0.0,
     hue: float = 0.0,
+    brightness_shift: float = 0.0,
     blur: float = 0.0,
+    blur_sigma: Sequence[float] = (0.15, 1.3),
     extra: Sequence[Any] = (),
 ) -> A.Compose:
-    """The training pipeline over ``image`` (H,W,3 uint8) and ``mask`` (H,W uint8).
+    """The training pipeline over ``image`` (H,W,3 uint8), ``mask`` (H,W uint8) and ``focus``, in the arguments' order.
 
     Args:
-        crop_size: (height, width) the net sees.
-        scale: see ``RandomScaleCrop``.
-        mean: RGB mean, 0..1; fills padding.
-        pad: pad images smaller than the crop (image with ``mean``, label with ignore) instead of failing.
-        max_class_share: see ``RandomScaleCrop``.
+        crop_size: (height, width) of the crop.
+        scale, output_size, aspect, long_edge, short_side, interpolation, max_class_share: see ``RandomScaleCrop``.
+        mean: RGB mean, 0..1, of the data.
+        pad: pad images smaller than the crop (image with ``fill``, label with ignore) instead of failing.
+        fill: RGB (0..255) of padding; ``None`` is ``mean``.
         flip: probability of a horizontal flip.
-        brightness, contrast, saturation, hue: half-widths of the jitter range around no change (hue in turns, <= 0.5).
-        blur: probability of a light Gaussian blur.
-        extra: further albumentations transforms, applied last.
+        rand_augment: number of operations and their strength of 0 to 30, see ``random_operations``.
+        brightness, contrast, saturation, hue: half-widths of the jitter range around no change (hue in turns, <= 0.5);
+            the four come in random order.
+        brightness_shift: levels (of 255) up to which all channels are raised or lowered together.
+        blur: probability of a Gaussian blur.
+        blur_sigma: range of its standard deviation in pixels.
+        extra: further albumentations transforms, applied last; labels that they uncover, whatever their ``fill_mask``
+            says, are ignored.
 
     Raises:
-        UserError: for a scale, crop size or share that cannot be.
+        UserError: for a scale, size, colour, share, number of operations or further transform that cannot be.
     """
-    steps: list[Any] = [
-        RandomScaleCrop(
-            crop_size,
-            scale,
-            pad=pad,
-            fill=[round(255 * value) for value in mean],
-            max_class_share=max_class_share,
-        )
-    ]
+    _check_shares(flip=(flip, 1), hue=(hue, 0.5), blur=(blur, 1), brightness_shift=(brightness_shift, 255))
+    _check_shares(brightness=(brightness, inf), contrast=(contrast, inf), saturation=(saturation, inf))
+    fill = [round(255 * value) for value in mean] if fill is None else _colour(fill)
+    crop = RandomScaleCrop(
+        crop_size,
+        scale,
+        output_size=output_size,
+        aspect=aspect,
+        long_edge=long_edge,
+        short_side=short_side,
+        pad=pad,
+        fill=fill,
+        interpolation=interpolation,
+        max_class_share=max_class_share,
+    )
+    steps: list[Any] = [crop]
     if flip:
         steps.append(A.HorizontalFlip(p=flip))
+    if rand_augment is not None:
+        steps.append(random_operations(*_operations(rand_augment), fill=fill))
     if brightness or contrast or saturation or hue:
-        jitter = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        ranges = {name: (max(0.0, 1 - width), 1 + width) for name, width in jitter.items()}
-        steps.append(A.ColorJitter(**ranges, hue=(-hue, hue), p=1.0))
+        steps.append(_jitter(brightness, contrast, saturation, hue))
+    if brightness_shift:
+        steps.append(A.RandomBrightnessContrast(brightness_shift / 255, 0.0, p=1.0))
     if blur:
-        steps.append(A.GaussianBlur(blur_limit=(3, 5), p=blur))
+        steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=tuple(blur_sigma), p=blur))
+    _check_extra(extra, crop.output_size)
     return A.Compose([*steps, *extra])
+
+
+def random_operations(count: int, strength: float, *, fill: Sequence[int]) -> A.RandomOrder:
+    """RandAugment (Cubuk et al. 2020, arXiv 1909.13719) over image and label.
+
+    The paper's operations, the ranges of public code, drawn with replacement. Where the paper always takes the given
+    strength, each draw here is uniform up to it.
+
+    Args:
+        count: N, operations per image.
+        strength: M, 0 (as little as there is) to 30.
+        fill: RGB (0..255) of what geometric operations uncover; there the label is ignored.
+    """
+    share = strength / 30
+    shear, shift = degrees(atan(0.3 * share)), 0.33 * share
+    filled = {"fill": tuple(fill), "fill_mask": IGNORE_INDEX, "p": 1.0}
+    still = {"x": (0.0, 0.0), "y": (0.0, 0.0)}  # the library shears an axis that is not named by one degree
+    geometric = [{"shear": {**still, axis: (-shear, shear)}} for axis in "xy"]
+    geometric += [{"translate_percent": {**still, axis: (-shift, shift)}} for axis in "xy"]
+    geometric += [{"rotate": (-30 * share, 30 * share)}]
+    colours = [[0.9 * share if i == j else 0.0 for j in range(4)] for i in range(3)]
+    return A.RandomOrder(
+        [
+            A.NoOp(p=1.0),
+            *(A.Affine(**options, **filled) for options in geometric),
+            *(_jitter(*widths) for widths in colours),
+            A.Sharpen(alpha=(0.0, 0.9 * share), lightness=(1.0, 1.0), p=1.0),
+            A.AutoContrast(p=1.0),
+            A.Equalize(p=1.0),
+            A.Posterize(num_bits=(8 - round(4 * share), 8), p=1.0),
+            A.Solarize(threshold_range=(1 - share, 1.0), p=1.0),
+        ],
+        n=count,
+        replace=True,
+    )
+
+
+def eval_transform(long_edge: int) -> A.Compose:
+    """Image and label at another size, for protocols that score there (Mapillary in arXiv 2005.10821).
+
+    Args:
+        long_edge: length of the longer side in pixels.
+
+    Raises:
+        UserError: for a length below 1.
+    """
+    if not isinstance(long_edge, int) or isinstance(long_edge, bool) or long_edge < 1:
+        raise UserError(f"data.eval_long_edge={long_edge} must be a length in pixels, or null for images as they are")
+    nearest = {"mask_interpolation": cv2.INTER_NEAREST_EXACT, "area_for_downscale": "image"}
+    return A.Compose([A.LongestMaxSize(long_edge, **nearest)])
+
+
+def _jitter(brightness: float, contrast: float, saturation: float, hue: float) -> A.ColorJitter:
+    widths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    ranges = {name: (max(0.0, 1 - width), 1 + width) for name, width in widths.items()}
+    return A.ColorJitter(**ranges, hue=(-hue, hue), p=1.0)
+
+
+def _check_extra(extra: Sequence[Any], size: Sequence[int]) -> None:
+    """Tries each further transform on a grey crop, and has it ignore labels where it shows what lies beyond one."""
+    for step in extra:
+        if not isinstance(step, A.BasicTransform | A.BaseCompose):
+            raise UserError(f"transforms.extra: {step} must be like {{_target_: albumentations.Rotate, limit: 10}}")
+        if isinstance(step, A.BaseCompose):
+            _check_extra(step.transforms, size)
+            continue
+        if getattr(step, "fill_mask", None) is not None:
+            step.fill_mask = IGNORE_INDEX  # the library's 0 is a class
+        name, grey = type(step).__name__, np.full((*size, 3), 128, np.uint8)
+        try:
+            image = step(image=grey, mask=np.zeros(size, np.uint8), force_apply=True)["image"]
+        except Exception as error:  # whatever a step of any kind raises
+            raise UserError(f"transforms.extra: {name} fails on a crop of {size[0]}x{size[1]}: {error}") from error
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+            raise UserError(
+                f"transforms.extra: {name} must be left out: images stay (H,W,3) uint8 until they are normed"
+            )
+
+
+def _check_shares(**options: tuple[float, float]) -> None:
+    """Option -> value, and the largest that it may be."""
+    for name, (value, most) in options.items():
+        if not isinstance(value, int | float) or not 0 <= value <= most:
+            limits = f"0 to {most}" if most < inf else "0 or more"
+            raise UserError(f"transforms.{name}={value} must be a number of {limits}")
+
+
+def _colour(fill: Sequence[int]) -> list[int]:
+    if len(fill) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in fill):
+        raise UserError(f"transforms.fill={list(fill)} must be an RGB colour in 0..255, or null for the mean")
+    return list(fill)
+
+
+def _operations(rand_augment: Sequence[int]) -> tuple[int, float]:
+    if (
+        len(rand_augment) != 2
+        or not isinstance(rand_augment[0], int)
+        or rand_augment[0] < 1
+        or not 0 <= rand_augment[1] <= 30
+    ):
+        raise UserError(
+            f"transforms.rand_augment={list(rand_augment)} must be [N, M]: N operations (1 or more)"
+            " of strength M (0 to 30); null for none"
+        )
+    return int(rand_augment[0]), float(rand_augment[1])

@@ -1,9 +1,9 @@
-"""Parameter groups: no decay on norms and biases, learning-rate multipliers by part of the net."""
+"""Parameter groups: what is decayed, and learning-rate multipliers by part of the net and for biases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -13,49 +13,83 @@ __all__ = ["param_groups"]
 
 
 def param_groups(
-    net: nn.Module, *, lr: float, weight_decay: float, lr_multipliers: Mapping[str, float] | None = None
+    net: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    decay_on: Literal["kernels", "all"] = "kernels",
+    lr_multipliers: Mapping[str, float] | None = None,
+    bias_lr_multiplier: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Groups for a torch optimiser.
-
-    Vectors and scalars (norm weights, all biases) are not decayed: BiSeNetV2 decays convolution weights only.
 
     Args:
         net: whose trainable parameters are grouped.
         lr: base learning rate.
-        weight_decay: for matrices and kernels.
+        weight_decay: of what is decayed.
+        decay_on: ``"kernels"`` decays no norms and no biases (BiSeNetV2, section 5.1; Caffe's recipes of FCN and
+            DeepLab v1 and v2); ``"all"`` decays them too (mmsegmentation).
         lr_multipliers: prefix of parameter names (``head``, ``backbone.layer4``) -> factor on ``lr``; the longest
-            matching prefix counts.
+            matching prefix counts. Names are those of the net itself, whether or not it is inside scales.
+        bias_lr_multiplier: further factor for biases of convolutions and linear layers (2 in Caffe's recipes).
 
     Returns:
         One dict per non-empty group with ``params``, ``lr``, ``weight_decay`` and ``name``.
 
     Raises:
-        UserError: if a prefix matches no parameter.
+        UserError: for a prefix that matches no parameter, a negative factor, or another ``decay_on``.
     """
+    if lr_multipliers is not None and not isinstance(lr_multipliers, Mapping):
+        raise UserError(f"optimizer.lr_multipliers={lr_multipliers} must name parts of the net, such as {{head: 10}}")
     multipliers = dict(lr_multipliers or {})
-    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    _check(decay_on, {**multipliers, "": bias_lr_multiplier})
+    biases = _biases(net) if bias_lr_multiplier != 1 else set()
+    groups: dict[tuple[str, bool, bool], dict[str, Any]] = {}
     used = set()
     for name, parameter in net.named_parameters():
         if not parameter.requires_grad:
             continue
-        prefixes = [prefix for prefix in multipliers if name == prefix or name.startswith(f"{prefix}.")]
+        prefixes = [prefix for prefix in multipliers if _starts(name, prefix)]
         part = max(prefixes, key=len, default="")
         used.update(prefixes)
-        decayed = parameter.ndim > 1
+        bias, decayed = name in biases, decay_on == "all" or parameter.ndim > 1
         group = groups.setdefault(
-            (part, decayed),
+            (part, bias, decayed),
             {
                 "params": [],
-                "lr": lr * multipliers.get(part, 1.0),
+                "lr": lr * multipliers.get(part, 1.0) * (bias_lr_multiplier if bias else 1.0),
                 "weight_decay": weight_decay if decayed else 0.0,
-                "name": (part or "net") + ("" if decayed else "_no_decay"),
+                "name": (part or "net") + ("_bias" if bias else "") + ("" if decayed else "_no_decay"),
             },
         )
         group["params"].append(parameter)
     for prefix in set(multipliers) - used:
-        parts = {name for name, _ in net.named_modules() if name}
+        parts = {name.removeprefix("net.") for name, _ in net.named_modules() if name}
         raise UserError(
-            f"optimizer.lr_multipliers names '{prefix}', which no parameter of the net starts"
+            f"optimizer.lr_multipliers names '{prefix}', which no trained parameter of the net starts"
             f" with.{nearest(prefix, parts)}"
         )
     return list(groups.values())
+
+
+def _starts(name: str, prefix: str) -> bool:
+    """Whether a parameter lies in a part; a net inside scales is their ``net``."""
+    return any(f"{each}.".startswith(f"{prefix}.") for each in (name, name.removeprefix("net.")))
+
+
+def _biases(net: nn.Module) -> set[str]:
+    """Names of the biases beside kernels; those of norms are beside vectors."""
+    return {
+        f"{name}.bias" if name else "bias"
+        for name, part in net.named_modules()
+        if getattr(part, "bias", None) is not None and getattr(getattr(part, "weight", None), "ndim", 0) > 1
+    }
+
+
+def _check(decay_on: str, multipliers: Mapping[str, float]) -> None:
+    if decay_on not in ("kernels", "all"):
+        raise UserError(f"optimizer.decay_on={decay_on} is unknown; use kernels or all")
+    for part, factor in multipliers.items():
+        if not isinstance(factor, int | float) or factor < 0:
+            option = f"optimizer.lr_multipliers.{part}" if part else "optimizer.bias_lr_multiplier"
+            raise UserError(f"{option}={factor} must be a factor of 0 or more")

@@ -1,4 +1,7 @@
-"""Learning-rate factors by step. Each schedule gives a function of the step for ``LambdaLR``."""
+"""Learning-rate factors by step. Each schedule gives a function of the step for ``LambdaLR``.
+
+All begin with the same two arguments, which the run knows: optimiser steps in all, and in one epoch.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +10,77 @@ from typing import Literal
 
 from src.errors import UserError
 
-__all__ = ["poly", "warmup_poly"]
+__all__ = ["constant", "poly", "step", "warmup_poly"]
+
+Factor = Callable[[int], float]
 
 
-def poly(total_steps: int, *, power: float = 0.9, floor: float = 0.0) -> Callable[[int], float]:
-    """``max((1 - step / total)^power, floor)``, the decay of DeepLab v2 (section 4.1.1) and of all papers here.
+def constant(total_steps: int, steps_per_epoch: int) -> Factor:
+    """1 at every step."""
+    return lambda step: 1.0
+
+
+def poly(
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    power: float = 0.9,
+    floor: float = 0.0,
+    every: int | Literal["epoch"] = 1,
+) -> Factor:
+    """``(1 - floor) * (1 - step / total)^power + floor``, the decay of DeepLab v2 (section 4.1.1) and most papers here.
 
     Args:
         total_steps: optimiser steps of the whole run.
-        power: exponent.
-        floor: smallest factor.
+        steps_per_epoch: optimiser steps of one epoch.
+        power: exponent, 0 or more.
+        floor: factor at the end (mmsegmentation's ``eta_min`` over the rate).
+        every: steps after which the factor changes, 10 in kazuto1011/deeplab-pytorch, or ``"epoch"`` for hierarchical
+            multi-scale attention.
+
+    Raises:
+        UserError: for values outside these limits.
     """
-    return lambda step: max(max(0.0, 1 - step / total_steps) ** power, floor)
+    if not power >= 0:
+        raise UserError(f"schedule.power={power} would raise the rate without end; use 0 or more")
+    if not 0 <= floor <= 1:
+        raise UserError(f"schedule.floor={floor} is a factor on the rate; use 0 to 1")
+    held = _steps(every, steps_per_epoch)
+
+    def factor(step: int) -> float:
+        left = max(0.0, 1 - step // held * held / total_steps)
+        return (1 - floor) * left**power + floor
+
+    return factor
 
 
 def warmup_poly(
     total_steps: int,
+    steps_per_epoch: int,
     *,
     power: float = 0.9,
     floor: float = 0.0,
     warmup_steps: int = 1000,
     warmup_start: float = 0.1,
     warmup: Literal["linear", "exponential"] = "linear",
-) -> Callable[[int], float]:
+) -> Factor:
     """Rises from ``warmup_start`` to 1 over ``warmup_steps``, then ``poly`` over the steps that are left.
 
     Args:
         total_steps: optimiser steps of the whole run, warm-up included.
+        steps_per_epoch: optimiser steps of one epoch.
         power, floor: of the decay.
         warmup_steps: length of the rise; shortened to a tenth of the run where the run is short.
         warmup_start: first factor.
         warmup: shape of the rise.
+
+    Raises:
+        UserError: for an unknown shape, and as ``poly``.
     """
     if warmup not in ("linear", "exponential"):
         raise UserError(f"schedule.warmup={warmup} is unknown; use linear or exponential")
     rise = min(warmup_steps, total_steps // 10)
-    decay = poly(max(1, total_steps - rise), power=power, floor=floor)
+    decay = poly(max(1, total_steps - rise), steps_per_epoch, power=power, floor=floor)
 
     def factor(step: int) -> float:
         if step >= rise:
@@ -51,3 +89,36 @@ def warmup_poly(
         return warmup_start ** (1 - share) if warmup == "exponential" else warmup_start + (1 - warmup_start) * share
 
     return factor
+
+
+def step(
+    total_steps: int, steps_per_epoch: int, *, factor: float = 0.1, every: int | Literal["epoch"] = 2000
+) -> Factor:
+    """``factor^(step // every)``, the decay of DeepLab v1 (arXiv 1412.7062, section 4.1).
+
+    Args:
+        total_steps: optimiser steps of the whole run.
+        steps_per_epoch: optimiser steps of one epoch.
+        factor: above 0, on the rate each time.
+        every: steps between them, or ``"epoch"``.
+
+    Raises:
+        UserError: for values outside these limits.
+    """
+    if not factor > 0:
+        raise UserError(f"schedule.factor={factor} must lie above 0, such as 0.1")
+    held = _steps(every, steps_per_epoch)
+    return lambda step: factor ** (step // held)
+
+
+def _steps(every: int | str, steps_per_epoch: int) -> int:
+    """Steps between two changes of the rate.
+
+    Raises:
+        UserError: unless ``every`` is a whole number of 1 or more, or "epoch".
+    """
+    if every == "epoch":
+        return steps_per_epoch
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise UserError(f"schedule.every={every} must be a whole number of steps, 1 or more, or epoch")
+    return every
