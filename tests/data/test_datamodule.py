@@ -1,12 +1,15 @@
 """Loaders: the sample contract, order that depends on the seed alone, and exact continuation."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from src.data import LabelSpace, SampleKey, SegmentationDataModule, SegmentationDataset
-from src.data.datamodule import ConcatSource
-from src.data.sampling import ShuffledBatches, shard
+from src.data.batches import shard
+from src.data.concat import ConcatSource
+from src.data.sampling import ClassUniform, Shuffle
 from src.data.transforms import train_transform
 from src.errors import UserError
 
@@ -97,30 +100,88 @@ def test_epochs_differ_and_a_seed_repeats_them() -> None:
     assert epochs[0] != _names(_module(10, seed=2).train_dataloader())
 
 
+class Noted:
+    """A transform that writes the point to show into the image, so that a batch tells its keys."""
+
+    def set_random_state(self, *_) -> None: ...
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, focus: tuple[int, int] | None) -> dict[str, np.ndarray]:
+        image = image.copy()
+        image[0, 0] = image[0, 0, 0], *(focus or (99, 99))
+        return {"image": image, "mask": mask}
+
+
+def _keys(batch) -> list[list[int]]:
+    return batch["image"][:, :, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("sampler", [Shuffle(), ClassUniform(last_epoch=2)], ids=["shuffle", "class uniform"])
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 4, 5, 6])
-def test_a_loaded_state_goes_on_behind_the_last_batch(stop: int) -> None:
-    whole = _module(10).train_dataloader()
-    expected = [batch["name"] for _ in range(3) for batch in whole]
-    broken = _module(10).train_dataloader()
+def test_a_loaded_state_goes_on_behind_the_last_batch(stop: int, sampler: Shuffle) -> None:
+    def loader():
+        return _module(10, sampler=sampler, train_transform=Noted()).train_dataloader()
+
+    whole = loader()
+    expected = [_keys(batch) for _ in range(3) for batch in whole]
+    broken = loader()
     seen = []
     while len(seen) < stop:
         for batch in broken:
-            seen.append(batch["name"])
+            seen.append(_keys(batch))
             if len(seen) == stop:
                 break
     state = broken.state_dict()
-    resumed = _module(10).train_dataloader()
+    resumed = loader()
     resumed.load_state_dict(state)
     while len(seen) < len(expected):
-        seen.extend(batch["name"] for batch in resumed)
+        seen.extend(_keys(batch) for batch in resumed)
     assert seen == expected
+    shown = [key[1] != 99 for batch in seen[:6] for key in batch]
+    assert any(shown) == isinstance(sampler, ClassUniform)
+    assert all(key[1] == 99 for batch in seen[6:] for key in batch)
 
 
-def test_ranks_share_an_epoch_without_overlap() -> None:
-    parts = [ShuffledBatches(20, 3, seed=0, rank=rank, world_size=2) for rank in range(2)]
-    indices = [[key.index for batch in part for key in batch] for part in parts]
-    assert len(indices[0]) == len(indices[1]) == 9
-    assert not set(indices[0]) & set(indices[1])
+def test_a_second_pool_is_read_behind_the_first_and_does_not_lengthen_an_epoch() -> None:
+    pools = {"train": Source(6), "extra": Source(200)}
+    module = SegmentationDataModule(
+        lambda split: pools[split], {"train": "train"}, batch_size=2, num_workers=0, sampler=Shuffle(extra="extra")
+    )
+    assert module.train_batches == 3
+    assert module.sources("train") == list(pools.values())
+    indices = [key.index for batch in module.train_dataloader().batch_sampler for key in batch]
+    assert sum(index < 6 for index in indices) == 3
+    assert len(indices) == 6
+
+
+def test_processes_take_parts_of_one_epoch() -> None:
+    def keys(batch_size: int, rank: int, world_size: int) -> list:
+        module = _module(12, sampler=ClassUniform(), batch_size=batch_size)
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, limit_train_batches=1.0)
+        return [key for batch in module.train_dataloader().batch_sampler for key in batch]
+
+    assert sorted(keys(3, 0, 2) + keys(3, 1, 2), key=str) == sorted(keys(6, 0, 1), key=str)
+
+
+def test_labels_are_looked_through_before_a_fit_and_for_nothing_else() -> None:
+    class Looked(Shuffle):
+        looks = 0
+
+        def draws(self, *given):
+            self.looks += 1
+            return super().draws(*given)
+
+    module = _module(sampler=Looked())
+    module.trainer = SimpleNamespace(state=SimpleNamespace(fn="test"), global_rank=0, world_size=1)
+    module.prepare_data()
+    assert module.sampler.looks == 0
+    module.trainer = SimpleNamespace(
+        state=SimpleNamespace(fn="fit"), global_rank=0, world_size=1, limit_train_batches=1.0
+    )
+    assert module.train_batches == 3
+    assert module.sampler.looks == 0
+    module.prepare_data()
+    module.train_dataloader()
+    assert module.sampler.looks == 1
 
 
 def test_evaluation_counts_every_image_once_whatever_the_ranks() -> None:
