@@ -5,10 +5,10 @@ SHORT_EPOCH = trainer.max_epochs=1 data.batch_size=4 data.eval_batch_size=4 \
   $(foreach stage,train val test,++trainer.limit_$(stage)_batches=8)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-all lint format smoke clean
+.PHONY: help setup train test test-slow test-all lint format smoke autolabel-demo clean
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/runtime  ## .venv with everything that runs
 
@@ -33,6 +33,9 @@ format: .venv/development  ## mend style and format
 
 smoke: .venv/runtime  ## one step of everything, in seconds
 	$(RUN) src.train debug=one_batch
+
+autolabel-demo: .venv/runtime  ## teacher, auto-labels and student on CamVid, three seeds, under an hour: camvid=FOLDER
+	$(BIN)/python scripts/autolabel_demo.py --camvid $(or $(camvid),data/camvid) $(args)
 
 clean:  ## remove .venv and caches; runs stay
 	rm -rf .venv .pytest_cache .ruff_cache

@@ -71,8 +71,9 @@ class Progress(TQDMProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        done, total = batch_idx + 1, self.total_train_batches
-        if self._line_due(done, total) or (self._prints and done == total):
+        done, total = batch_idx + 1, trainer.num_training_batches  # total_train_batches falls to 0 with max_steps
+        ends = done == total or trainer.global_step == self._steps
+        if self._line_due(done, total) or (self._prints and ends):
             self._print_line(f"epoch {trainer.current_epoch}", **self.get_metrics(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

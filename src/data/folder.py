@@ -1,21 +1,24 @@
 """Anyone's own data: a folder of images, a folder of masks, and a class list.
 
 Splits come from, in this order: split files; one folder per split (``images/train``); a hash of each name, so that a
-file stays in its split whatever is added to or removed from the folder. Classes: see ``src.data.class_list``.
+file stays in its split whatever is added to or removed from the folder. Classes: see ``src.data.class_list``. Labels
+that ``src.autolabel`` wrote are a split of their own in a folder of their own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from src.data.class_list import Classes, build_label_space
+from src.data.auto_labels import auto_pairs, check_maps, split_maps
+from src.data.class_list import Classes, build_label_space, read_classes
 from src.data.dataset import FileSource, Pair
 from src.data.folder_layout import EXTENSIONS, FolderLayout, few
-from src.errors import UserError, nearest
+from src.data.folder_splits import Splits, listed_pairs
+from src.data.label_space import LabelSpace
+from src.errors import UserError
 
 __all__ = ["folder"]
 
@@ -32,6 +35,9 @@ def folder(
     mask_dir: str = "masks",
     image_suffix: str = "",
     mask_suffix: str = "",
+    confidence_suffix: str | None = "_prob",
+    min_confidence: float | None = None,
+    autolabelled: Mapping[str, str | Path] | None = None,
     splits_files: Mapping[str, str] | None = None,
     fractions: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -42,7 +48,7 @@ def folder(
         root: one folder or several that hold ``image_dir`` and ``mask_dir``.
         split: which split; ``test`` may come without any mask, then its labels are ``None``.
         classes: names in the order of their values, or name -> RGB; ``None`` reads ``classes.txt`` or
-            ``classes.json`` of the root.
+            ``classes.json`` of the root or of its masks.
         encoding: ``"index"`` for grey or palette masks, ``"color"`` for RGB masks.
         file_values: stored value -> class id or 255 (ignore); ``None`` takes 0..K-1 and 255 as they are.
         file_colors: class name or ``ignore`` -> further RGB colour(s) that stand for it in the masks.
@@ -50,6 +56,10 @@ def folder(
         mask_dir: folder of the masks below ``root``; may contain ``{split}``.
         image_suffix: ending of image names that mask names lack, such as ``_rgb``; other files are no images.
         mask_suffix: ending of mask names that image names lack, such as ``_mask``; other files are no masks.
+        confidence_suffix: ending that the name of a mask's map of confidence has after the mask's; ``None``: no maps.
+        min_confidence: labels whose map shows a lower probability are ignored; ``None`` keeps all.
+        autolabelled: split -> folder that holds ``image_dir`` and ``mask_dir``, the latter written by
+            ``src.autolabel`` (class ids, whatever ``encoding`` and ``file_values`` say of other masks).
         splits_files: split -> text file below ``root`` that holds an image or "image mask" per line.
         fractions: split -> share of the images, adding up to at most 1; ``None`` is 0.8 train, 0.1 val, 0.1 test.
         seed: of the draw by ``fractions``.
@@ -61,8 +71,17 @@ def folder(
         UserError: when something is missing, ambiguous or empty, each time with what to set.
     """
     roots = [Path(item).expanduser() for item in ([root] if isinstance(root, str | Path) else root)]
-    layout = FolderLayout(image_dir.strip("/"), mask_dir.strip("/"), image_suffix, mask_suffix)
-    splits = _Splits(splits_files, dict(fractions or {"train": 0.8, "val": 0.1, "test": 0.1}), seed)
+    layout = FolderLayout(image_dir.strip("/"), mask_dir.strip("/"), image_suffix, mask_suffix, confidence_suffix)
+    splits = Splits(splits_files, dict(fractions or {"train": 0.8, "val": 0.1, "test": 0.1}), seed)
+    masks = (path for base in roots for path in layout.by_split(base).all_masks(base))
+    lists = [*roots, *(base / layout.mask_dir for base in roots)]
+    lists += [place for base in roots for place in layout.by_split(base).mask_folders(base)]
+    space = partial(build_label_space, lists, masks, classes, encoding, file_values, file_colors)
+    autolabelled = autolabelled or {}
+    if not isinstance(autolabelled, Mapping) or not all(autolabelled.values()):
+        raise UserError(f"data.autolabelled={autolabelled} must map splits to folders, such as {{auto: pool}}")
+    if split in autolabelled:
+        return _auto_source(Path(autolabelled[split]).expanduser(), split, layout, space, min_confidence)
     pairs, unmatched = [], []
     for index, base in enumerate(roots):
         layout.check(base)
@@ -71,43 +90,29 @@ def folder(
         prefix = "" if len(roots) == 1 else f"{base.name}_{index}/" if same_name else f"{base.name}/"
         pairs += [pair._replace(name=prefix + pair.name) for pair in found]
         unmatched += spare
+        if min_confidence is not None:
+            nowhere = not autolabelled and not any(layout.by_split(other).has_maps(other) for other in roots)
+            check_maps(found, min_confidence, confidence_suffix, required=nowhere)
     if not pairs:
         raise UserError(_why_empty(roots, split, layout if splits_files else layout.by_split(roots[0]), splits))
-    masks = (path for base in roots for path in layout.by_split(base).all_masks(base))
-    space = build_label_space(roots, masks, classes, encoding, file_values, file_colors)
-    return FileSource(pairs, space, unmatched=unmatched)
+    return FileSource(pairs, space(), unmatched=unmatched, min_confidence=min_confidence)
 
 
-@dataclass(frozen=True)
-class _Splits:
-    """How images are told apart: by files, else by drawing."""
-
-    files: Mapping[str, str] | None
-    fractions: Mapping[str, float]
-    seed: int
-
-    def draw(self, key: str) -> str | None:
-        """Split of a name: its hash with the seed, read as a number in 0..1, falls into one of the fractions."""
-        digest = hashlib.sha256(f"{self.seed}:{key}".encode()).digest()
-        position = int.from_bytes(digest[:8], "big") / 2**64
-        for split, share in self.fractions.items():
-            position -= share
-            if position < 0:
-                return split
-        return None
-
-    def check(self, split: str) -> None:
-        if split not in self.fractions:
-            raise UserError(
-                f"split '{split}' is not in data.fractions ({', '.join(self.fractions)}); add its share there, or give"
-                f" images/{split} and masks/{split}, or data.splits_files.{nearest(split, self.fractions)}"
-            )
-        if min(self.fractions.values()) < 0 or sum(self.fractions.values()) > 1 + 1e-6:
-            raise UserError(f"data.fractions={dict(self.fractions)}: shares must not be negative nor exceed 1 together")
+def _auto_source(
+    root: Path, split: str, layout: FolderLayout, space: Callable[[], LabelSpace], min_confidence: float | None
+) -> FileSource:
+    layout = replace(layout, image_suffix="", mask_suffix="")
+    pairs = auto_pairs(root, split, layout)
+    if min_confidence is not None:
+        check_maps(pairs, min_confidence, layout.confidence_suffix, required=True)
+    own = read_classes([root, layout.mask_base(root, split)])
+    names = space() if own is None else build_label_space([root], [], own, "index", None, None)
+    return FileSource(pairs, LabelSpace(names.names, names.colors), min_confidence=min_confidence)
 
 
-def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: _Splits) -> tuple[list[Pair], list[Path]]:
-    images, masks = layout.images(root, split), layout.masks(root, split)
+def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: Splits) -> tuple[list[Pair], list[Path]]:
+    images = layout.images(root, split)
+    masks, maps = split_maps(layout.masks(root, split), images, layout.confidence_suffix)
     if not images and not layout.has_split:
         ending = f" ending in '{layout.image_suffix}'" if layout.image_suffix else ""
         raise UserError(
@@ -115,7 +120,7 @@ def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: _Splits) -
             " them there or set data.image_dir and data.image_suffix"
         )
     if splits.files:
-        pairs = _listed_pairs(root, split, layout, splits.files, images, masks)
+        pairs = listed_pairs(root, split, layout, splits.files, images, masks)
     else:
         if not layout.has_split:
             splits.check(split)
@@ -129,62 +134,11 @@ def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: _Splits) -
             " ending, add the masks, or list the labelled images in data.splits_files"
         )
     claimed = {pair.label for pair in pairs}
+    pairs = [pair._replace(confidence=maps.get(pair.label)) for pair in pairs]
     return pairs, [masks[key] for key in sorted(masks.keys() - images.keys()) if masks[key] not in claimed]
 
 
-def _listed_pairs(
-    root: Path,
-    split: str,
-    layout: FolderLayout,
-    files: Mapping[str, str],
-    images: Mapping[str, Path],
-    masks: Mapping[str, Path],
-) -> list[Pair]:
-    if split not in files:
-        raise UserError(
-            f"data.splits_files has no entry for split '{split}' but {', '.join(files)}; add"
-            f" '+data.splits_files.{split}={split}.txt' or name another split in data.splits.{nearest(split, files)}"
-        )
-    listing = root / files[split]
-    if not listing.is_file():
-        raise UserError(f"{listing.resolve()}: split file not found; correct data.splits_files.{split}")
-    base = layout.image_base(root, split)
-    keys = {}  # every spelling of an image: with and without folder, extension, suffix
-    for key, path in images.items():
-        below = path.relative_to(base)
-        spellings = (key, below.as_posix(), below.with_suffix("").as_posix(), path.relative_to(root).as_posix())
-        keys |= dict.fromkeys(spellings, key)
-    pairs = []
-    for number, line in enumerate(listing.read_text(encoding="utf-8-sig").splitlines(), 1):
-        entry = line.strip().removeprefix("./")
-        if not entry or entry.startswith("#"):
-            continue
-        if entry in keys:
-            pairs.append(Pair(images[keys[entry]], masks.get(keys[entry]), keys[entry]))
-        else:
-            pairs.append(_explicit_pair(root, split, layout, entry, f"{listing}, line {number}"))
-    return pairs
-
-
-def _explicit_pair(root: Path, split: str, layout: FolderLayout, entry: str, where: str) -> Pair:
-    parts = [part.strip() for part in re.split(r"[\t,]" if re.search(r"[\t,]", entry) else r"\s+", entry)]
-    bases = (layout.image_base(root, split), layout.mask_base(root, split))
-    if len(parts) != 2:
-        raise UserError(f"{where}: no image '{entry}' below {bases[0]}; correct or remove the line")
-    files = [
-        next((path for path in (root / part, base / part) if path.is_file()), None)
-        for part, base in zip(parts, bases, strict=True)
-    ]
-    if None in files:
-        absent = files.index(None)
-        raise UserError(
-            f"{where}: no file '{parts[absent]}' below {root} or {bases[absent]}; correct or remove the line (an image"
-            " name, or 'image mask')"
-        )
-    return Pair(*files, Path(parts[0]).with_suffix("").as_posix())
-
-
-def _why_empty(roots: Sequence[Path], split: str, layout: FolderLayout, splits: _Splits) -> str:
+def _why_empty(roots: Sequence[Path], split: str, layout: FolderLayout, splits: Splits) -> str:
     if splits.files:
         return f"{roots[0] / splits.files[split]}: lists no image for split '{split}'; write one name per line"
     if layout.has_split:

@@ -20,13 +20,15 @@ class FolderLayout:
     """Folders of images and masks below a root; ``{split}`` in their names stands for the split.
 
     Files pair by key: the path below their folder without extension and without suffix. A suffix may include the
-    extension; a file without the suffix of its kind is passed over.
+    extension; a file without the suffix of its kind is passed over. ``confidence_suffix`` ends the key of a map of
+    confidence after that of its mask.
     """
 
     image_dir: str = "images"
     mask_dir: str = "masks"
     image_suffix: str = ""
     mask_suffix: str = ""
+    confidence_suffix: str | None = None
 
     @property
     def has_split(self) -> bool:
@@ -52,6 +54,10 @@ class FolderLayout:
         """Image folders of every split."""
         return _folders(root, self.image_dir)
 
+    def mask_folders(self, root: Path) -> list[Path]:
+        """Mask folders of every split."""
+        return _folders(root, self.mask_dir)
+
     def images(self, root: Path, split: str) -> dict[str, Path]:
         """Images of a split by key; empty where the folder does not exist.
 
@@ -66,28 +72,37 @@ class FolderLayout:
         return {key: path for key, path in found.items() if not (nested and masks in path.parents)}
 
     def masks(self, root: Path, split: str) -> dict[str, Path]:
-        """Masks of a split by key, as ``images``."""
+        """Masks of a split by key, as ``images``; maps of confidence are among them."""
         return _by_key(self.mask_base(root, split), self.mask_suffix)
 
     def all_masks(self, root: Path) -> Iterator[Path]:
-        """Masks of every split, by name and lazily."""
-        for base in _folders(root, self.mask_dir):
-            yield from (path for path in _files(base) if _key(path, base, self.mask_suffix) is not None)
+        """Masks of every split without maps of confidence, by name and lazily."""
+        for base in self.mask_folders(root):
+            keys = ((path, _key(path, base, self.mask_suffix)) for path in _files(base))
+            yield from (path for path, key in keys if key is not None and not self._is_map(key))
 
-    def check(self, root: Path) -> None:
+    def has_maps(self, root: Path) -> bool:
+        """Whether any split has a map of confidence."""
+        files = ((path, base) for base in self.mask_folders(root) for path in _files(base))
+        return any(self._is_map(_key(path, base, "")) for path, base in files)
+
+    def _is_map(self, key: str) -> bool:
+        return bool(self.confidence_suffix) and key.endswith(self.confidence_suffix)
+
+    def check(self, root: Path, *, option: str = "data.root") -> None:
         """Raise a ``UserError`` that says what was looked for where, unless the folders exist."""
         if not root.is_dir():
             raise UserError(
                 f"{root.resolve()}: folder not found, looked for {self.image_dir}/ and {self.mask_dir}/ in it; set"
-                " data.root to the folder that holds your images and masks"
+                f" {option} to the folder that holds your images and masks"
             )
-        for option, name in (("image_dir", self.image_dir), ("mask_dir", self.mask_dir)):
+        for kind, name in (("image_dir", self.image_dir), ("mask_dir", self.mask_dir)):
             fixed = root.joinpath(*takewhile(lambda part: "{split}" not in part, Path(name).parts))
             if not fixed.is_dir():
                 inside = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
                 raise UserError(
-                    f"{fixed.resolve()}: folder not found (data.root holds {few(inside) or 'no folders'}); create it"
-                    f" or set data.{option}.{nearest(name, inside)}"
+                    f"{fixed.resolve()}: folder not found ({option} holds {few(inside) or 'no folders'}); create it"
+                    f" or set data.{kind}.{nearest(name, inside)}"
                 )
 
 

@@ -268,6 +268,12 @@ def test_progress_prints_lines_where_there_is_no_terminal(tmp_path: Path, capsys
     assert last_validation.startswith("epoch 1  validation  mIoU")
 
 
+def test_progress_of_a_run_that_counts_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _fit([Progress()], tmp_path, epochs=-1, max_steps=8)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert "step 8/8" in lines[-1]
+
+
 def test_progress_draws_a_bar_on_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,178 @@
+"""Label images with a trained net, to train another: ``python -m src.autolabel ckpt=PATH source=FOLDER out=FOLDER``.
+
+Labels are written without a threshold, and beside each the probability of its pixels (arXiv 2005.10821, section 4.3);
+``data.min_confidence`` applies the threshold when they are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src import predict
+from src.cli import command, value_of
+from src.errors import UserError
+from src.image_files import AHEAD, choose_device, find_images, output_names, read_ahead
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from src.data.survival import Survival
+    from src.label_folder import LabelFolder
+    from src.module import SegmentationModule
+
+
+def prepare(overrides: list[str]) -> tuple[str, list[str]]:
+    """As ``src.predict``, but inference is multi-scale unless the net has scales of its own."""
+    predict.prepare(overrides)
+    ckpt = value_of("ckpt", overrides)
+    if ckpt and value_of("inference", overrides) is None:
+        from src.restore import saved_config  # imports torch, which --help need not wait for
+
+        if saved_config(ckpt).model.get("scales"):
+            overrides = ["inference=checkpoint", *overrides]
+    return "autolabel", overrides
+
+
+def autolabel(cfg: DictConfig) -> int:
+    """Labels every image that is not labelled yet; returns how many were. Broken files are listed at the end."""
+    from src import report, restore
+    from src.data.survival import Survival
+    from src.label_folder import LabelFolder
+
+    report.quiet()
+    base, images = find_images(cfg.source)
+    names = output_names(base, images)
+    if not cfg.out:
+        raise UserError(f"out={cfg.out}: names no folder; give one for the labels, such as out=pool/masks")
+    _check_places(base, Path(cfg.out), names.values())
+    device = choose_device(cfg.device)
+    module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model).to(device)
+    space = module.label_space
+    values = _file_values(cfg.ids, space.num_classes)
+    teacher = _teacher(cfg, space.names) | {"source": str(base.resolve())}
+    folder = LabelFolder(Path(cfg.out), values, teacher=teacher, notes={"ckpt": str(cfg.ckpt)})
+    if cfg.ids == "train":
+        lines = (f"{name} {r} {g} {b}\n" for name, (r, g, b) in zip(space.names, space.colors, strict=True))
+        folder.write_text("classes.txt", "".join(lines))
+    survival = Survival(space.names)
+    labelled, broken = _label_all(module, names, folder, survival)
+    folder.write_text("survival.csv", survival.csv())
+    before = len(images) - labelled - len(broken)
+    report.say(f"{survival.table()}\n{labelled} of {len(images)} images labelled, {before} were before: {cfg.out}")
+    if broken:
+        raise UserError(f"{len(broken)} files were left out:\n  " + "\n  ".join(broken))
+    return labelled
+
+
+def _label_all(
+    module: SegmentationModule, names: dict[Path, Path], folder: LabelFolder, survival: Survival
+) -> tuple[int, list[str]]:
+    """How many images were labelled, and a line for each that could not be."""
+    import torch
+    from tqdm import tqdm
+
+    from src.data.dataset import read_image
+
+    def read(path: Path) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        return folder.finished(path, names[path]) or read_image(path)
+
+    labelled, broken, pending = 0, [], deque()
+    with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer, torch.inference_mode():
+        for path, found in tqdm(read_ahead(reader, read, list(names)), total=len(names), unit="image", disable=None):
+            if isinstance(found, tuple):
+                survival.add(*found)
+                continue
+            if isinstance(found, UserError):
+                broken.append(str(found))
+                continue
+            batch = torch.from_numpy(found).to(module.device).permute(2, 0, 1)[None]
+            try:
+                label, confidence = (each[0].cpu().numpy() for each in top_class(module.scores(batch)))
+            except UserError as error:
+                broken.append(f"{path}: {error}")
+                continue
+            pending.append(writer.submit(folder.write_pair, names[path], label, confidence))
+            survival.add(label, confidence)
+            labelled += 1
+            if len(pending) > AHEAD:
+                pending.popleft().result()
+        for job in pending:
+            job.result()
+    return labelled, broken
+
+
+def top_class(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable class of each pixel, and how probable it is; ``scores`` is overwritten.
+
+    Args:
+        scores: (B,K,H,W) float, whose softmax is the prediction.
+
+    Returns:
+        (B,H,W) uint8 class and (B,H,W) uint8 floor(255 p) of its softmax probability p.
+
+    Raises:
+        UserError: where a score is not a number.
+    """
+    import torch
+
+    scores = scores.float()
+    top, label = scores.max(1)
+    total = scores.sub_(top[:, None]).exp_().sum(1)  # the softmax's divisor; in place, as nothing else is as large
+    if not bool(total.isfinite().all()):
+        raise UserError("the net's scores are not finite; check the checkpoint with src.evaluate")
+    return label.to(torch.uint8), (255 / total).to(torch.uint8)
+
+
+def _teacher(cfg: DictConfig, names: Iterable[str]) -> dict[str, Any]:
+    """Everything that labels depend on besides the image."""
+    with Path(cfg.ckpt).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    chosen = {"inference": cfg.inference, "model.scales": cfg.model.get("scales") or {}, "ids": cfg.ids}
+    plain = {key: OmegaConf.to_container(OmegaConf.create({"it": each}))["it"] for key, each in chosen.items()}
+    return {"ckpt": digest, **plain, "classes": list(names)}
+
+
+def _check_places(base: Path, out: Path, names: Iterable[Path]) -> None:
+    from src.label_folder import confidence_name
+
+    source, target = base.resolve(), out.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise UserError(
+            f"out={out}: labels would lie among the images of source={base}; choose a folder apart from it, such as"
+            " source=pool/images out=pool/masks"
+        )
+    names = set(names)
+    twice = next((name for name in sorted(names) if confidence_name(name) in names), None)
+    if twice is not None:
+        raise UserError(
+            f"source={base}: the label of {confidence_name(twice).stem} would overwrite the confidence of"
+            f" {twice.stem}; rename one of the images"
+        )
+
+
+def _file_values(ids: Any, num_classes: int) -> list[int]:
+    """Class -> value in the files."""
+    from src.data.cityscapes import TRAIN_ID_TO_RAW_ID
+
+    if ids == "train":
+        return list(range(num_classes))
+    values = TRAIN_ID_TO_RAW_ID if ids == "cityscapes" else ids if OmegaConf.is_list(ids) else []
+    values = [value for value in values if isinstance(value, int) and 0 <= value < 255]
+    if not len(values) == len(set(values)) == num_classes:
+        raise UserError(
+            f"ids={ids} does not fit the net's {num_classes} classes; use train, cityscapes (19 classes), or a list of"
+            f" {num_classes} different values in 0..254"
+        )
+    return values
+
+
+if __name__ == "__main__":
+    command("autolabel", autolabel, prepare=prepare)
