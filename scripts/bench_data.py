@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from src.data import FileSource, LabelSpace, Pair, SampleKey, SegmentationDataset
+from src.data.batches import collate
 from src.data.camvid import camvid
-from src.data.datamodule import collate
 from src.data.dataset import read_image, read_label
 from src.data.toy_streets import ToyStreets
 from src.data.transforms import train_transform

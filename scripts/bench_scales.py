@@ -31,6 +31,7 @@ from tqdm import trange
 
 from src import build
 from src.environment import environment
+from src.instantiate import instantiate
 from src.losses import Supervision
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +95,7 @@ def make(method: str, checkpointing: bool, options: argparse.Namespace) -> Varia
     torch.manual_seed(0)
     net = build.build_net(cfg).train().to(options.device)
     weights = {name: weight for name, weight in (cfg.model.aux_weights or {}).items() if weight is not None}
-    supervision = Supervision(build.instantiate(cfg.loss), weights).to(options.device)
+    supervision = Supervision(instantiate(cfg.loss), weights).to(options.device)
     image = torch.randn(options.batch_size, 3, *options.size, device=options.device)
     label = torch.randint(CLASSES, (options.batch_size, *options.size), device=options.device)
     return Variant(method, checkpointing, net, supervision, image, label)

@@ -1,4 +1,4 @@
-"""Average, maximum, explicit and hierarchical scales around the same net on toy streets: python scripts/compare_scales.py
+"""Average, maximum, explicit and hierarchical scales around one net on toy streets: python scripts/compare_scales.py
 
 Repeats the comparison of hierarchical multi-scale attention (Tao et al., arXiv 2005.10821, section 4.1) in small: what
 scales gain over one, and what becomes of each when 0.25 is added that none was trained at. Toy streets hold poles and
@@ -54,18 +54,19 @@ def main() -> None:
         f"trainer.check_val_every_n_epoch={args.epochs}",
         "logger=none",
     ]
+    out = args.out.resolve() / f"width_{args.width:g}_epochs_{args.epochs}"
     scores: dict[str, list[dict]] = {row: [] for row in SCORED}
     for seed in args.seeds:
         for training, overrides in TRAININGS.items():
-            folder = args.out / f"{training}_{seed}"
+            folder = out / f"{training}_{seed}"
             if not (folder / "scores_test.json").is_file():
                 call("src.train", f"seed={seed}", *shared, *overrides, f"hydra.run.dir={folder}")
         for row, (training, overrides) in SCORED.items():
-            ckpt, folder = args.out / f"{training}_{seed}/checkpoints/best.ckpt", args.out / f"{slug(row)}_{seed}"
+            ckpt, folder = out / f"{training}_{seed}/checkpoints/best.ckpt", out / f"{slug(row)}_{seed}"
             if not (folder / "scores_test.json").is_file():
                 call("src.evaluate", f"ckpt={ckpt}", "split=test", *overrides, f"hydra.run.dir={folder}")
             scores[row].append(json.loads((folder / "scores_test.json").read_text()))
-    (args.out / "results.json").write_text(
+    (out / "results.json").write_text(
         json.dumps({"environment": environment(), "command": sys.argv, "scores": scores}, indent=1)
     )
     print(table(scores))

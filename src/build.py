@@ -1,27 +1,26 @@
-"""From a config to objects. The only library file in which Hydra instantiates."""
+"""From a config to data, module and trainer."""
 
 from __future__ import annotations
 
 import functools
-import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-from hydra import utils as hydra_utils
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from src.callbacks import Progress
 from src.checkpoints.io import AtomicCheckpointIO
 from src.data import LabelSpace, SegmentationDataModule
+from src.data.class_weights import class_weights
+from src.data.transforms import eval_transform
 from src.errors import UserError
+from src.instantiate import TARGETS, instantiate, targets
 from src.layer_sync import SyncBatchNorms
 from src.losses import Supervision
 from src.module import SegmentationModule
+from src.norms import FreezeNorms, set_norms
 from src.optim import param_groups
 from src.options import check_options
 
@@ -33,73 +32,26 @@ __all__ = [
     "build_net",
     "build_tester",
     "build_trainer",
-    "instantiate",
+    "settle_class_weights",
     "settle_classes",
     "without_download",
 ]
 
 _PRETRAINED = {"model.net.backbone.pretrained": False, "model.net.encoder_weights": None}  # option and its off
-_TARGETS = ("src.", "torch.", "pytorch_lightning.", "albumentations.", "timm.")
-
-
-def instantiate(node: Any, *, allowed: tuple[str, ...] = _TARGETS, **arguments: Any) -> Any:
-    """The object that ``node`` describes, nested ones included, with plain containers as arguments.
-
-    Raises:
-        UserError: for a ``_target_`` outside the allowed packages, or arguments that it does not take.
-    """
-    for target, options in _targets(node):
-        if not target.startswith(allowed):
-            raise UserError(f"_target_ {target} is not allowed; use one that starts with {', '.join(allowed)}")
-        _check_lists(target, options)
-    try:
-        with warnings.catch_warnings():
-            # Albumentations drops arguments that it does not know, such as the former name of a mask's fill value.
-            warnings.filterwarnings("error", message="Argument.* not valid for transform")
-            return hydra_instantiate(node, _convert_="all", **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, UserError):
-            raise cause from None
-        if isinstance(cause, (TypeError, ValueError, RuntimeError, UserWarning)):
-            raise UserError(f"{node['_target_']}: {' '.join(str(cause).split())}; correct its values") from error
-        if isinstance(cause, ImportError):
-            raise UserError(f"{node['_target_']} needs a missing package ({cause}); see requirements.txt") from error
-        raise
-
-
-def _targets(node: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """Every target in ``node`` with its options."""
-    plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
-    if isinstance(plain, Mapping):
-        own = [(plain["_target_"], plain)] if "_target_" in plain else []
-        return own + [found for value in plain.values() for found in _targets(value)]
-    return [found for value in plain for found in _targets(value)] if isinstance(plain, list) else []
-
-
-def _check_lists(target: str, options: Mapping[str, Any]) -> None:
-    """Refuses a single number where one of this project's constructors takes a list."""
-    scalars = [
-        name for name, value in options.items() if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-    if not scalars or not target.startswith("src."):
-        return
-    parameters = inspect.signature(hydra_utils.get_object(target)).parameters
-    for name in scalars:
-        if name in parameters and str(parameters[name].annotation).startswith("Sequence["):
-            raise UserError(f"{name}={options[name]} must be a list; write {name}=[{options[name]}]")
 
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     """The data of ``cfg.data`` with the augmentation of ``cfg.transforms``."""
     check_options(cfg)
-    import src.data.transforms  # noqa: F401, sets the environment before a config makes Hydra import albumentations
-
     transforms = cfg.get("transforms")  # evaluation has none
+    sampler = cfg.get("sampler")
+    eval_edge = cfg.data.get("eval_long_edge")
     return SegmentationDataModule(
         instantiate(cfg.data.dataset),
         OmegaConf.to_container(cfg.data.splits, resolve=True),
         train_transform=instantiate(transforms) if transforms else None,
+        eval_transform=None if eval_edge is None else eval_transform(eval_edge),
+        sampler=instantiate(sampler) if sampler else None,
         batch_size=cfg.data.batch_size,
         eval_batch_size=cfg.data.eval_batch_size,
         num_workers=cfg.data.num_workers,
@@ -124,9 +76,42 @@ def settle_classes(cfg: DictConfig, label_space: LabelSpace) -> None:
         )
 
 
-def build_net(cfg: DictConfig, *, allowed: tuple[str, ...] = _TARGETS) -> nn.Module:
+def settle_class_weights(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
+    """Replaces a rule named in ``cfg.data.class_weights`` by the factors it gives for the labels that are trained on.
+
+    Raises:
+        UserError: for an unknown rule, labels that cannot be read, or a loss that weighs no classes.
+    """
+    rule = cfg.data.get("class_weights")
+    if rule is None:
+        return
+    losses = [*targets(cfg.loss), *targets(cfg.get("aux_loss") or {})]
+    if not any("class_weights" in options for _, options in losses):
+        raise UserError(
+            f"data.class_weights={rule} has no effect on {cfg.loss._target_}; choose a loss that weighs classes"
+            " (loss=cross_entropy, ohem, bce, ce_dice, ...), or set data.class_weights=null"
+        )
+    if isinstance(rule, str):
+        cfg.data.class_weights = class_weights(datamodule.train_dataset.source, rule)
+
+
+def _check_head(net: nn.Module, label_space: LabelSpace) -> None:
+    """Refuses a net whose logits are neither one for each class nor one for two classes."""
+    given, classes = net.num_classes, label_space.num_classes
+    if given != classes and (given, classes) != (1, 2):
+        one = ", which only two classes can share" if given == 1 else ""
+        raise UserError(
+            f"model.net.num_classes={given}{one}, but the data have {classes} classes"
+            f" ({', '.join(label_space.names[:4])}{', ...' if classes > 4 else ''}); set"
+            f" model.net.num_classes={classes}, or for one foreground class experiment=binary with data.classes of two"
+        )
+
+
+def build_net(cfg: DictConfig, *, allowed: tuple[str, ...] = TARGETS) -> nn.Module:
     """The net of ``cfg.model.net`` inside the scales of ``cfg.model.scales``, where there are any."""
     net = instantiate(cfg.model.net, allowed=allowed)
+    if norms := cfg.get("norms"):
+        set_norms(net, momentum=norms.momentum, eps=norms.eps)
     backbone = getattr(net, "backbone", None)
     if getattr(backbone, "needs_all_read", False) and not getattr(net, "reads_all", False):
         raise UserError(
@@ -140,13 +125,18 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
     """The net of ``cfg.model`` with its loss, inference, optimiser and schedule."""
     settle_classes(cfg, label_space)
     net = build_net(without_download(cfg.copy()) if cfg.ckpt_path else cfg)
+    _check_head(net, label_space)
     mean, std = _statistics(cfg, net)
     if cfg.compile:
         net.compile()
     return SegmentationModule(
         net,
         label_space=label_space,
-        supervision=Supervision(instantiate(cfg.loss), _given(cfg.model.aux_weights)),
+        supervision=Supervision(
+            instantiate(cfg.loss),
+            _given(cfg.model.aux_weights),
+            aux_criterion=instantiate(cfg.aux_loss) if cfg.get("aux_loss") else None,
+        ),
         inference=instantiate(cfg.inference),
         optimizer=functools.partial(_optimizer, OmegaConf.to_container(cfg.optimizer, resolve=True)),
         schedule=functools.partial(_schedule, instantiate(cfg.schedule)),
@@ -179,15 +169,16 @@ def _given(weights: DictConfig | None) -> dict[str, float]:
     return {name: weight for name, weight in (weights or {}).items() if weight is not None}
 
 
-def _optimizer(options: Mapping[str, Any], net: Any) -> Any:
-    groups = param_groups(
-        net, lr=options["lr"], weight_decay=options["weight_decay"], lr_multipliers=options["lr_multipliers"]
-    )
-    return _called("optimizer.algorithm", instantiate(options["algorithm"]), groups, lr=options["lr"])
+def _optimizer(options: Mapping[str, Any], net: nn.Module, images_per_step: int) -> Any:
+    """``options`` are those of ``cfg.optimizer``; its rate is for ``reference_batch`` images a step."""
+    named = dict(options)
+    algorithm, reference = instantiate(named.pop("algorithm")), named.pop("reference_batch", None)
+    lr = named.pop("lr") * (images_per_step / reference if reference else 1)
+    return _called("optimizer.algorithm", algorithm, _called("optimizer", param_groups, net, lr=lr, **named), lr=lr)
 
 
-def _schedule(make: Callable[[int], Callable[[int], float]], total_steps: int) -> Callable[[int], float]:
-    factor = _called("schedule", make, total_steps)
+def _schedule(make: Callable[..., Callable[[int], float]], *steps: int) -> Callable[[int], float]:
+    factor = _called("schedule", make, *steps)
     _called("schedule", factor, 0)
     return factor
 
@@ -203,6 +194,8 @@ def _called(option: str, make: Callable[..., Any], *arguments: Any, **named: Any
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     """The callbacks of ``cfg.callbacks`` that are not null, and weight averaging where ``cfg.ema`` asks for it."""
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
+    if freeze := OmegaConf.select(cfg, "norms.freeze"):
+        callbacks.insert(0, FreezeNorms(freeze))
     if cfg.ema is not None:
         callbacks.insert(0, pl.callbacks.EMAWeightAveraging(decay=cfg.ema))
     return callbacks

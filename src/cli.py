@@ -26,6 +26,7 @@ from src.errors import UserError, nearest
 __all__ = ["CONFIG_DIR", "command", "value_of"]
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
+_TRACE = "HYDRA_FULL_ERROR"
 
 
 def command(
@@ -44,8 +45,8 @@ def command(
     A ``UserError``, a mistake in the overrides, or memory that ran out prints one line and exits with status 1;
     ``HYDRA_FULL_ERROR=1`` shows the whole trace instead.
     """
-    trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its own errors instead of printing them
+    trace = os.environ.get(_TRACE) == "1"
+    os.environ[_TRACE] = "1"  # makes Hydra raise its own errors instead of printing them
     overrides = given = sys.argv[1:]
     try:
         if prepare is not None:
@@ -63,11 +64,16 @@ def command(
         _fail("a group cannot be null; choose one of its options (--help lists them)")
     except KeyboardInterrupt:
         _fail("stopped")
+    finally:
+        if not trace:
+            del os.environ[_TRACE]
 
 
 def _reporting(task: Callable[[DictConfig], Any], trace: bool, given: list[str]) -> Callable[[DictConfig], Any]:
     def run(cfg: DictConfig) -> Any:
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
+        if not trace:
+            del os.environ[_TRACE]  # and with this
         try:
             return task(cfg)
         except Exception as error:
@@ -77,6 +83,8 @@ def _reporting(task: Callable[[DictConfig], Any], trace: bool, given: list[str])
             with contextlib.suppress(OSError):
                 Path(HydraConfig.get().runtime.output_dir).rmdir()  # if nothing was written there
             _fail(message)  # here, because Hydra prints a line of its own about what leaves the task
+        finally:
+            os.environ[_TRACE] = "1"
 
     return run
 
@@ -104,6 +112,8 @@ def _user_message(error: BaseException) -> str | None:
         if "Error(s) in loading state_dict" in str(cause):
             first = " ".join(str(cause).split("\n", 2)[1].split())
             return f"the checkpoint does not fit the net: {first} Use resume=RUN_FOLDER, or init_from=... for what fits"
+        if "Connection closed by peer" in str(cause):
+            return "another process of this run has ended; its message says why"
         if type(cause).__name__ == "OutOfMemoryError":
             return (
                 "the GPU's memory is full; lower data.batch_size or transforms.crop_size, or use"
@@ -124,7 +134,7 @@ def _explain(error: Exception, config_name: str) -> str:
         name = next(filter(None, key.groups()))
         full = re.search(r"full_key: (\S+)", text)
         name = full.group(1) if full else name
-        known = list(_keys(config_name))
+        known = [key for key in _keys(config_name) if key != name]
         return (
             f"{name}: there is no such option.{nearest(name, known) or nearest(name.split('.')[-1], known)}"
             " All options: --cfg job; +name=value adds one"

@@ -69,8 +69,8 @@ class SegmentationModule(pl.LightningModule):
         label_space: the classes.
         supervision: net outputs and label -> total loss and its parts.
         inference: ``(net, image) -> scores`` for validation, test and prediction.
-        optimizer: net -> torch optimiser.
-        schedule: total steps -> factor by step.
+        optimizer: net and images per step -> torch optimiser.
+        schedule: steps of the run and of an epoch -> factor by step.
         mean, std: RGB statistics, 0..1, saved with the weights.
         seed: of all randomness in a training step, together with epoch, batch and rank.
         channels_last: memory format of net and images.
@@ -87,8 +87,8 @@ class SegmentationModule(pl.LightningModule):
         label_space: LabelSpace,
         supervision: Supervision,
         inference: Inference,
-        optimizer: Callable[[nn.Module], Optimizer],
-        schedule: Callable[[int], Callable[[int], float]],
+        optimizer: Callable[[nn.Module, int], Optimizer],
+        schedule: Callable[[int, int], Callable[[int], float]],
         mean: Sequence[float],
         std: Sequence[float],
         seed: int = 0,
@@ -130,7 +130,9 @@ class SegmentationModule(pl.LightningModule):
         loss, parts = self.supervision(self.net(self.normalize(batch["image"])), batch["label"])
         self._note_finite(loss)
         aux = {f"train/{name}": part for name, part in parts.items() if name != "logits"}
-        self.log_dict({"train/loss": loss, **aux}, batch_size=len(batch["name"]))
+        fallbacks = getattr(self.supervision.criterion, "fallbacks", None)  # of region mutual information
+        counted = {} if fallbacks is None else {"train/rmi_fallbacks": fallbacks.float()}
+        self.log_dict({"train/loss": loss, **aux, **counted}, batch_size=len(batch["name"]))
         self._log_learning_rates()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             self._check_finite()
@@ -161,22 +163,25 @@ class SegmentationModule(pl.LightningModule):
         )
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self._make_optimizer(self.net)
-        factor = self._make_schedule(self._total_steps())
+        trainer = self.trainer
+        batch_size = trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        optimizer = self._make_optimizer(self.net, batch_size)
+        factor = self._make_schedule(*self._steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
-    def _total_steps(self) -> int:
-        """Optimiser steps of the whole run.
+    def _steps(self) -> tuple[int, int]:
+        """Optimiser steps of the whole run, and of an epoch.
 
         Lightning's own estimate would set up the loader before a resumed position is restored to it.
         """
         trainer = self.trainer
+        epoch = max(1, math.ceil(trainer.datamodule.train_batches / trainer.accumulate_grad_batches))
         if trainer.max_epochs == -1:
             if trainer.max_steps < 1:
                 raise UserError("the run has no end: set trainer.max_steps or trainer.max_epochs to 1 or more")
-            return trainer.max_steps
-        steps = trainer.max_epochs * math.ceil(trainer.datamodule.train_batches / trainer.accumulate_grad_batches)
-        return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+            return trainer.max_steps, epoch
+        steps = trainer.max_epochs * epoch
+        return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps), epoch
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 

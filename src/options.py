@@ -18,11 +18,12 @@ _LEAST_WHOLE = {  # option -> the least whole number that it may be
     "trainer.accumulate_grad_batches": 1,
     "trainer.check_val_every_n_epoch": 1,
 }
-_NOT_NEGATIVE = ("optimizer.lr", "optimizer.weight_decay")
+_NOT_NEGATIVE = ("optimizer.lr", "optimizer.weight_decay", "schedule.warmup_steps", "schedule.warmup_start")
+_NUMBERS = ("schedule.power", "schedule.floor", "schedule.factor", "norms.momentum", "norms.eps")  # limits: see there
 
 
 def check_options(cfg: DictConfig) -> None:
-    """Checks what ``cfg`` has of the options that are numbers.
+    """Checks what ``cfg`` has of the options that are numbers or choices.
 
     Raises:
         UserError: naming the option, its value and what it may be.
@@ -35,6 +36,29 @@ def check_options(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name, default=0)
         if not isinstance(value, int | float) or value < 0:
             raise UserError(f"{name}={value} must be a number of 0 or more")
+    for name in _NUMBERS:
+        value = OmegaConf.select(cfg, name, default=0)
+        if not isinstance(value, int | float | None):
+            raise UserError(f"{name}={value} must be a number")
+    for name in ("trainer.max_epochs", "trainer.max_steps"):
+        if OmegaConf.select(cfg, name, default=-1) == 0:
+            raise UserError(f"{name}=0 trains nothing; use 1 or more, or -1 for no limit")
+    reference = OmegaConf.select(cfg, "optimizer.reference_batch")
+    if reference is not None and (not isinstance(reference, int | float) or reference <= 0):
+        raise UserError(f"optimizer.reference_batch={reference} must be a number of images, or null")
+    least = OmegaConf.select(cfg, "data.min_confidence")
+    if least is not None and (not isinstance(least, int | float) or not 0 < least <= 1):
+        raise UserError(f"data.min_confidence={least} must lie in (0, 1]; null keeps every label")
+    limit = cfg.get("limit")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise UserError(f"limit={limit} must be a whole number of 1 or more, or null for all")
+    _check_others(cfg)
+
+
+def _check_others(cfg: DictConfig) -> None:
+    root = OmegaConf.select(cfg, "data.root", default=...)  # a list for own folders; generated scenes have none
+    if root is not ... and not root:
+        raise UserError(f"data.root={root} names no folder; set it to the folder that holds the data set")
     workers = OmegaConf.select(cfg, "data.num_workers", default=0)
     if workers != "auto" and (not isinstance(workers, int) or workers < 0):
         raise UserError(f"data.num_workers={workers} must be auto or a whole number of 0 or more")

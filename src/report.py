@@ -50,13 +50,27 @@ def write_start(cfg: DictConfig, run_dir: Path) -> None:
     write_bytes(run_dir / f"environment{again}.json", (json.dumps(environment(), indent=2) + "\n").encode())
 
 
-def headline(cfg: DictConfig, module: pl.LightningModule, datamodule: SegmentationDataModule) -> str:
-    """Net, data, device and place of a run in two lines."""
+def headline(
+    cfg: DictConfig, module: pl.LightningModule, datamodule: SegmentationDataModule, *, devices: int = 1
+) -> str:
+    """Net, data, device and place of a run in two lines, and a note where batch norm sees too few images."""
     parameters = sum(parameter.numel() for parameter in module.net.parameters()) / 1e6
-    counts = f"{len(datamodule.train_dataset)} train, {len(datamodule.val_dataset)} val"
+    first, second = datamodule.pool_sizes
+    counts = f"{first} train{f' + {second} extra' if second else ''}, {len(datamodule.val_dataset)} val"
     return (
         f"{cfg.model.name} ({parameters:.2f} M parameters) on {cfg.data.name} ({counts}), {device_name()}\n"
-        f"run folder: {_short(Path(cfg.run_dir))}"
+        f"run folder: {_short(Path(cfg.run_dir))}" + _few_images(cfg, datamodule.batch_size, devices)
+    )
+
+
+def _few_images(cfg: DictConfig, batch_size: int, devices: int) -> str:
+    """A line on batches that DeepLab v3's image pooling suffers from (arXiv 1706.05587, effect of the batch size)."""
+    images = batch_size * (devices if cfg.trainer.sync_batchnorm else 1)
+    if images >= 12 or OmegaConf.select(cfg, "norms.freeze") or not cfg.model.net.get("image_pooling"):
+        return ""
+    return (
+        f"\nnote: batch norm sees {images} images a step; DeepLab v3 reached 64.4 mIoU with 4, 75.8 with 8, 77.2 with"
+        " 16: raise data.batch_size, set trainer.sync_batchnorm=true on several devices, or norms.freeze=all"
     )
 
 

@@ -10,16 +10,17 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from src.build import build_net, instantiate, without_download
+from src.build import build_net, without_download
 from src.checkpoints import ann, coincheung, deeplab_pytorch, hrnet, mmseg, nvidia, torchvision, vainf
 from src.checkpoints.io import METADATA_KEY, load_checkpoint, load_matching
 from src.checkpoints.key_maps import rename
 from src.data import LabelSpace
 from src.errors import UserError
+from src.instantiate import instantiate
 from src.losses import Supervision
 from src.module import SegmentationModule
 
-__all__ = ["init_from", "load_best", "load_module", "saved_config"]
+__all__ = ["check_start", "init_from", "load_best", "load_module", "saved_config"]
 
 FOREIGN_LAYOUTS = {
     "CoinCheung/BiSeNet": coincheung.RULES,
@@ -32,6 +33,7 @@ FOREIGN_LAYOUTS = {
     "kazuto1011/deeplab-pytorch": deeplab_pytorch.RULES,
 }
 
+_RECIPES = Path(__file__).resolve().parent.parent / "conf/experiment"
 _STATE_KEYS = ("state_dict", "model_state", "model")  # where the projects' files hold their tensors
 _TARGETS_OF_CHECKPOINTS = ("src.models.", "src.inference.")  # files from elsewhere may name nothing else
 
@@ -118,11 +120,14 @@ def load_best(module: SegmentationModule, trainer: pl.Trainer) -> Path | None:
 def init_from(module: SegmentationModule, path: str | Path) -> str:
     """Copies the weights of a checkpoint that fit into ``module.net``; returns what became of them.
 
-    The file may be this project's, a plain state dict of the net, or one of the projects in ``FOREIGN_LAYOUTS``.
+    The file may be this project's, a plain state dict of the net, or one of the projects in ``FOREIGN_LAYOUTS``. Of a
+    run folder the weights are taken that the run scored: its best, or with ``score=last`` its last.
 
     Raises:
         UserError: if the file cannot be read, or nothing in it fits.
     """
+    check_start(path)
+    path = _of_run(Path(path)) if Path(path).is_dir() else path
     checkpoint = load_checkpoint(path)
     state = next((checkpoint[key] for key in _STATE_KEYS if key in checkpoint), checkpoint)
     own = module.net.state_dict()
@@ -137,6 +142,29 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
             " model and backbone it was trained with"
         )
     return f"init_from {path} ({origin}): {load_matching(module.net, fitting)}"
+
+
+def check_start(path: str | Path) -> None:
+    """Raise a ``UserError`` unless there is a file or folder for ``init_from``, with the recipe that would make it."""
+    path = Path(path)
+    if path.exists():
+        return
+    if (_RECIPES / f"{path.name}.yaml").is_file():
+        first = f"train that recipe first: src.train experiment={path.name} hydra.run.dir={path}, or"
+    else:
+        first = "put it there (docs/recipes.md), or"
+    raise UserError(
+        f"init_from={path}: file or run folder not found; {first} give another as init_from=PATH; init_from=null"
+        " starts without"
+    )
+
+
+def _of_run(folder: Path) -> Path:
+    last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    if not last.is_file() and not best.is_file():
+        raise UserError(f"init_from={folder}: holds no checkpoints/best.ckpt or last.ckpt; name a run folder or a file")
+    wants_last = last.is_file() and saved_config(last).get("score") == "last"
+    return best if best.is_file() and not wants_last else last
 
 
 def _readings(net: nn.Module, state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:

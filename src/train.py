@@ -65,24 +65,26 @@ def train(cfg: DictConfig) -> float:
     import pytorch_lightning as pl
 
     from src import build, report, restore
-    from src.data.audit import preflight
+    from src.data.preflight import before_fit
 
     started = time.perf_counter()
     run_dir = Path(cfg.run_dir)
+    if cfg.init_from:
+        restore.check_start(cfg.init_from)
     report.quiet()
     pl.seed_everything(cfg.seed, verbose=False)
     datamodule = build.build_datamodule(cfg)
     if cfg.preflight:
-        for source in datamodule.sources("train", "val"):
-            preflight(source)
+        pl.utilities.rank_zero_only(report.say)(before_fit(datamodule))
     scored = _scored_stage(datamodule)
+    build.settle_class_weights(cfg, datamodule)
     module = build.build_module(cfg, datamodule.label_space)
     if cfg.init_from:
         report.say(restore.init_from(module, cfg.init_from))
     trainer = build.build_trainer(cfg, callbacks=build.build_callbacks(cfg), loggers=build.build_loggers(cfg))
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
-        report.say(report.headline(cfg, module, datamodule))
+        report.say(report.headline(cfg, module, datamodule, devices=trainer.world_size))
     try:
         trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C

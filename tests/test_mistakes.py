@@ -109,6 +109,40 @@ def test_binary_mask_of_0_and_255(fails: Fails, data: Path) -> None:
     assert "file_values={0:0,255:1}" in line
 
 
+def test_labels_that_count_from_one(fails: Fails, data: Path) -> None:
+    for index in range(8):
+        _mask(data, np.array([[1, 2]] * 20, np.uint8).repeat(2, 0).repeat(24, 1), str(index))
+    line = fails(*FOLDER, *SHORT, f"data.root={data}")
+    assert "0 never does" in line
+    assert "'data.file_values={1:0,2:1}'" in line
+
+
+def test_labels_of_16_bits(fails: Fails, data: Path) -> None:
+    _mask(data, np.full((40, 48), 26001, np.uint16))
+    line = fails(*FOLDER, *SHORT, f"data.root={data}")
+    assert "3.png" in line
+    assert "26001" in line
+    assert "data.root" in line
+
+
+def test_labels_that_are_ignored_altogether(fails: Fails, data: Path) -> None:
+    line = fails(*FOLDER, *SHORT, f"data.root={data}", "data.file_values={0:255,1:255}")
+    assert "every pixel" in line
+    assert "data.file_values" in line
+
+
+def test_images_of_several_sizes_in_one_scored_batch(fails: Fails, data: Path) -> None:
+    for kind in ("images", "masks"):
+        path = data / f"{kind}/3.png"
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:32])
+    line = fails(
+        *FOLDER, *SHORT, f"data.root={data}", "data.splits={train: [train], val: [train]}", "data.eval_batch_size=2"
+    )
+    assert "48x40" in line
+    assert "48x32" in line
+    assert "data.eval_batch_size=1" in line
+
+
 def test_three_channel_mask(fails: Fails, data: Path) -> None:
     _mask(data, np.zeros((40, 48, 3), np.uint8))
     line = fails(*FOLDER, *SHORT, f"data.root={data}")
@@ -147,7 +181,9 @@ def test_crop_larger_than_the_image_without_padding(fails: Fails) -> None:
         ("trainer.max_epoch=3", ["Did you mean 'trainer.max_epochs'?"]),
         ("transforms.scale=[1", ["cannot be read", "quotes"]),
         ("resume=last", ["runs/train", "resume=<folder>"]),
-        ("init_from=gone.ckpt", ["gone.ckpt", "not found"]),
+        ("init_from=gone.ckpt", ["init_from=gone.ckpt", "not found"]),
+        ("init_from=runs/fcn16s_voc", ["experiment=fcn16s_voc hydra.run.dir=runs/fcn16s_voc", "init_from=null"]),
+        ("sampler.extra=[train]", ["sampler.extra", "data.splits.train", "remove"]),
         ("model.net.fusion=bag", ["fusion", "bag", "bga"]),
         ("trainer.precision=8-bit", ["8-bit"]),
         ("model.aux_weights.aux_s9=1", ["aux_s9"]),
@@ -155,14 +191,32 @@ def test_crop_larger_than_the_image_without_padding(fails: Fails) -> None:
         ("data.num_workers=-1", ["data.num_workers=-1", "auto"]),
         ("data.mean=[123,116,103]", ["data.mean=[123, 116, 103]", "255"]),
         ("data.length=100", ["data.length=100"]),
+        ("transforms.crop_size=[32]", ["transforms.crop_size=[32]", "[height, width]"]),
+        ("transforms.crop_size=[32.5,64]", ["transforms.crop_size=[32.5, 64]", "[height, width]"]),
+        ("transforms.crop_size=[a,b]", ["transforms.crop_size=", "[height, width]"]),
+        ("transforms.crop_size=null", ["transforms.crop_size=None", "[height, width]"]),
+        ("+data.root=null", ["data.root=None", "folder"]),
         ("data.splits.train=trian", ["trian"]),
         ("optimizer.lr=fast", ["optimizer.lr=fast", "number"]),
-        ("schedule.power=high", ["schedule"]),
+        ("schedule.power=high", ["schedule.power=high", "number"]),
+        ("schedule.warmup_steps=-5", ["schedule.warmup_steps=-5", "0 or more"]),
+        ("norms.eps=small", ["norms.eps=small", "number"]),
+        ("data.splits.train=null", ["data.splits.train=[train]"]),
+        ("data.class_weights=2", ["class_weights=2", "one per class"]),
+        ("transforms.extra=[{_target_: albumentations.Rotat}]", ["albumentations.Rotat", "_target_"]),
         ("model.aux_weights.aux_s2=much", ["model.aux_weights.aux_s2=much"]),
         ("model=null", ["null", "--help"]),
         ("loss.label_smoothing=2", ["loss.label_smoothing=2"]),
         ("trainer.accumulate_grad_batches=0", ["trainer.accumulate_grad_batches=0"]),
         ("trainer.max_epochs=-1", ["trainer.max_steps"]),
+        ("trainer.max_epochs=0", ["trainer.max_epochs=0", "1 or more"]),
+        ("schedule.power=-0.9", ["schedule.power=-0.9", "0 or more"]),
+        ("optimizer.reference_batch=0", ["optimizer.reference_batch=0", "null"]),
+        ("optimizer.lr_multipliers={haed: 10}", ["'haed'", "Did you mean 'head'?"]),
+        ("norms.freeze=affine", ["norms.freeze=affine", "statistics, all"]),
+        ("norms.momentum=0", ["norms.momentum=0", "null"]),
+        ("transforms.aspect=1.1", ["aspect=1.1", "list"]),
+        ("data.eval_long_edge=0", ["data.eval_long_edge=0", "null"]),
         ("ema=true", ["ema=True", "0.999"]),
         ("trainer.accelerator=gpu", ["trainer"]),
         ("callbacks.history=null", ["callbacks.charts=null"]),
@@ -173,6 +227,12 @@ def test_impossible_options(fails: Fails, override: str, words: list[str]) -> No
     line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", override)
     for word in words:
         assert word in line
+
+
+def test_class_weights_that_the_loss_would_not_use(fails: Fails) -> None:
+    line = fails(*TINY, *SHORT, "loss=image_weighted_ce", "data.class_weights=median_frequency")
+    assert "data.class_weights=median_frequency has no effect" in line
+    assert "loss=cross_entropy" in line
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(fails: Fails) -> None:

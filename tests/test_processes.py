@@ -13,7 +13,10 @@ TINY = [
     "data.num_workers=0", "data.eval_batch_size=2", "trainer=cpu", "logger=none", "callbacks.charts=null",
     "callbacks.panels=null", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
 ]  # fmt: skip
-TWO = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.sync_batchnorm=false"]
+TWO = [
+    "trainer.devices=2", "trainer.strategy=ddp", "trainer.sync_batchnorm=false", "sampler=class_uniform",
+    "sampler.fraction=1",
+]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,10 +38,12 @@ def _config(folder: Path, *overrides: str) -> DictConfig:
         ["channels_last=false"],
         ["loss=ohem"],
         ["loss.class_weights=[1,1,1,1,1,1,1,1,1,1,1]", "loss.label_smoothing=0.1"],
-        ["optimizer=sgd", "schedule=poly", "+optimizer.lr_multipliers.head=10"],
+        ["optimizer=sgd", "schedule=poly", "schedule.every=epoch", "optimizer.lr_multipliers={head: 10}"],
         ["ema=0.9", "trainer.gradient_clip_val=1.0"],
         ["inference=multiscale"],
         ["transforms=street", "transforms.blur=1.0", "transforms.hue=0.2", "transforms.max_class_share=0.75"],
+        ["transforms.output_size=[32,32]", "transforms.rand_augment=[2,10]", "data.eval_long_edge=80"],
+        ["norms.freeze=all", "norms.momentum=0.01", "norms.eps=1e-3", "ema=0.9"],
         ["+transforms.extra=[{_target_: albumentations.VerticalFlip, p: 1.0}]"],
         ["model.net.fusion=semantic"],
         pytest.param(["compile=true"], marks=pytest.mark.slow),
@@ -60,6 +64,34 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
     a, b, c = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["net.head.classifier.weight"], c["net.head.classifier.weight"])
+
+
+def test_the_rate_is_for_the_reference_batch_and_falls_by_epoch(tmp_path: Path) -> None:
+    """Eight images in batches of two, two of which make a step: four images a step, two steps an epoch."""
+    given = ["data.length={train: 8, val: 2, test: 2}", "trainer.accumulate_grad_batches=2", "optimizer=sgd"]
+    given += [
+        "trainer.limit_train_batches=1.0",
+        "trainer.max_epochs=2",
+        "optimizer.lr=0.1",
+        "optimizer.reference_batch=16",
+    ]
+    train(_config(tmp_path, *given, "schedule=poly", "schedule.power=1.0", "schedule.every=epoch"))
+    with (tmp_path / "metrics.csv").open() as file:
+        rates = [float(row["lr/net"]) for row in csv.DictReader(file) if not row["val/miou"]]
+    assert rates == pytest.approx([0.025, 0.025, 0.0125, 0.0125])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"), [([], True), (["norms.freeze=all"], False), (["model.net.image_pooling=null"], False)]
+)
+def test_a_batch_too_small_for_image_pooling_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], told: bool
+) -> None:
+    model = ["model=deeplab_v3", "model.net.backbone.name=test_resnet", "model.net.backbone.multi_grid=null"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of small crops and untrained norms
+        train(_config(tmp_path, *model, *overrides))
+    assert ("batch norm sees 2 images" in capsys.readouterr().out) == told
 
 
 def test_an_argument_that_a_transform_does_not_know_is_an_error(tmp_path: Path) -> None:

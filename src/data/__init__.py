@@ -10,6 +10,10 @@ A data set is a *source* (``src.data.dataset.Source``): a listing and a label ta
 (transforms, sampling, batching, seeding) is shared.
 """
 
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+
 from src.data.datamodule import SegmentationDataModule
 from src.data.dataset import FileSource, Pair, SampleKey, SegmentationDataset, Source
 from src.data.label_space import IGNORE_INDEX, LabelSpace

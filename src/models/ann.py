@@ -48,7 +48,7 @@ class ANN(Net):
     feature, 4 the last but one. ``decode`` gives ``logits`` at Stage 5's size and, in training, ``aux_stage4``.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         backbone: gives feature maps, see ``src.models.backbones``.
         fusion: ``afnb``, ``fnb``, ``common`` (see ``CommonFusion``), or ``None``: Stage 5 alone.
         refine: ``apnb``, ``nb`` or ``None``.

@@ -142,7 +142,7 @@ class BiSeNetV1(Net):
     Context Path after its refinement at stride 16 and 32.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         backbone: trunk with features at strides 16 and 32, see ``src.models.backbones``.
         in_channels: channels of the image; the trunk's must be the same.
         channels: width of each path, a multiple of 4; the head is twice as wide, auxiliary heads have half of it.

@@ -49,7 +49,8 @@ def check_pooled(norm: nn.Module, x: Tensor) -> None:
     )
     if norm.training and x.shape[0] == 1 and not synchronised:
         raise UserError(
-            "the net norms a map that is pooled to one pixel and cannot train on a batch of 1; use a batch of 2 or more"
+            "the net norms a map that is pooled to one pixel and cannot train on a batch of 1; use a batch of 2 or"
+            " more, or with trained weights norms.freeze=statistics"
         )
 
 

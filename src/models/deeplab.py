@@ -29,7 +29,7 @@ class DeepLabV1(Net):
     ``decode`` gives ``logits`` at the stride of the backbone.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         backbone: a dilated ``VGG16`` in the paper.
         msc_channels: width of the MSc branches (128 in the paper): on the image and on each feature but the last, a
             3x3 and a 1x1 convolution, whose results join what is classified (section 4.2). ``None`` is no branches.
@@ -85,7 +85,7 @@ class DeepLabV2(Net):
     (6, 12, 18, 24) ASPP-L.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         backbone: a dilated ResNet, or a dilated ``VGG16``.
         rates: of the 3x3 classifiers on the last feature (ResNet); ``None``: a 1x1 classifier on each fc7 of ``VGG16``,
             where the rates are those of fc6.

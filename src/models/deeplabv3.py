@@ -30,7 +30,7 @@ class DeepLabV3(Net):
     ``decode`` gives ``logits`` at the output stride and, in training, ``aux_stage4`` at the size of block3.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         backbone: a trunk at output stride 8, 16 or 32; its options hold the multi-grid.
         in_channels: channels of the image.
         cascade_depth: 4 is the trunk alone; 5, 6 or 7 add block5 up to that block, for ResNets. Their rates double

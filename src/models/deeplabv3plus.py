@@ -88,7 +88,7 @@ class DeepLabV3Plus(Net):
     ``aux_stage4`` at the size of the backbone's last feature but one.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         backbone: a trunk at output stride 8, 16 or 32: ResNet, ``xception65``, ``xception71``, ``mobilenetv2_100``, or
             any other with a feature at stride 4.
         in_channels: channels of the image.

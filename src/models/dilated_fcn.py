@@ -30,7 +30,7 @@ class DilatedFCN(Net):
 
     Args:
         backbone: see ``src.models.backbones``.
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         in_channels: channels of the image.
         levels: the features that the head reads: the ``"last"``, or ``"all"``, resized to the finest and concatenated
             (HRNet).

@@ -69,7 +69,7 @@ class FCN(Net):
     ``decode`` gives ``logits`` at the image's size, since the last upsampling belongs to the net.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         backbone: with features at 1/32, 1/16 (FCN-16s) and 1/8 (FCN-8s) of the image; a plain ``VGG16`` in the paper.
         stride: of the finest feature that is scored: 32, 16 or 8.
         pad_100: the authors' layout, for ``VGG16`` alone.

@@ -17,13 +17,13 @@ class Net(nn.Module):
     """Base of all nets; a net writes ``decode`` and sets ``feature_channels``.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, channels of the logits: one per class, or 1 for class 1 of two against class 0.
         in_channels: channels of the image.
         align_corners: of every bilinear resize in the net; its reference decides.
         reduced_labels: in training the outputs stay at their heads' resolution, and the loss reduces the label to it.
 
     Raises:
-        UserError: for counts below these limits.
+        UserError: for counts below 1.
     """
 
     feature_channels: int  # channels of ``features``
@@ -34,7 +34,7 @@ class Net(nn.Module):
         self, *, num_classes: int, in_channels: int = 3, align_corners: bool = False, reduced_labels: bool = False
     ) -> None:
         super().__init__()
-        check_count("num_classes", num_classes, least=2)
+        check_count("num_classes", num_classes)
         check_count("in_channels", in_channels)
         self.num_classes, self.in_channels = num_classes, in_channels
         self.align_corners, self.reduced_labels = align_corners, reduced_labels

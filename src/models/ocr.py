@@ -96,7 +96,7 @@ class OCRNet(Net):
     head reads.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         backbone: gives feature maps, see ``src.models.backbones``.
         concat_features: pixels and regions both read all features, resized to the finest and concatenated (HRNet).
             Else the regions read the last feature but one and the pixels the last (ResNet-101).

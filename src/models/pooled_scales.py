@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from src.errors import UserError
 from src.models.checks import check_choice, check_count
 from src.models.net import Net
 from src.models.scales import check_scaled_size, own_predictions, sorted_scales
@@ -60,6 +61,8 @@ class PooledScales(Net):
         )
         check_choice("fuse", fuse, ("max", "mean", "mean_probabilities"))
         check_choice("at", at, ("logits", "image"))
+        if fuse == "mean_probabilities" and net.num_classes == 1:
+            raise UserError("fuse is 'mean_probabilities', which a net of one logit does not give; use mean or max")
         check_count("min_side", min_side)
         self.scales = sorted_scales(scales)
         self.fuse, self.at, self.supervise, self.min_side = fuse, at, supervise, min_side

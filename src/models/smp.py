@@ -34,7 +34,7 @@ class SMP(Net):
     """A net of segmentation_models_pytorch.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K, see ``Net``.
         arch: name of the net in lower case, such as ``unet``, ``fpn``, ``deeplabv3plus``, ``segformer``; ``dpt`` takes
             timm's vision transformers.
         encoder: name of its trunk: one of the package's, or ``tu-`` and one of timm's.

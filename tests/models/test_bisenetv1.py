@@ -85,7 +85,7 @@ def test_a_closed_gate_leaves_the_projected_paths() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_classes": 1}, "num_classes is 1"),
+        ({"num_classes": 0}, "num_classes is 0"),
         ({"channels": 6}, "channels is 6; use a multiple of 4"),
         ({"channels": 0}, "channels is 0"),
         ({"upsample": "bicubic"}, "upsample is 'bicubic'"),

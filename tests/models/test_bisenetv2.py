@@ -173,7 +173,7 @@ def test_a_local_change_reaches_every_pixel_through_the_context() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_classes": 1}, "num_classes is 1"),
+        ({"num_classes": 0}, "num_classes is 0"),
         ({"in_channels": 0}, "in_channels is 0"),
         ({"expansion": 0}, "expansion is 0"),
         ({"expansion": 2.5}, "expansion is 2.5"),

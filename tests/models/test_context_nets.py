@@ -117,7 +117,7 @@ def test_fcn_concat_input_reads_the_trunk_again() -> None:
         ({"channels": [], "concat_input": True}, "concat_input"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"aux_channels": 0}, "aux_channels is 0"),
-        ({"num_classes": 1}, "num_classes is 1"),
+        ({"num_classes": 0}, "num_classes is 0"),
     ],
     ids=str,
 )

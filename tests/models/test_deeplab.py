@@ -165,4 +165,4 @@ def test_impossible_options_are_refused() -> None:
     with pytest.raises(UserError, match="msc_channels"):
         DeepLabV1(num_classes=K, backbone=vgg, msc_channels=0)
     with pytest.raises(UserError, match="num_classes"):
-        DeepLabV1(num_classes=1, backbone=vgg)
+        DeepLabV1(num_classes=0, backbone=vgg)

@@ -242,7 +242,7 @@ def test_sizes_that_shift_under_align_corners_are_noted(net: type[Net]) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_classes": 1}, "num_classes"),
+        ({"num_classes": 0}, "num_classes"),
         ({"aspp_rates": [0, 6]}, "aspp_rates"),
         ({"aspp_rates": []}, "aspp_rates"),
         ({"aspp_channels": 0}, "aspp_channels"),

@@ -337,7 +337,7 @@ SUPERVISE = ["model.scales.supervise=true", *(f"+model.aux_weights.aux_scale_{s}
 )
 def test_a_config_takes_a_training_step(overrides: list[str]) -> None:
     module = module_of(config(*overrides, "schedule.warmup_steps=0"))
-    optimizer = module._make_optimizer(module.net)
+    optimizer = module._make_optimizer(module.net, 1)
     before = {name: p.detach().clone() for name, p in module.net.attention.named_parameters()}
     loss, parts = module.supervision(module.net.train()(torch.randn(2, 3, 64, 96)), torch.randint(11, (2, 64, 96)))
     loss.backward()

@@ -255,7 +255,7 @@ def test_wrong_trunks_are_refused(options: dict[str, object], words: str) -> Non
         ({"deconvolution": "bilinear"}, "deconvolution"),
         ({"skip_scales": [1.0]}, "skip_scales"),
         ({"skip_scales": [0.01, 0.0]}, "skip_scales"),
-        ({"num_classes": 1}, "num_classes"),
+        ({"num_classes": 0}, "num_classes"),
     ],
     ids=str,
 )
