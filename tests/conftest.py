@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEMSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test comes first, so that nothing waits for it at the end; what may run out of time comes last."""
+    items.sort(key=lambda item: -item.nodeid.startswith("tests/test_overfit"))
+    items.sort(key=lambda item: item.nodeid.startswith("tests/test_families_learn"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """No slow test begins after ``SEMSEG_TEST_DEADLINE`` (seconds since 1970), where that is set."""
+    deadline = float(os.environ.get("SEMSEG_TEST_DEADLINE", "inf"))
+    if item.get_closest_marker("slow") and time.time() > deadline:
+        pytest.skip("SEMSEG_TEST_DEADLINE has passed; make test-slow without it runs all slow tests")
 
 
 @pytest.fixture(autouse=True)

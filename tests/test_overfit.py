@@ -14,7 +14,7 @@ SETTINGS = [
     "transforms=none", "transforms.scale=[4.0]", "transforms.crop_size=[720,960]", "inference.scales=[4.0]",
     "model.net.width_multiplier=0.5", "model.net.aux_channels=null", "model.aux_weights=null",
     "data.class_weights=[0.53,0.45,2.19,0.39,1.0,0.65,1.96,1.40,0.89,2.52,2.98]", "data.batch_size=4",
-    "data.num_workers=0", "trainer=cpu", "trainer.max_epochs=400", "trainer.check_val_every_n_epoch=50",
+    "data.num_workers=0", "trainer=cpu", "trainer.max_epochs=400", "trainer.check_val_every_n_epoch=10",
     "trainer.num_sanity_val_steps=0", "logger=none", "callbacks.charts=null", "callbacks.panels=null",
     "+callbacks.stop={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/miou, mode: max,"
     " stopping_threshold: 0.95, patience: 100}",

@@ -31,6 +31,7 @@ OVERRIDES = [
     "data.num_workers=1", "data.eval_batch_size=2", "transforms.crop_size=[32,64]", "transforms.hue=0.1",
     "transforms.blur=0.5", "model.net.dropout=0.2", "trainer=cpu", "trainer.max_epochs=3", "logger=none",
     "schedule=warmup_poly", "ema=0.9", "optimizer.lr=0.02", "trainer.log_every_n_steps=1", "callbacks.panels=null",
+    "callbacks.charts=null",
 ]  # fmt: skip
 
 
