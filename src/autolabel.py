@@ -22,7 +22,6 @@ from src.image_files import AHEAD, choose_device, find_images, output_names, rea
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from src.data.survival import Survival
     from src.label_folder import LabelFolder
@@ -95,7 +94,7 @@ def _label_all(
                 continue
             batch = torch.from_numpy(found).to(module.device).permute(2, 0, 1)[None]
             try:
-                label, confidence = (each[0].cpu().numpy() for each in top_class(module.scores(batch)))
+                label, confidence = (each[0].cpu().numpy() for each in module.label_and_confidence(batch))
             except UserError as error:
                 broken.append(f"{path}: {error}")
                 continue
@@ -107,28 +106,6 @@ def _label_all(
         for job in pending:
             job.result()
     return labelled, broken
-
-
-def top_class(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The most probable class of each pixel, and how probable it is; ``scores`` is overwritten.
-
-    Args:
-        scores: (B,K,H,W) float, whose softmax is the prediction.
-
-    Returns:
-        (B,H,W) uint8 class and (B,H,W) uint8 floor(255 p) of its softmax probability p.
-
-    Raises:
-        UserError: where a score is not a number.
-    """
-    import torch
-
-    scores = scores.float()
-    top, label = scores.max(1)
-    total = scores.sub_(top[:, None]).exp_().sum(1)  # the softmax's divisor; in place, as nothing else is as large
-    if not bool(total.isfinite().all()):
-        raise UserError("the net's scores are not finite; check the checkpoint with src.evaluate")
-    return label.to(torch.uint8), (255 / total).to(torch.uint8)
 
 
 def _teacher(cfg: DictConfig, names: Iterable[str]) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from src.data.auto_labels import MANIFEST
-from src.data.dataset import read_label
+from src.data.dataset import image_size, read_label
 from src.environment import environment
 from src.errors import UserError
 from src.image_files import SUFFIXES
@@ -72,8 +71,8 @@ class LabelFolder:
             return None
         try:
             stored, confidence = map(read_label, files)
-            size = _size(image)
-        except (UserError, OSError):
+            size = image_size(image)
+        except UserError:
             return None
         label = self._classes[stored]
         return (label, confidence) if label.shape == confidence.shape == size and label.max() < _NONE else None
@@ -99,11 +98,3 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path}: cannot be written ({error.strerror}); labels so far are whole and stay: mend that and give the"
             " same command again"
         ) from error
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Height and width of an image as it is shown, from its header."""
-    with Image.open(path) as file:
-        width, height = file.size
-        turned = file.getexif().get(0x0112, 1) >= 5  # EXIF orientation: by a quarter
-    return (width, height) if turned else (height, width)

@@ -27,6 +27,7 @@ from src.data.survival import THRESHOLDS, Survival
 from src.data.toy_streets import ToyStreets
 from src.environment import environment
 from src.errors import UserError
+from src.inference import top_class
 from src.options import check_options
 from tests.conftest import ROOT
 
@@ -170,13 +171,13 @@ def test_counts_do_not_depend_on_how_pixels_come() -> None:
 def test_the_most_probable_class_of_any_scores() -> None:
     scores = torch.randn(2, 5, 9, 8) * torch.logspace(-3, 3, 8)
     probs, classes = scores.softmax(1).max(1)
-    label, confidence = autolabel.top_class(scores.clone())
+    label, confidence = top_class(scores.clone())
     assert torch.equal(label, classes.to(torch.uint8))
     assert (confidence - (255 * probs).floor()).abs().max() <= 1  # rounding beside a whole number
     assert (confidence == (255 * probs).floor()).double().mean() > 0.95
-    assert int(autolabel.top_class(torch.zeros(1, 1, 1, 1))[1]) == 255
+    assert int(top_class(torch.zeros(1, 1, 1, 1))[1]) == 255
     with pytest.raises(UserError, match="not finite"):
-        autolabel.top_class(torch.full((1, 2, 1, 1), float("nan")))
+        top_class(torch.full((1, 2, 1, 1), float("nan")))
 
 
 def test_a_stopped_run_leaves_whole_files_and_goes_on(label: Labels, pool: Path, monkeypatch) -> None:

@@ -41,6 +41,10 @@ class ConcatSource:
         source, local = self._locate(index)
         return source.name(local)
 
+    def size(self, index: int) -> tuple[int, int]:
+        source, local = self._locate(index)
+        return source.size(local)
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         source, local = self._locate(index)
         return source.read(local)

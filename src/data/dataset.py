@@ -17,7 +17,7 @@ from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.pairs import Pair, Pairs
 from src.errors import UserError
 
-__all__ = ["FileSource", "Pair", "SampleKey", "SegmentationDataset", "Source", "read_image", "read_label"]
+__all__ = ["FileSource", "Pair", "SampleKey", "SegmentationDataset", "Source", "image_size", "read_image", "read_label"]
 
 
 class SampleKey(NamedTuple):
@@ -34,7 +34,8 @@ class SampleKey(NamedTuple):
 class Source(Protocol):
     """Raw samples in a fixed order: ``read(i)`` gives image (H,W,3) uint8 RGB and label (H,W) uint8 train ids.
 
-    ``label`` is ``None`` where there is none; 255 is ignore. ``name(i)`` costs no decoding.
+    ``label`` is ``None`` where there is none; 255 is ignore. ``name(i)`` and ``size(i)``, the image's height and width,
+    cost no decoding.
     """
 
     label_space: LabelSpace
@@ -42,6 +43,8 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str: ...
+
+    def size(self, index: int) -> tuple[int, int]: ...
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]: ...
 
@@ -80,6 +83,9 @@ class FileSource:
 
     def name(self, index: int) -> str:
         return self.pairs[index].name
+
+    def size(self, index: int) -> tuple[int, int]:
+        return image_size(self.pairs[index].image)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         image, stored = self.read_stored(index)
@@ -176,6 +182,22 @@ def read_image(path: Path) -> np.ndarray:
     if image is None:
         raise UserError(f"{path}: cannot be decoded as an image (corrupt or truncated); restore or remove it")
     return image
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image as it is shown, from its header.
+
+    Raises:
+        UserError: if the file is missing, empty, or no image.
+    """
+    _check_file(path)
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            turned = file.getexif().get(0x0112, 1) >= 5  # EXIF orientation: by a quarter
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: is not an image ({error}); restore or remove it") from error
+    return (width, height) if turned else (height, width)
 
 
 def read_label(path: Path, encoding: str = "index") -> np.ndarray:

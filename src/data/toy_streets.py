@@ -70,6 +70,10 @@ class ToyStreets:
         """Like ``train_000012``."""
         return f"{self.split}_{index:06d}"
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """One scene.
 

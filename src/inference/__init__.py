@@ -4,6 +4,8 @@ Contract: ``(net, image) -> scores``, image (B,3,H,W) normalised float, scores (
 softmax is the prediction**. Averaging probabilities therefore returns their logarithm.
 """
 
-from src.inference.pipeline import Inference
+from src.inference.crf import DenseCRF
+from src.inference.pipeline import Inference, top_class
+from src.inference.windows import Sliding
 
-__all__ = ["Inference"]
+__all__ = ["DenseCRF", "Inference", "Sliding", "top_class"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from src.inference import Inference
 from tests.models.parity import (
     GOLDEN,
     LIMIT,
@@ -66,6 +69,7 @@ def scale_outputs(reference: Reference, *overrides: str) -> dict[str, Tensor]:
         given = net.decode(image)
         for scale in {0.5, *net.scales}:
             given |= {f"{name} at {scale:g}": each for name, each in net.at_scale(image, scale).items()}
+        given["scores"] = Inference()(net.eval(), image)
     return given
 
 
@@ -76,6 +80,7 @@ def test_fused_outputs_and_those_of_each_scale_equal_the_reference(reference: Re
     assert {f"step_{theirs}" for theirs in reference.arrays.values()} == {s for s in stored if s.startswith("step_")}
     for name in reference.arrays:
         assert deviation(reference, given, name) < LIMIT, name
+    assert deviation(replace(reference, arrays={"scores": "logits"}), given, "scores") < LIMIT, "through the engine"
 
 
 def test_parameter_counts() -> None:

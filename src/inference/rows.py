@@ -1,0 +1,89 @@
+"""Maps that are computed a few rows at a time, so that logits of a large image never exist as a whole.
+
+A ``Rows`` is called with rows ``start`` to ``stop`` and returns them as (B,K,stop-start,W) float32; ``size`` is its
+height and width. From call to call, ``start`` must not fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from src.ops import resize
+
+__all__ = ["Mirrored", "Resized", "Rows", "Whole", "net_rows"]
+
+
+class Rows(Protocol):
+    """See the head of this file."""
+
+    size: tuple[int, int]
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` (exclusive)."""
+
+
+class Whole:
+    """The rows of a (B,K,H,W) map that exists."""
+
+    def __init__(self, full: Tensor) -> None:
+        self.full, self.size = full, (full.shape[-2], full.shape[-1])
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        return self.full[:, :, start:stop].float()
+
+
+class Mirrored:
+    """Other rows from right to left."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.size = rows, rows.size
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        return self.rows(start, stop).flip(3)
+
+
+class Resized:
+    """Other rows, resized (bilinear) to ``size`` (height, width): the rows of ``src.ops.resize`` of the whole.
+
+    Args:
+        rows: what is resized.
+        size: height and width of the result.
+        align_corners: see ``src.ops.resize``.
+    """
+
+    def __init__(self, rows: Rows, size: Sequence[int], *, align_corners: bool = False) -> None:
+        self.rows, self.size, self.align_corners = rows, (size[0], size[1]), align_corners
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        (height, width), least = self.size, self.rows.size[0]
+        if self.rows.size == self.size:
+            return self.rows(start, stop)
+        if (start, stop) == (0, height):
+            return resize(self.rows(0, least), self.size, align_corners=self.align_corners)
+        place = torch.arange(start, stop, dtype=torch.float64)
+        if self.align_corners:
+            place *= (least - 1) / max(1, height - 1)
+        else:
+            place = ((place + 0.5) * least / height - 0.5).clamp_(min=0)
+        above = place.long().clamp_(max=least - 1)
+        below = (above + 1).clamp_(max=least - 1)
+        first = int(above[0])
+        band = self.rows(first, int(below[-1]) + 1)
+        share = (place - above).to(band).view(-1, 1)
+        between = torch.lerp(band[:, :, above - first], band[:, :, below - first], share)
+        return resize(between, (stop - start, width), align_corners=self.align_corners)
+
+
+def net_rows(net: Callable[[Tensor], dict[str, Tensor]], image: Tensor) -> Rows:
+    """The logits of a net on an image (B,3,H,W), at the image's size.
+
+    They are kept at the size at which the net decodes them, unless the net is compiled: then as it returns them.
+    """
+    compiled = isinstance(net, nn.Module) and net._compiled_call_impl is not None
+    if compiled or not hasattr(net, "decode"):
+        return Whole(net(image)["logits"])
+    return Resized(Whole(net.decode(image)["logits"]), image.shape[-2:], align_corners=net.align_corners)
