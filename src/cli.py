@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,11 @@ def _user_message(error: BaseException) -> str | None:
             return f"the checkpoint does not fit the net: {first} Use resume=RUN_FOLDER, or init_from=... for what fits"
         if "Connection closed by peer" in str(cause):
             return "another process of this run has ended; its message says why"
+        if "Expected more than 1 value per channel when training" in str(cause):
+            return (
+                "a batch norm sees one value per channel, since a single image has shrunk to a map of one pixel; raise"
+                " data.batch_size or transforms.crop_size, or with trained weights set norms.freeze=statistics"
+            )
         if type(cause).__name__ == "OutOfMemoryError":
             return (
                 "the GPU's memory is full; lower data.batch_size or transforms.crop_size, or use"
@@ -169,6 +174,15 @@ def value_of(name: str, overrides: list[str]) -> str | None:
     return values[-1].strip("'\"") if values else None
 
 
-def offer(group: str | None, name: str, node: Any) -> None:
+def offer(group: str | None, name: str, node: Any, *, package: str | None = None) -> None:
     """Makes ``node`` an option of a config group (or a root config) for this process."""
-    ConfigStore.instance().store(group=group, name=name, node=node)
+    ConfigStore.instance().store(group=group, name=name, node=node, package=package)
+
+
+def offer_inference(saved: Mapping[str, Any]) -> None:
+    """Makes the inference of a checkpoint the option ``checkpoint``, with window and refinement that can be swapped."""
+    parts = ("window", "refine")
+    for part in parts:
+        offer(f"inference/{part}", "checkpoint", {part: saved.get(part)}, package="inference")
+    rest = {name: value for name, value in saved.items() if name not in parts}
+    offer("inference", "checkpoint", {"defaults": [*({part: "checkpoint"} for part in parts), "_self_"], **rest})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -238,8 +239,37 @@ def test_class_weights_that_the_loss_would_not_use(fails: Fails) -> None:
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(fails: Fails) -> None:
     line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", "optimizer.lr=1e30", "trainer.log_every_n_steps=1")
     assert "not finite at step" in line
+    assert re.search(r"images train_\d+, train_\d+\)", line)
     assert "last good checkpoint" in line
     assert "optimizer.lr" in line
+
+
+def test_one_image_of_one_cell_cannot_be_normed(fails: Fails) -> None:
+    net = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "model.net.backbone.output_stride=32"]
+    line = fails(*TINY, *SHORT, *net, "transforms.crop_size=[32,32]", "data.batch_size=1")
+    assert "one value per channel" in line
+    assert "data.batch_size" in line
+    assert "transforms.crop_size" in line
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "words"),
+    [("true", "none of 4 samples looked at has a label; name a labelled split in data.splits"),
+     ("false", "has no label to score against; evaluate a labelled split")],
+)  # fmt: skip
+def test_a_split_without_labels_cannot_be_scored(fails: Fails, data: Path, looked_at: str, words: str) -> None:
+    for kind, split, names in (
+        ("images", "train", range(4)),
+        ("images", "test", range(4, 8)),
+        ("masks", "train", range(4)),
+    ):
+        (data / kind / split).mkdir()
+        for name in names:
+            (data / f"{kind}/{name}.png").rename(data / f"{kind}/{split}/{name}.png")
+    line = fails(
+        *FOLDER, *SHORT, f"data.root={data}", "data.splits={train: [train], val: [test]}", f"preflight={looked_at}"
+    )
+    assert words in line
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_intact(

@@ -191,7 +191,12 @@ def _how_to_name(root: Path, masks: Sequence[Path], encoding: str) -> str:
             f"{root}: no class list; the first {len(masks)} masks hold the colours {', '.join(colors)}{more}; set"
             f" '{line}' with your names, or write 'name R G B' lines into {root / 'classes.txt'}"
         )
-    binary = "; as 255 means ignore, add 'data.file_values={0:0,255:1}'" if found == {0, 255} else ""
+    binary = (
+        "; for one kind of object use experiment=binary, which reads 255 as that object, or else add"
+        " 'data.file_values={0:0,255:1}'"
+        if found == {0, 255}
+        else ""
+    )
     count = 2 if binary else len(found - {IGNORE_INDEX})
     line = f"data.classes=[{','.join(f'name{i}' for i in range(min(count, len(some))))}]"
     return (

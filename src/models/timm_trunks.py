@@ -74,11 +74,32 @@ def create_feature_trunk(*, name: str, pretrained: bool | str, output_stride: in
             continue
         info = trunk.feature_info  # by default some features are left out: the first of a DLA, all but three of a ViT
         kept = zip(info.out_indices, info.reduction(), strict=True)
-        levels = tuple(level for level, stride in kept if stride >= 4)
-        return create_trunk(
-            name=name, pretrained=pretrained, features_only=True, out_indices=levels, **common, **options
-        )
+        options |= {"features_only": True, "out_indices": tuple(level for level, stride in kept if stride >= 4)}
+        trunk = create_trunk(name=name, pretrained=pretrained, **common, **options)
+        if isinstance(pretrained, str):
+            _check_filled(trunk, create_trunk(name=name, pretrained=pretrained, **common, **options), pretrained)
+        return trunk
     raise UserError(f"backbone {name} gives no feature maps ({error}); choose another") from error
+
+
+def _check_filled(trunk: nn.Module, again: nn.Module, file: str) -> None:
+    """Refuse a file that did not fill the trunk, which timm tells nobody: what is left random is another each time.
+
+    Args:
+        trunk: made with the file's weights.
+        again: likewise, from another random start.
+        file: its path.
+
+    Raises:
+        UserError: if less than 90 % of the kernels and matrices came from the file.
+    """
+    pairs = [(x, y) for x, y in zip(trunk.parameters(), again.parameters(), strict=True) if x.dim() > 1]
+    found = sum(torch.equal(x, y) for x, y in pairs)
+    if found < 0.9 * len(pairs):
+        raise UserError(
+            f"pretrained={file}: fits {found} of the backbone's {len(pairs)} weight tensors; give a file of timm's"
+            " weights for this very backbone, as model.net.backbone.pretrained=<file>"
+        )
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from src.data.audit import audit
 from src.data.cityscapes import CATEGORIES, TRAIN_ID_TO_RAW_ID, cityscapes
 from src.errors import UserError
 
@@ -45,6 +47,16 @@ def test_an_id_outside_the_table_names_file_and_value(tmp_path: Path) -> None:
     write_frame(tmp_path, "val", "lindau_000000_000019", np.array([[7, 200]], np.uint8))
     with pytest.raises(UserError, match=r"lindau_000000_000019_gtFine_labelIds\.png: label value 200 "):
         cityscapes(root=tmp_path, split="val").read(0)
+
+
+def test_files_of_train_ids_are_told_from_label_ids(tmp_path: Path) -> None:
+    write_frame(tmp_path, "val", "lindau_000000_000019", np.array([[0, 1, 2, 13, 255]], np.uint8))
+    (problem,) = audit(cityscapes(root=tmp_path, split="val")).problems
+    assert re.search(r"labelIds\.png: label value 255 .*in no class; .*restore its own label files", problem)
+    write_frame(tmp_path, "val", "lindau_000000_000019", np.array([[0, 1, 2, 13]], np.uint8))
+    absent, ignored = audit(cityscapes(root=tmp_path, split="val")).notes[:2]
+    assert absent.startswith("road, sidewalk, building")
+    assert "75.0 % of all label pixels are ignored (stored as 0, 1, 2)" in ignored
 
 
 def test_errors_say_how_to_get_the_data(tmp_path: Path) -> None:

@@ -385,3 +385,9 @@ def test_samplers_refuse_maps_without_enough_positions() -> None:
         warnings.simplefilter("error")
         Sampler(sizes=[9]).eval()(x)
         Sampler(sizes=[1, 8])(x)
+
+
+@pytest.mark.parametrize("side", [32, 48, 64])
+def test_crops_below_the_coarsest_useful_map_are_refused(side: int) -> None:
+    with pytest.raises(UserError, match=rf"110 points of a map of {side // 8}x12 positions.* train on larger crops"):
+        small("resnet18", sizes=[1, 3, 6, 8])(torch.randn(2, 3, side, 96))

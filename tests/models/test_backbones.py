@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,16 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1)}, file)
     message = _refusal(name="resnet18", pretrained=str(file))
     assert "pretrained weights of resnet18 could not be loaded" in message
+
+
+@pytest.mark.parametrize("source", ["resnet18", "half"])
+def test_a_file_that_leaves_a_trunk_random_is_refused(tmp_path: Path, source: str) -> None:
+    """timm keeps silent where it leaves out a classifier."""
+    file, name = tmp_path / "other.pth", "regnetx_002"
+    state = timm.create_model(name if source == "half" else source).state_dict()
+    torch.save(dict(list(state.items())[: len(state) // 2]) if source == "half" else state, file)
+    message = _refusal(name=name, output_stride=8, pretrained=str(file))
+    assert re.search(r"other\.pth: fits \d+ of the backbone's \d+ weight tensors; .*pretrained=<file>", message)
 
 
 def test_without_a_network_the_user_hears_how_to_give_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
