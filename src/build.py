@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from src.callbacks import Progress
+from src.callbacks import LargestFirst, Progress
 from src.checkpoints.io import AtomicCheckpointIO
 from src.data import LabelSpace, SegmentationDataModule
 from src.data.class_weights import class_weights
@@ -142,6 +142,7 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
         schedule=functools.partial(_schedule, instantiate(cfg.schedule)),
         mean=mean,
         std=std,
+        channel_order=cfg.data.get("channel_order", "rgb"),
         seed=cfg.seed,
         channels_last=cfg.channels_last,
         metadata={"config": OmegaConf.to_container(cfg, resolve=False)},
@@ -215,20 +216,21 @@ def build_trainer(cfg: DictConfig, *, callbacks: list[pl.Callback], loggers: lis
     return _trainer(**options, default_root_dir=cfg.run_dir, callbacks=callbacks, logger=loggers, plugins=plugins)
 
 
-def build_tester(cfg: DictConfig) -> pl.Trainer:
-    """A trainer on the same devices that only tests; it neither logs nor saves."""
+def build_tester(cfg: DictConfig, *callbacks: pl.Callback) -> pl.Trainer:
+    """A trainer on the same devices that only tests, with ``callbacks``; it neither logs nor saves."""
     trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
     same = ("accelerator", "devices", "strategy", "num_nodes", "precision", "limit_test_batches", "deterministic")
     return _trainer(
         **{name: trainer[name] for name in same if name in trainer},
-        callbacks=[Progress()],
+        callbacks=[Progress(), *callbacks],
         logger=False,
         enable_checkpointing=False,
     )
 
 
-def _trainer(**options: Any) -> pl.Trainer:
+def _trainer(*, callbacks: list[pl.Callback], **options: Any) -> pl.Trainer:
+    callbacks = [*callbacks, LargestFirst()]
     try:
-        return pl.Trainer(**options, use_distributed_sampler=False, enable_model_summary=False)
+        return pl.Trainer(**options, callbacks=callbacks, use_distributed_sampler=False, enable_model_summary=False)
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}; correct trainer=... or its options") from error

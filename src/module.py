@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from src.checkpoints.io import METADATA_KEY
+from src.data.folder_layout import few
 from src.data.label_space import LabelSpace
 from src.errors import UserError
 from src.inference import Inference
@@ -25,15 +26,18 @@ __all__ = ["Normalize", "SegmentationModule"]
 
 
 class Normalize(nn.Module):
-    """(B,3,H,W) uint8 RGB -> float32 of about zero mean and unit variance, on the device.
+    """(B,3,H,W) uint8 RGB -> float32 as the net expects it, on the device: mean taken off, over std, in its order.
+
+    Caffe's nets, which expect 0..255 less a mean in the order BGR, have ``std`` 1/255 and ``channel_order="bgr"``.
 
     Args:
-        mean: per channel, 0..1.
-        std: per channel, 0..1.
+        mean: of red, green and blue, 0..1.
+        std: of red, green and blue, 0..1.
+        channel_order: ``"rgb"`` or ``"bgr"``, of the result.
         memory_format: of the result.
 
     Raises:
-        UserError: for other statistics, those of 0..255 included.
+        UserError: for other statistics, those of 0..255 included, and for another order.
     """
 
     mean: Tensor
@@ -44,20 +48,25 @@ class Normalize(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         *,
+        channel_order: str = "rgb",
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
             raise UserError(
                 f"data.mean={list(mean)} and data.std={list(std)} must be three numbers each, in 0..1 (divide"
-                " statistics of"
-                " 0..255 by 255), and std above 0"
+                " statistics of 0..255 by 255; a std of 1 there is 0.003922), and std above 0"
             )
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1))
+        if channel_order not in ("rgb", "bgr"):
+            raise UserError(f"data.channel_order={channel_order} is unknown; use rgb or bgr")
+        self.channel_order = channel_order
+        step = 1 if channel_order == "rgb" else -1
+        self.register_buffer("mean", 255 * torch.tensor(list(mean)[::step]).view(1, -1, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(list(std)[::step]).view(1, -1, 1, 1))
         self.memory_format = memory_format
 
     def forward(self, image: Tensor) -> Tensor:
+        image = image.flip(1) if self.channel_order == "bgr" else image
         return image.to(torch.float32, memory_format=self.memory_format).sub_(self.mean).div_(self.std)
 
 
@@ -72,6 +81,7 @@ class SegmentationModule(pl.LightningModule):
         optimizer: net and images per step -> torch optimiser.
         schedule: steps of the run and of an epoch -> factor by step.
         mean, std: RGB statistics, 0..1, saved with the weights.
+        channel_order: in which the net takes the colours, ``"rgb"`` or ``"bgr"``.
         seed: of all randomness in a training step, together with epoch, batch and rank.
         channels_last: memory format of net and images.
         metadata: plain containers saved beside the weights.
@@ -91,6 +101,7 @@ class SegmentationModule(pl.LightningModule):
         schedule: Callable[[int, int], Callable[[int], float]],
         mean: Sequence[float],
         std: Sequence[float],
+        channel_order: str = "rgb",
         seed: int = 0,
         channels_last: bool = False,
         metadata: Mapping[str, Any] | None = None,
@@ -98,7 +109,7 @@ class SegmentationModule(pl.LightningModule):
         super().__init__()
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=memory_format)
-        self.normalize = Normalize(mean, std, memory_format=memory_format)
+        self.normalize = Normalize(mean, std, channel_order=channel_order, memory_format=memory_format)
         self.label_space = label_space
         self.supervision = supervision
         self.inference = inference
@@ -109,15 +120,21 @@ class SegmentationModule(pl.LightningModule):
         self._make_optimizer = optimizer
         self._make_schedule = schedule
         self._first_bad_step: Tensor | None = None
+        self._unchecked: dict[int, list[str]] = {}  # step -> names of its images
 
     def scores(self, image: Tensor) -> Tensor:
         """(B,3,H,W) uint8 RGB -> (B,K,H,W) float scores whose softmax is the prediction."""
-        return self.inference(self.net, self.normalize(image))
+        return self.inference(self.net, self.normalize(image), image)
 
     @torch.no_grad()
     def predict_label(self, image: Tensor) -> Tensor:
         """(B,3,H,W) uint8 RGB -> (B,H,W) uint8 train ids."""
-        return self.scores(image).argmax(1).to(torch.uint8)
+        return self.inference.label(self.net, self.normalize(image), image)
+
+    @torch.no_grad()
+    def label_and_confidence(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,3,H,W) uint8 RGB -> (B,H,W) uint8 train ids and (B,H,W) uint8 floor(255 p) of their probability p."""
+        return self.inference.label_and_confidence(self.net, self.normalize(image), image)
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -128,7 +145,7 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         loss, parts = self.supervision(self.net(self.normalize(batch["image"])), batch["label"])
-        self._note_finite(loss)
+        self._note_finite(loss, batch["name"])
         aux = {f"train/{name}": part for name, part in parts.items() if name != "logits"}
         fallbacks = getattr(self.supervision.criterion, "fallbacks", None)  # of region mutual information
         counted = {} if fallbacks is None else {"train/rmi_fallbacks": fallbacks.float()}
@@ -143,8 +160,9 @@ class SegmentationModule(pl.LightningModule):
             if not group["name"].endswith("_no_decay"):
                 self.log(f"lr/{group['name']}", group["lr"])
 
-    def _note_finite(self, loss: Tensor) -> None:
+    def _note_finite(self, loss: Tensor, names: Sequence[str]) -> None:
         """Remembers on the device when the loss first was not a number, without waiting for it."""
+        self._unchecked.setdefault(self.global_step, []).extend(names)
         if self._first_bad_step is None:
             self._first_bad_step = torch.tensor(-1, device=loss.device)
         bad = ~torch.isfinite(loss.detach()) & (self._first_bad_step < 0)
@@ -154,12 +172,14 @@ class SegmentationModule(pl.LightningModule):
 
     def _check_finite(self) -> None:
         if self._first_bad_step is None or (step := int(self._first_bad_step)) < 0:
+            self._unchecked.clear()
             return
         saved = [callback.best_model_path for callback in self.trainer.checkpoint_callbacks if callback.best_model_path]
         last_good = max(saved, key=os.path.getmtime, default="none yet")
         raise UserError(
-            f"the loss is not finite at step {step} (epoch {self.current_epoch}); last good checkpoint: {last_good};"
-            f" lower optimizer.lr, set trainer.gradient_clip_val=1, or set trainer.precision=32-true"
+            f"the loss is not finite at step {step} (epoch {self.current_epoch}, images {few(self._unchecked[step])});"
+            f" last good checkpoint: {last_good}; lower optimizer.lr, set trainer.gradient_clip_val=1, or set"
+            " trainer.precision=32-true"
         )
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -186,17 +206,22 @@ class SegmentationModule(pl.LightningModule):
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, self.val_confusion)
+        truth = self._truth(batch)
+        self.val_confusion.update(self.predict_label(batch["image"]), truth)
 
-    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, self.test_confusion)
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Both (B,H,W) uint8, for callbacks that measure more: train ids and floor(255 p) of their probability p."""
+        truth = self._truth(batch)
+        prediction, confidence = self.label_and_confidence(batch["image"])
+        self.test_confusion.update(prediction, truth)
+        return {"prediction": prediction, "confidence": confidence}
 
-    def _evaluate(self, batch: Mapping[str, Any], confusion: ConfusionMatrix) -> None:
+    def _truth(self, batch: Mapping[str, Any]) -> Tensor:
         if "label" not in batch:
             raise UserError(
                 f"{batch['name'][0]}: has no label to score against; evaluate a labelled split, or use src.predict"
             )
-        confusion.update(self.predict_label(batch["image"]), batch["label"])
+        return batch["label"]
 
     def on_validation_epoch_end(self) -> None:
         self.val_scores = self._finish("val", self.val_confusion)

@@ -10,6 +10,9 @@ __all__ = ["check_options"]
 
 _LEAST_WHOLE = {  # option -> the least whole number that it may be
     "seed": 0,
+    "bootstrap": 0,
+    "worst": 0,
+    "search_images": 1,
     "data.batch_size": 1,
     "data.eval_batch_size": 1,
     "trainer.max_epochs": -1,

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.callbacks import Throughput, draw_scores, summary_table, write_scores
 from src.data import LabelSpace, SegmentationDataModule
 from src.environment import device_name, environment
-from src.metrics import Scores
+from src.metrics import Measures, Scores
 from src.viz import write_bytes
 
 __all__ = ["headline", "quiet", "say", "scores", "write_start"]
@@ -83,25 +83,33 @@ def scores(
     seconds: float,
     throughput: float = float("nan"),
     paths: dict[str, Path | None] | None = None,
+    measures: Measures | None = None,
+    protocol: dict[str, Any] | None = None,
 ) -> None:
-    """Writes scores as JSON and charts, and prints the table that ends a run.
+    """Writes scores as JSON and charts, the counts of each image as CSV, and prints the table that ends a run.
 
     Args:
         result: what was measured.
         label_space: names and colours of its classes.
         run_dir: where it is written.
-        stage: word in the file name (``scores_<stage>.json``).
+        stage: word in the file names (``scores_<stage>.json``, ``per_image_<stage>.csv``).
         seconds: of the run.
         throughput: training images per second.
         paths: further places to print.
+        measures: what else was measured.
+        protocol: how, to be saved with the scores.
     """
     path = run_dir / f"scores_{stage}.json"
-    write_scores(result, label_space, path)
+    if measures is not None:
+        index = measures.images.to_csv(label_space.names)
+        write_bytes(run_dir / f"per_image_{stage}.csv", index.encode(errors="surrogateescape"))
+    write_scores(result, label_space, path, measures=measures, protocol=protocol)
     charts = run_dir / "charts" if stage == "val" else run_dir / f"charts_{stage}"
     draw_scores(result, label_space, charts)
     places = {**(paths or {}), "charts": charts, f"{stage} scores": path}
     places = {name: _short(place) for name, place in places.items() if place is not None}
-    say(summary_table(result, label_space, seconds=seconds, images_per_second=throughput, paths=places))
+    facts = {"seconds": seconds, "images_per_second": throughput, "paths": places, "measures": measures}
+    say(summary_table(result, label_space, **facts))
 
 
 def _short(path: Path) -> Path:

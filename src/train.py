@@ -64,13 +64,15 @@ def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
     import pytorch_lightning as pl
 
-    from src import build, report, restore
+    from src import build, report, restore, start
+    from src.callbacks import Evaluation
     from src.data.preflight import before_fit
+    from src.protocol import protocol
 
     started = time.perf_counter()
     run_dir = Path(cfg.run_dir)
     if cfg.init_from:
-        restore.check_start(cfg.init_from)
+        start.check_start(cfg.init_from)
     report.quiet()
     pl.seed_everything(cfg.seed, verbose=False)
     datamodule = build.build_datamodule(cfg)
@@ -80,7 +82,7 @@ def train(cfg: DictConfig) -> float:
     build.settle_class_weights(cfg, datamodule)
     module = build.build_module(cfg, datamodule.label_space)
     if cfg.init_from:
-        report.say(restore.init_from(module, cfg.init_from))
+        report.say(start.init_from(module, cfg.init_from))
     trainer = build.build_trainer(cfg, callbacks=build.build_callbacks(cfg), loggers=build.build_loggers(cfg))
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
@@ -91,9 +93,13 @@ def train(cfg: DictConfig) -> float:
         report.say(f"stopped; go on with resume={cfg.run_dir}")
         raise
     checkpoint = restore.load_best(module, trainer) if cfg.score == "best" else run_dir / LAST_CHECKPOINT
-    tester = build.build_tester(cfg)
+    measure = Evaluation(module.label_space.num_classes)
+    tester = build.build_tester(cfg, measure)
     tester.test(module, getattr(datamodule, f"{scored}_dataloader")(), verbose=False)
     if trainer.is_global_zero:
+        found = {"measures": measure.measures}
+        kept = checkpoint if checkpoint and checkpoint.is_file() else None
+        stamp = protocol(cfg, tester, datamodule=datamodule, stage=scored, checkpoint=kept, **found)
         report.log_test(trainer, tester.callback_metrics)
         report.scores(
             module.test_scores,
@@ -103,6 +109,8 @@ def train(cfg: DictConfig) -> float:
             seconds=time.perf_counter() - started,
             throughput=report.throughput_of(trainer),
             paths={"pictures": run_dir / "panels", "checkpoint": checkpoint},
+            protocol=stamp,
+            **found,
         )
     return float(trainer.checkpoint_callback.best_model_score or "nan")
 

@@ -95,19 +95,6 @@ def test_predict_keeps_names_and_folders_and_goes_on_after_a_broken_file(trained
     assert cv2.imread(str(tmp_path / "out/overlay/a.jpg.png")).shape == (36, 36, 3)
 
 
-def test_predict_takes_one_image_or_a_glob(trained: Path, run, tmp_path: Path) -> None:
-    for name in ("a.png", "b.png"):
-        cv2.imwrite(str(tmp_path / name), np.zeros((40, 40, 3), np.uint8))
-    one = run("predict", f"ckpt={trained}/checkpoints/best.ckpt", f"source={tmp_path}/a.png", "out=one", "save=[index]")
-    assert one.returncode == 0, one.stderr
-    assert sorted(path.name for path in (tmp_path / "one").rglob("*.png")) == ["a.png"]
-    several = run(
-        "predict", f"ckpt={trained}/checkpoints/best.ckpt", f"source='{tmp_path}/*.png'", "out=all", "save=[color]"
-    )
-    assert several.returncode == 0, several.stderr
-    assert sorted(path.name for path in (tmp_path / "all").rglob("*.png")) == ["a.png", "b.png"]
-
-
 def test_init_from_says_what_was_loaded(trained: Path, run) -> None:
     done = run(
         "train",
@@ -142,7 +129,7 @@ def test_tensorboard_is_an_option(run, tmp_path: Path) -> None:
     assert list((tmp_path / "out").rglob("events.out.*"))
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "autolabel", "doctor"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "autolabel", "doctor", "convert", "submit"])
 def test_help_helps(run, command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0, done.stderr

@@ -26,12 +26,17 @@ ALLOWED = {
     "optim": {"errors"},
     "data": {"errors"},
     "inference": {"ops", "errors"},
+    "crf_search": {"errors", "inference", "metrics"},
     "checkpoints": {"errors"},
     "callbacks": {"viz", "metrics", "errors"},
     "module": {"checkpoints", "data", "errors", "inference", "losses", "metrics", "ops"},
+    "protocol": {"data", "environment", "metrics"},
+    "compare": {"errors", "metrics", "protocol"},
+    "refine_search": {"crf_search", "data", "errors", "inference", "module"},
     "report": {"callbacks", "data", "environment", "metrics", "viz"},
     "cli": {"errors"},
     "image_files": {"errors"},
+    "prediction": {"data", "environment", "errors", "image_files", "viz"},
     "label_folder": {"data", "environment", "errors", "image_files", "viz"},
     "options": {"errors"},
     "instantiate": {"errors"},
@@ -48,11 +53,17 @@ ALLOWED = {
         "optim",
         "options",
     },
+    "start": {"build", "checkpoints", "errors", "module", "restore"},
     "restore": {"build", "checkpoints", "data", "errors", "instantiate", "losses", "module"},
 }
-KNOW_HYDRA = {"build", "cli", "instantiate", "options", "report", "restore"}
-ONLY_IN = {"wandb": {"wandb_logger"}, "matplotlib": {"callbacks"}, "albumentations": {"data"}}
-ENTRY_POINTS = {"train", "evaluate", "predict", "autolabel", "doctor"}
+KNOW_HYDRA = {"build", "cli", "instantiate", "options", "protocol", "report", "restore", "start"}
+ONLY_IN = {
+    "wandb": {"wandb_logger"},
+    "matplotlib": {"callbacks"},
+    "albumentations": {"data"},
+    "rasterio": {"prediction"},
+}
+ENTRY_POINTS = {"train", "evaluate", "predict", "autolabel", "doctor", "convert", "submit"}
 
 
 def _imports(path: Path) -> set[str]:

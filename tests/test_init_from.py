@@ -10,10 +10,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from src.build import build_net
+from src.build import build_module, build_net
 from src.checkpoints.io import METADATA_KEY
+from src.data import LabelSpace
+from src.data.label_space import distinct_colors
 from src.errors import UserError
-from src.restore import init_from
+from src.module import SegmentationModule
+from src.start import init_from
 from tests.conftest import ROOT
 from tests.reference_fill import fill, load_keys
 
@@ -95,3 +98,70 @@ def test_another_backbone_is_refused(tmp_path: Path) -> None:
     torch.save(_net("model.net.backbone.name=resnet18").state_dict(), tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"only \d+ of the backbone's \d+ tensors fit"):
         init_from(SimpleNamespace(net=_plain()), tmp_path / "other.pth")
+
+
+def test_what_a_file_lacks_and_what_it_has_beside_is_listed(tmp_path: Path) -> None:
+    """As of a release with one more 3x3 convolution, and another number of classes."""
+    state = _plain().state_dict()
+    state["head.convs.9.conv.weight"] = torch.zeros(8, 8, 3, 3)
+    del state["head.classifier.bias"]
+    state["head.classifier.weight"] = state["head.classifier.weight"][:5]
+    torch.save(state, tmp_path / "theirs.pth")
+    told = init_from(SimpleNamespace(net=_plain()), tmp_path / "theirs.pth")
+    assert "missing 1: head.classifier.bias" in told
+    assert "unexpected 1: head.convs.9.conv.weight" in told
+    assert "misshaped 1: head.classifier.weight (5, " in told
+
+
+def _module(*names: str, overrides: tuple[str, ...] = ()) -> SegmentationModule:
+    given = ["model=fcn_torchvision", SMALL[0], f"data.num_classes={len(names)}", "run_dir=x", *overrides]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return build_module(compose("train", overrides=given), LabelSpace(names, distinct_colors(len(names))))
+
+
+def _save(module: SegmentationModule, path: Path) -> Path:
+    metadata = {**module.metadata, "label_space": module.label_space.to_dict()}
+    torch.save({"state_dict": module.state_dict(), METADATA_KEY: metadata}, path)
+    return path
+
+
+@pytest.mark.parametrize("names", [("Traffic-Light", "tree", "sky", "car"), ("tree", "car", "traffic_light")])
+def test_classes_of_the_same_name_keep_their_rows_wherever_they_are(names: tuple[str, ...], tmp_path: Path) -> None:
+    """With another number of classes, and with the same number in another order."""
+    given, module = _module("road", "car", "traffic light"), _module(*names)
+    pairs = [(1, names.index("car")), (2, [name.lower().startswith("traffic") for name in names].index(True))]
+    heads = {name: t.clone() for name, t in module.net.state_dict().items() if "classifier" in name}
+    assert len(heads) == 4
+    told = init_from(module, _save(given, tmp_path / "given.ckpt"))
+    assert f"classes: 2 of {len(names)} carried over by name" in told
+    assert "misshaped" not in told
+    for name, before in heads.items():
+        after, theirs = module.net.state_dict()[name], given.net.state_dict()[name]
+        for row in range(len(names)):
+            expected = next((theirs[other] for other, own in pairs if own == row), before[row])
+            assert torch.equal(after[row], expected)
+    theirs = given.net.backbone.state_dict()
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in module.net.backbone.state_dict().items())
+
+
+def test_equal_classes_are_no_news_and_others_start_anew(tmp_path: Path) -> None:
+    path = _save(_module("road", "car"), tmp_path / "given.ckpt")
+    assert "classes:" not in init_from(_module("road", "car"), path)
+    module = _module("cat", "dog")
+    before = module.net.head.classifier.weight.clone()
+    assert "classes: 0 of 2 carried over by name, the others start anew" in init_from(module, path)
+    assert torch.equal(module.net.head.classifier.weight, before)
+
+
+def test_one_logit_for_two_classes_is_carried_whole(tmp_path: Path) -> None:
+    one = ("model.net.num_classes=1",)
+    given, module = _module("background", "cell", overrides=one), _module("background", "nucleus", overrides=one)
+    assert "classes:" not in init_from(module, _save(given, tmp_path / "given.ckpt"))
+    assert torch.equal(module.net.head.classifier.weight, given.net.head.classifier.weight)
+
+
+def test_weights_that_were_trained_on_other_images_say_so(tmp_path: Path) -> None:
+    caffe = ("data.channel_order=bgr", "data.std=[0.003922,0.003922,0.003922]")
+    path = _save(_module("road", "car", overrides=caffe), tmp_path / "given.ckpt")
+    assert "data.channel_order=bgr" in init_from(_module("road", "car"), path)
+    assert "expect other images" not in init_from(_module("road", "car", overrides=caffe), path)

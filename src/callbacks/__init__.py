@@ -5,15 +5,19 @@ The trainer calls callbacks in the order of its list, and each needs what those 
 """
 
 from src.callbacks.charts import Charts, draw_curves, draw_scores
+from src.callbacks.evaluation import Evaluation
 from src.callbacks.history import History
 from src.callbacks.images import Panels
+from src.callbacks.largest_first import LargestFirst
 from src.callbacks.progress import Progress
 from src.callbacks.scores import summary_table, write_scores
 from src.callbacks.throughput import Throughput
 
 __all__ = [
     "Charts",
+    "Evaluation",
     "History",
+    "LargestFirst",
     "Panels",
     "Progress",
     "Throughput",

@@ -1,9 +1,8 @@
-"""Checkpoint files: written whole or not at all, loaded with weights only."""
+"""Checkpoint files written whole or not at all, and weights copied into a net by name."""
 
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
+from src.checkpoints.reading import load_checkpoint
 from src.errors import UserError
 
-__all__ = ["METADATA_KEY", "AtomicCheckpointIO", "LoadReport", "load_checkpoint", "load_matching"]
+__all__ = ["METADATA_KEY", "AtomicCheckpointIO", "LoadReport", "load_matching"]
 
 METADATA_KEY = "semseg"  # entry of a checkpoint with its config and label space, plain containers only
 
@@ -57,39 +57,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if METADATA_KEY not in checkpoint:
             raise UserError(f"{path}: is no run to continue, but a file of weights; use init_from={path}")
         return checkpoint
-
-
-def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint's content on the CPU.
-
-    Args:
-        path: file to read.
-        weights_only: refuse anything but tensors and plain containers.
-        mmap: read tensors only when they are used.
-
-    Raises:
-        UserError: if the file is missing, cannot be read, or holds more than weights and plain containers.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"{path}: checkpoint not found; give the path of a .ckpt file, for example"
-            " runs/train/<run>/checkpoints/best.ckpt"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: not loaded, because it is broken or holds Python objects beside weights"
-            f" ({str(error).splitlines()[0]}); use a checkpoint of this project"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}); copy it again or use another"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint; choose another file")
-    return content
 
 
 @dataclass(frozen=True)

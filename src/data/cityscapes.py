@@ -137,7 +137,8 @@ def check_present(wanted: Sequence[Path], folder: Path, remedy: str, *, kind: st
 def label_space() -> LabelSpace:
     """The 19 classes as stored label ids spell them."""
     values = dict.fromkeys(_RAW_IDS, IGNORE_INDEX) | {raw_id: i for i, raw_id in enumerate(TRAIN_ID_TO_RAW_ID)}
-    return LabelSpace([row[0] for row in _CLASSES], [row[3] for row in _CLASSES], file_values=values)
+    names, _, categories, colors = zip(*_CLASSES, strict=True)
+    return LabelSpace(names, colors, file_values=values, categories=categories)
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:

@@ -29,9 +29,10 @@ class LabelSpace:
         file_colors: RGB triple -> train id or 255 for ``encoding="color"``; ``None`` takes ``colors``.
         encoding: ``"index"`` for single-channel files (grey or palette PNG), ``"color"`` for RGB files.
         ignore_unknown: read values and colours that no map names as 255 instead of raising.
+        categories: the category of each class, for the IoU of categories; ``None`` where there are none.
 
     Raises:
-        UserError: for no, too many (> 253) or duplicate classes, and for colours or maps that do not fit them.
+        UserError: for no, too many (> 253) or duplicate classes, and for colours, maps or categories that do not fit.
     """
 
     names: Sequence[str]
@@ -40,6 +41,7 @@ class LabelSpace:
     file_colors: Mapping[tuple[int, int, int], int] | None = field(default=None, repr=False)
     encoding: Literal["index", "color"] = "index"
     ignore_unknown: bool = False
+    categories: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(str(name) for name in self.names))
@@ -51,6 +53,8 @@ class LabelSpace:
             raise UserError(f"class names occur twice: {', '.join(twice)}; give every class its own name")
         if len(self.colors) != len(self.names):
             raise UserError(f"{len(self.names)} classes but {len(self.colors)} colours; give one RGB triple per class")
+        if self.categories is not None and len(self.categories) != len(self.names):
+            raise UserError(f"{len(self.names)} classes but {len(self.categories)} categories; give one for each class")
         if self.encoding not in ("index", "color"):
             raise UserError(f"label encoding '{self.encoding}' is unknown; use 'index' or 'color'")
         for stored, train_id in [*(self.file_values or {}).items(), *(self.file_colors or {}).items()]:

@@ -18,7 +18,7 @@ from src.data.pairing import pair_by_stem, read_stems
 from src.data.voc import devkit
 from src.errors import UserError, nearest
 
-__all__ = ["pascal_context"]
+__all__ = ["label_space", "pascal_context"]
 
 _SPLITS = ("train", "val")
 _RAW_LABELS = 459
@@ -60,7 +60,7 @@ def pascal_context(*, root: str | Path, split: str, classes: int = 59) -> FileSo
     kit = devkit(root, 2010, _DEVKIT)
     own = kit / "ImageSets" / "SegmentationContext" / f"{split}.txt"
     stems = read_stems(own if own.is_file() else kit / "ImageSets" / "Main" / own.name, _DEVKIT)
-    return FileSource(_pairs(root, kit, stems), _label_space(with_background=classes == 60))
+    return FileSource(_pairs(root, kit, stems), label_space(with_background=classes == 60))
 
 
 def _pairs(root: Path, kit: Path, stems: list[str]) -> list[Pair]:
@@ -77,7 +77,8 @@ def _pairs(root: Path, kit: Path, stems: list[str]) -> list[Pair]:
     return [pair._replace(label=copy) for pair, copy in zip(pairs, copies, strict=True)]
 
 
-def _label_space(*, with_background: bool) -> LabelSpace:
+def label_space(*, with_background: bool) -> LabelSpace:
+    """The 59 classes, or 60 with the background as class 0."""
     names, colors, _ = class_table("pascal_context")
     if with_background:
         return LabelSpace(

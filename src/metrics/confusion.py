@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from src.errors import UserError
 
-__all__ = ["ConfusionMatrix"]
+__all__ = ["ConfusionMatrix", "joint_histogram"]
 
 _STRIP = 1 << 23  # OpenCV returns counts as float32, exact up to 2^24
 
@@ -38,9 +38,13 @@ class ConfusionMatrix(Metric):
         Raises:
             UserError: for shapes that differ, or ids outside the classes (also a prediction of ``ignore_index``).
         """
+        self.matrix += self.count(prediction, label).to(self.matrix.device)
+
+    def count(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """(K,K) int64 matrix of these uint8 train ids alone; raises as ``update``."""
         if prediction.shape != label.shape:
             raise UserError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} must have one shape")
-        counts = _count_cuda(label, prediction) if label.is_cuda else _count_cpu(label, prediction)
+        counts = joint_histogram(label, prediction)
         counts[self.ignore_index] = 0
         k = self.num_classes
         inside = counts[:k, :k]
@@ -51,11 +55,16 @@ class ConfusionMatrix(Metric):
                 f"ids outside 0..{k - 1} cannot be scored: in the label {strange or 'none'}, in the prediction"
                 f" {predicted or 'none'}; map label values to classes or to {self.ignore_index} in the data config"
             )
-        self.matrix += inside.to(self.matrix.device)
+        return inside
 
     def compute(self) -> Tensor:
         """(K,K) int64, rows truth, columns prediction."""
         return self.matrix.clone()
+
+
+def joint_histogram(rows: Tensor, columns: Tensor) -> Tensor:
+    """(256,256) int64: how often two uint8 tensors of one shape hold each pair of values at one place."""
+    return _count_cuda(rows, columns) if rows.is_cuda else _count_cpu(rows, columns)
 
 
 def _count_cpu(label: Tensor, prediction: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.inference import DenseCRF
-from src.inference.crf_search import search
+from src.crf_search import search
 from src.inference.permutohedral import Permutohedral
 from src.instantiate import instantiate
 from tests.conftest import ROOT

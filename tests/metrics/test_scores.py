@@ -70,3 +70,20 @@ def test_a_class_predicted_but_never_true_counts_as_zero() -> None:
 def test_counting_on_a_gpu_is_counting_on_the_cpu() -> None:
     prediction, label = _random((3, 31, 17), 19, 0)
     assert torch.equal(_count_cuda(label, prediction), _count_cpu(label, prediction))
+
+
+def test_accuracies_and_weights_of_a_known_matrix() -> None:
+    scores = Scores(torch.tensor([[6, 2, 1], [1, 3, 0], [0, 0, 0]]))
+    assert scores.accuracy[:2].tolist() == pytest.approx([6 / 9, 3 / 4])
+    assert scores.accuracy[2].isnan()
+    assert scores.mean_accuracy == pytest.approx((6 / 9 + 3 / 4) / 2)
+    assert scores.frequency_weighted_iou == pytest.approx(9 / 13 * 6 / 10 + 4 / 13 * 3 / 6)
+    nothing = Scores(torch.zeros(3, 3, dtype=torch.int64))
+    assert np.isnan([nothing.mean_accuracy, nothing.frequency_weighted_iou, nothing.grouped("aab").miou]).all()
+
+
+def test_confusions_inside_a_category_are_hits() -> None:
+    scores = Scores(torch.tensor([[5, 1, 2, 0], [3, 4, 1, 0], [2, 0, 6, 0], [0, 0, 0, 0]]))
+    grouped = scores.grouped(["b", "a", "b", "c"])
+    assert grouped.matrix.tolist() == [[15, 1, 0], [4, 4, 0], [0, 0, 0]]
+    assert grouped.iou[:2].tolist() == pytest.approx([15 / 20, 4 / 9]) and grouped.absent == [2]

@@ -15,7 +15,7 @@ from src.build import build_net
 from src.errors import UserError
 from src.models import FCN, vgg
 from src.models.vgg import VGG16
-from src.restore import init_from
+from src.start import init_from
 from tests.conftest import ROOT
 
 K = 3

@@ -1,0 +1,197 @@
+"""Published weights as a checkpoint: ``python -m src.convert source=PROJECT ckpt=FILE model=NAME out=FILE``.
+
+The result holds what ``src.evaluate``, ``src.predict`` and ``init_from`` need: net, normalisation, classes, inference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.cli import CONFIG_DIR, command, offer
+from src.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from src.checkpoints.heads import Axes
+    from src.data import LabelSpace
+
+_DATA = {19: "cityscapes", 21: "voc", 59: "pascal_context", 65: "mapillary", 150: "ade20k", 171: "coco_stuff",
+         182: "coco_stuff"}  # fmt: skip
+_STATISTICS = ("data.mean", "data.std", "data.channel_order")
+_PROTOCOL = ("inference", "model.scales", "model/scales")
+
+
+def prepare(overrides: list[str]) -> tuple[str, list[str]]:
+    """Statistics and protocol that the command line gives replace those of the project."""
+    offer("data", "auto", {"name": "auto", "num_classes": None})
+    offer("model", "unset", {"name": "unset"})
+    given = [
+        f"{option}=given"
+        for option, names in (("statistics", _STATISTICS), ("protocol", _PROTOCOL))
+        if any(item.startswith(names) for item in overrides)
+    ]
+    return "convert", [*given, *overrides]
+
+
+def convert(cfg: DictConfig) -> Path:
+    """Writes ``cfg.out``; returns its path."""
+    from src.checkpoints.foreign import identify, renamed, translate
+    from src.checkpoints.heads import take_classes
+    from src.checkpoints.io import METADATA_KEY, AtomicCheckpointIO
+    from src.checkpoints.reading import load_checkpoint, tensors_of
+    from src.checkpoints.sources import SOURCES
+    from src.report import say
+    from src.restore import untrained
+
+    if "net" not in cfg.model:
+        raise UserError(
+            "model is not set; give it as model=NAME (docs/published_weights.md lists what loads which file)"
+        )
+    OmegaConf.set_struct(cfg, False)
+    content = load_checkpoint(cfg.ckpt, weights_only=not cfg.unsafe_pickle)
+    if METADATA_KEY in content:
+        raise UserError(f"{cfg.ckpt}: is a checkpoint of this project already; use it as it is, ckpt={cfg.ckpt}")
+    state = tensors_of(content, cfg.ckpt)
+    net, axes = _build(cfg)
+    kind, names = type(net).__name__, list(net.state_dict())
+    source = SOURCES[identify(state, kind, names, named=cfg.source, model=cfg.model.name, where=cfg.ckpt)]
+    rules = source.rules[kind]
+    found = _count(cfg, renamed(state, rules), axes)
+    label_space, rows = _classes(cfg, found)
+    _follow(cfg, source)
+    if net.num_classes != found:
+        net, _ = _build(cfg, found)
+    try:
+        weights = translate(state, rules, {name: tensor.shape for name, tensor in net.state_dict().items()})
+    except UserError as error:
+        raise UserError(f"{cfg.ckpt}, as {source.project}'s: {error}") from error
+    if rows is not None:
+        weights = take_classes(weights, axes, rows)
+        net, _ = _build(cfg)
+    net.load_state_dict(weights, assign=True)
+    out = Path(cfg.out)
+    if out.exists() and out.samefile(cfg.ckpt):
+        raise UserError(f"out={out}: is the file to convert; give the checkpoint another name")
+    config = _kept(cfg, source.project)
+    module = untrained(cfg, net, label_space, inference=cfg.inference, metadata={"config": config})
+    space = label_space.to_dict()
+    AtomicCheckpointIO().save_checkpoint(
+        {"state_dict": module.state_dict(), METADATA_KEY: {**module.metadata, "label_space": space}}, out
+    )
+    say(_told(cfg, source.project, found))
+    return out
+
+
+def _build(cfg: DictConfig, classes: int | None = None) -> tuple[nn.Module, Axes]:
+    """The net without memory, and which of its axes count classes."""
+    import torch
+
+    from src.build import build_net, without_download
+    from src.checkpoints.heads import class_axes
+
+    config = without_download(cfg.copy())
+    classes = classes or config.data.num_classes or next(iter(_DATA))
+    nets = []
+    with torch.device("meta"):
+        for count in (classes, classes + 1):
+            config.model.net.num_classes = count
+            nets.append(build_net(config))
+    return nets[0], class_axes(nets[0].state_dict(), nets[1].state_dict())
+
+
+def _count(cfg: DictConfig, state: Mapping[str, Tensor], axes: Axes) -> int:
+    from src.checkpoints.heads import count_classes
+
+    found = count_classes(state, axes)
+    if found is None:
+        raise UserError(
+            f"{cfg.ckpt}: its classifiers do not tell one number of classes; choose the model it was made with"
+            " (docs/published_weights.md)"
+        )
+    return found
+
+
+def _classes(cfg: DictConfig, found: int) -> tuple[LabelSpace, list[int] | None]:
+    """The classes of the data, and which of the ``found`` outputs they are, where there is one for each stored value.
+
+    Nets may have been trained on label files as they are: COCO-Stuff's 182 values of which 171 are classes, ADE20K's
+    151 with 0 for what is not labelled. Outputs that stand for no class are left out.
+    """
+    from src.data.label_space import IGNORE_INDEX
+
+    if cfg.data.name == "auto":
+        if found not in _DATA:
+            raise UserError(
+                f"{cfg.ckpt}: has {found} classes, which tell no data set; name it with data=..., or list them with"
+                " data=folder 'data.classes=[...]'"
+            )
+        cfg.data = OmegaConf.load(CONFIG_DIR / f"data/{_DATA[found]}.yaml")
+    space = _label_space(cfg)
+    cfg.data.num_classes = space.num_classes
+    if found == space.num_classes:
+        return space, None
+    values = {train_id: value for value, train_id in (space.file_values or {}).items() if train_id != IGNORE_INDEX}
+    if values and found == max(values.values()) + 1:
+        return space, [values[train_id] for train_id in range(space.num_classes)]
+    other = f"data={_DATA[found]}" if found in _DATA else "data=folder 'data.classes=[...]'"
+    raise UserError(
+        f"{cfg.ckpt}: its net has {found} classes, but data={cfg.data.name} has {space.num_classes}; choose the data it"
+        f" was trained on, such as {other}"
+    )
+
+
+def _label_space(cfg: DictConfig) -> LabelSpace:
+    from src.data.known_classes import known_classes
+    from src.instantiate import instantiate
+
+    known = known_classes(OmegaConf.to_container(cfg.data.dataset, resolve=True))
+    return known or instantiate(cfg.data.dataset)(split=cfg.data.splits.val[0]).label_space
+
+
+def _follow(cfg: DictConfig, source: Any) -> None:
+    """Writes what the project's images and figures were like into ``cfg``."""
+    statistics = source.statistics_for(cfg.data.name)
+    if cfg.statistics == "source" and statistics is None:
+        raise UserError(
+            f"{source.project} has statistics for {', '.join(source.statistics)} only, not for data={cfg.data.name};"
+            " give them as 'data.mean=[...]' 'data.std=[...]', or statistics=given to take those of data"
+        )
+    if cfg.statistics == "source":
+        cfg.data.mean, cfg.data.std = list(statistics.mean), list(statistics.std)
+        cfg.data.channel_order = statistics.channel_order
+    protocol = source.protocols.get(cfg.data.name)
+    if cfg.protocol == "source" and protocol and "low_scale" in (cfg.model.get("scales") or {}):
+        cfg.model.scales.scales, cfg.inference.flip = list(protocol.scales), protocol.flip
+
+
+def _kept(cfg: DictConfig, project: str) -> dict[str, Any]:
+    """The config that the checkpoint carries, and which file it was."""
+    kept = OmegaConf.masked_copy(cfg, ["model", "data", "inference", "channels_last"])
+    path = Path(cfg.ckpt)
+    kept.converted = {"project": project, "file": path.name}
+    if path.is_file():
+        with path.open("rb") as file:
+            kept.converted.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return OmegaConf.to_container(kept, resolve=False)
+
+
+def _told(cfg: DictConfig, project: str, found: int) -> str:
+    classes = cfg.data.num_classes
+    of = f" of the {found} outputs" if found != classes else ""
+    mean, std = ([round(float(value), 4) for value in values] for values in (cfg.data.mean, cfg.data.std))
+    scales = cfg.model.scales.scales if cfg.model.get("scales") else cfg.inference.scales
+    return (
+        f"{cfg.out}: {project}, model={cfg.model.name}, {classes}{of} classes of {cfg.data.name};"
+        f" {cfg.data.channel_order} less {mean} over {std}; scales {list(scales)}, flip {cfg.inference.flip}\n"
+        f"next: python -m src.evaluate ckpt={cfg.out} data.root=..., or src.predict ckpt={cfg.out} source=..."
+    )
+
+
+if __name__ == "__main__":
+    command("convert", convert, prepare=prepare)

@@ -1,0 +1,121 @@
+"""Counts of each image, from which any mean over a choice of images follows: a small index beside the scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from src.errors import UserError
+
+__all__ = ["PerImage", "unique_names"]
+
+_COLUMNS = ("intersection", "predicted", "truth")
+
+
+class PerImage:
+    """Hits, predicted and true pixels of every class in every image; a row for each class that occurs in an image.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.names: list[str] = []
+        self._rows: list[np.ndarray] = []  # (m,4) int64 each: class, intersection, predicted, truth
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def add(self, name: str, matrix: Tensor) -> None:
+        """Adds the (K,K) int64 confusion matrix of one image."""
+        counts = np.stack([matrix.diagonal().numpy(), matrix.sum(0).numpy(), matrix.sum(1).numpy()], axis=1)
+        present = np.flatnonzero(counts.any(1))
+        self.names.append(name)
+        self._rows.append(np.column_stack([present, counts[present]]))
+
+    def joined(self, others: Iterable[PerImage]) -> PerImage:
+        """These images and those of ``others``, by name: the same whatever device saw which image."""
+        joint = PerImage(self.num_classes)
+        pairs = [pair for part in (self, *others) for pair in zip(part.names, part._rows, strict=True)]
+        pairs.sort(key=lambda pair: pair[0])
+        joint.names = unique_names(name for name, _ in pairs)
+        joint._rows = [rows for _, rows in pairs]
+        return joint
+
+    def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Intersection, union and truth, (n,K) int64 each."""
+        dense = np.zeros((3, len(self), self.num_classes), np.int64)
+        for index, rows in enumerate(self._rows):
+            dense[:, index, rows[:, 0]] = rows[:, 1:].T
+        hits, predicted, truth = dense
+        return hits, predicted + truth - hits, truth
+
+    def lowest(self, count: int) -> dict[int, list[tuple[int, float]]]:
+        """Class -> at most ``count`` images in which it occurs: index among ``names``, and IoU.
+
+        The lowest IoU comes first; of equal ones, that with the most wrong pixels.
+        """
+        found: dict[int, list[tuple[float, int, int]]] = {}
+        for index, rows in enumerate(self._rows):
+            for train_id, hits, predicted, truth in rows.tolist():
+                union = predicted + truth - hits
+                found.setdefault(train_id, []).append((hits / union, hits - union, index))
+        return {train_id: [(i, iou) for iou, _, i in sorted(found[train_id])[:count]] for train_id in sorted(found)}
+
+    def to_csv(self, classes: Sequence[str]) -> str:
+        """``image,class,iou,intersection,predicted,truth`` in pixels; an image that is all ignored has no class."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["image", "class", "iou", *_COLUMNS])
+        for name, rows in zip(self.names, self._rows, strict=True):
+            for train_id, *counts in rows.tolist():
+                hits, predicted, truth = counts
+                writer.writerow([name, classes[train_id], f"{hits / (predicted + truth - hits):.6f}", *counts])
+            if not len(rows):
+                writer.writerow([name, "", "", 0, 0, 0])
+        return text.getvalue()
+
+    @classmethod
+    def read(cls, path: Path, classes: Sequence[str]) -> PerImage:
+        """What ``to_csv`` gave for these classes.
+
+        Raises:
+            UserError: for a file that is missing, broken, or of other classes.
+        """
+        ids = {name: train_id for train_id, name in enumerate(classes)}
+        images: dict[str, list[list[int]]] = {}
+        try:
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                for row in csv.DictReader(file):
+                    rows = images.setdefault(row["image"], [])
+                    counts = [int(row[column]) for column in _COLUMNS]
+                    if row["class"]:
+                        rows.append([ids[row["class"]], *counts])
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be read ({error.strerror}); score the run again with src.evaluate"
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: is broken or of other classes ({error}); score again with src.evaluate"
+            ) from error
+        read = cls(len(classes))
+        read.names = list(images)
+        read._rows = [np.array(rows, np.int64).reshape(-1, 4) for rows in images.values()]
+        return read
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Names in their order; of equal ones, which splits that are read together may have, the second gets `` (2)``."""
+    seen, unique = Counter(), []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique

@@ -1,0 +1,91 @@
+"""How a score was measured, in plain containers: what two figures must share to be comparable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+
+from src.data import SegmentationDataModule, Source
+from src.environment import environment
+from src.metrics import Measures
+
+__all__ = ["differences", "protocol", "sha256"]
+
+_SIZES = 8  # named one by one; there may be as many as images
+_OF_A_RUN = ("checkpoint", "commit", "versions", "date")  # differ by nature, or change no rule
+
+
+def protocol(
+    cfg: DictConfig,
+    trainer: pl.Trainer,
+    *,
+    datamodule: SegmentationDataModule,
+    stage: str,
+    measures: Measures,
+    checkpoint: Path | None,
+) -> dict[str, Any]:
+    """The stamp that goes with every score.
+
+    Args:
+        cfg: of the run; ``data``, ``inference``, ``model.scales`` and ``trainer`` are read.
+        trainer: after its test.
+        datamodule: of the data.
+        stage: of ``datamodule`` that was scored.
+        measures: of the test.
+        checkpoint: file of the weights; ``None`` where there is none.
+    """
+    module = trainer.lightning_module
+    edge, surroundings = cfg.data.get("eval_long_edge"), environment()
+    window = getattr(module.inference, "window", None)
+    forced = window is not None and not cfg.inference.get("window")
+    return {
+        "data": cfg.data.name,
+        "splits": list(datamodule.splits[stage]),
+        "images": len(measures.images),
+        "sizes_scored": _named(measures.sizes),
+        "sizes_of_files": _named(measures.sizes if edge is None else _sizes_of_files(datamodule.sources(stage))),
+        "resize": "none" if edge is None else f"images and labels to a longer side of {edge}",
+        "min_confidence": cfg.data.get("min_confidence"),
+        "ignore": "truth 255 counts nowhere",
+        "mean": "over classes in truth or prediction, from the sum of all images' pixels",
+        "absent_classes": [module.label_space.names[index] for index in module.test_scores.absent],
+        "inference": OmegaConf.to_container(cfg.inference, resolve=True),
+        "window_for_lack_of_memory": list(window.size) if forced else None,
+        "scales_of_net": OmegaConf.to_container(cfg.model.get("scales") or OmegaConf.create({}), resolve=True),
+        "precision": str(trainer.precision),
+        "device": surroundings["device"] if trainer.strategy.root_device.type == "cuda" else "cpu",
+        "devices": trainer.world_size,
+        "checkpoint": None if checkpoint is None else {"path": str(checkpoint), "sha256": sha256(checkpoint)},
+        "commit": surroundings["commit"],
+        "versions": {"python": surroundings["python"], **surroundings["packages"]},
+        "date": surroundings["time"],
+    }
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Entry -> its value in each of two stamps, where a rule of measuring differs."""
+    names = [name for name in {**first, **second} if name not in _OF_A_RUN]
+    return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sizes_of_files(sources: Iterable[Source]) -> Counter[tuple[int, int]]:
+    return Counter(source.size(index) for source in sources for index in range(len(source)))
+
+
+def _named(sizes: Counter[tuple[int, int]]) -> dict[str, int]:
+    """``"<width>x<height>"`` -> images, the commonest sizes first; the rest together."""
+    named = {f"{width}x{height}": count for (height, width), count in sizes.most_common(_SIZES)}
+    rest = sizes.total() - sum(named.values())
+    return named | ({"others": rest} if rest else {})

@@ -1,0 +1,200 @@
+"""Files for the Cityscapes test server: ``python -m src.submit ckpt=PATH data=cityscapes split=test out=FILE.zip``.
+
+The server takes one single-channel 8-bit PNG of label ids (not train ids) per image, at the image's full size, whose
+name begins with ``<city>_<sequence>_<frame>``, all of them in one archive.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src import evaluate
+from src.cli import command
+from src.errors import UserError
+from src.image_files import choose_device, read_ahead
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from src.data import Source
+    from src.module import SegmentationModule
+
+_MANIFEST = "submission.json"
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+def prepare(overrides: list[str]) -> tuple[str, list[str]]:
+    """As ``src.evaluate``."""
+    return "submit", evaluate.prepare(overrides)[1]
+
+
+def submit(cfg: DictConfig) -> Path:
+    """Predicts what is missing, checks every file, and packs them; returns the archive."""
+    from src import report, restore
+    from src.instantiate import instantiate
+
+    report.quiet()
+    out = Path(cfg.out)
+    if out.suffix != ".zip":
+        raise UserError(f"out={cfg.out}: must end in .zip; the PNGs are kept in a folder of that name without it")
+    device = choose_device(cfg.device)
+    module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model)
+    source = instantiate(cfg.data.dataset)(split=cfg.split)
+    values = _label_ids(cfg, module)
+    _check_source(cfg, source)
+    folder = out.with_suffix("")
+    _check_origin(folder, _made_with(cfg))
+    before = _predict_missing(module.to(device), source, folder, values)
+    paths = _checked(source, folder, values)
+    _pack(paths, out)
+    report.say(
+        f"{len(paths)} label files ({before} of them from before) in {folder}, all checked: names, sizes, label ids\n"
+        f"to upload: {out} ({out.stat().st_size / 2**20:.1f} MiB)"
+    )
+    return out
+
+
+def _label_ids(cfg: DictConfig, module: SegmentationModule) -> np.ndarray:
+    """(256,) uint8 train id -> label id, of the net's classes, which must be those of the server."""
+    import numpy as np
+
+    from src.data.cityscapes import TRAIN_ID_TO_RAW_ID, label_space
+
+    wanted, found = label_space().names, module.label_space.names
+    if tuple(found) != tuple(wanted):
+        odd = next((name for name in found if name not in wanted), None)
+        raise UserError(
+            f"{cfg.ckpt} was trained on {len(found)} classes{f', among them {odd!r}' if odd else ''}; the server scores"
+            f" the {len(wanted)} of Cityscapes in their order ({', '.join(wanted[:3])}, ...); train on data=cityscapes"
+        )
+    table = np.zeros(256, np.uint8)
+    table[: len(wanted)] = TRAIN_ID_TO_RAW_ID
+    return table
+
+
+def _check_source(cfg: DictConfig, source: Source) -> None:
+    """The images are as many as the server wants, and named as it tells them apart."""
+    import re
+
+    names = [source.name(index) for index in range(len(source))]
+    if cfg.images is not None and len(names) != cfg.images:
+        raise UserError(
+            f"split={cfg.split} has {len(names)} images in {cfg.data.root} and the server wants {cfg.images}; unpack"
+            " leftImg8bit_trainvaltest.zip completely, or set images=null for a part of them"
+        )
+    for name in names:
+        if not re.fullmatch(r"[^_/]+_\d{6}_\d{6}", name):
+            raise UserError(f"{name}: is not named <city>_<sequence>_<frame> as in Cityscapes; set data=cityscapes")
+    size = None if cfg.size is None else (cfg.size[1], cfg.size[0])
+    odd = next((i for i in range(len(source)) if size and source.size(i) != size), None)
+    if odd is not None:
+        height, width = source.size(odd)
+        raise UserError(
+            f"{names[odd]}: is {width}x{height} and the server wants {cfg.size[0]}x{cfg.size[1]} (width x height); use"
+            " the images as they were downloaded, or set size=null"
+        )
+
+
+def _made_with(cfg: DictConfig) -> dict[str, Any]:
+    """What label files depend on besides the image."""
+    from src.protocol import sha256
+
+    chosen = {"inference": cfg.inference, "model.scales": cfg.model.get("scales") or {}, "split": cfg.split}
+    plain = {key: OmegaConf.to_container(OmegaConf.create({"it": each}))["it"] for key, each in chosen.items()}
+    return {"ckpt": sha256(cfg.ckpt), **plain}
+
+
+def _check_origin(folder: Path, made_with: dict[str, Any]) -> None:
+    """Refuses a folder with files of another net or inference; else notes what its files are made with."""
+    from src.viz import write_bytes
+
+    manifest = folder / _MANIFEST
+    try:
+        before = json.loads(manifest.read_text()) if manifest.is_file() else None
+    except ValueError as error:
+        raise UserError(f"{manifest}: is broken ({error}); remove {folder}, or choose another out=") from error
+    if before is None and any(folder.glob("*.png")):
+        raise UserError(f"{folder}: holds pictures that src.submit did not write; choose another out=")
+    if before is not None and before != made_with:
+        changed = next(key for key in made_with if before.get(key) != made_with[key])
+        raise UserError(
+            f"{folder}: its files were made with another {changed}, and two kinds must not mix; choose another out=, or"
+            " remove that folder"
+        )
+    write_bytes(manifest, (json.dumps(made_with, indent=1) + "\n").encode())
+
+
+def _predict_missing(module: SegmentationModule, source: Source, folder: Path, values: np.ndarray) -> int:
+    """Writes every label file that is not there yet; returns how many were."""
+    import torch
+    from tqdm import tqdm
+
+    from src.viz import save_png
+
+    missing = [index for index in range(len(source)) if _fault(source, index, folder, values)]
+    with ThreadPoolExecutor(2) as pool, torch.inference_mode():
+        images = read_ahead(pool, lambda index: source.read(index)[0], missing)
+        for index, image in tqdm(images, total=len(missing), unit="image", disable=None):
+            if isinstance(image, UserError):
+                raise image
+            batch = torch.from_numpy(image).to(module.device).permute(2, 0, 1)[None]
+            save_png(_path(source, index, folder), values[module.predict_label(batch)[0].cpu().numpy()])
+    return len(source) - len(missing)
+
+
+def _path(source: Source, index: int, folder: Path) -> Path:
+    return folder / f"{source.name(index)}_pred_labelIds.png"
+
+
+def _fault(source: Source, index: int, folder: Path, values: np.ndarray) -> str | None:
+    """What is wrong with a label file; ``None`` if nothing is."""
+    import numpy as np
+
+    from src.data.dataset import read_label
+
+    path = _path(source, index, folder)
+    try:
+        label = read_label(path)
+    except UserError as error:
+        return str(error)
+    if not path.read_bytes().endswith(_PNG_END):  # a reader that needs no more pixels would not notice
+        return f"{path}: is cut short"
+    if label.shape != source.size(index):
+        return f"{path}: is not of its image's size"
+    if not np.isin(np.unique(label), values[values > 0]).all():
+        return f"{path}: holds values that are no label ids of scored classes"
+    return None
+
+
+def _checked(source: Source, folder: Path, values: np.ndarray) -> list[Path]:
+    """All label files in order, after every one has been read again."""
+    from tqdm import tqdm
+
+    paths = [_path(source, index, folder) for index in range(len(source))]
+    spare = sorted(set(folder.rglob("*.png")) - set(paths))
+    every = tqdm(range(len(source)), desc="check", unit="image", disable=None)
+    faults: Iterator[str] = filter(None, (_fault(source, index, folder, values) for index in every))
+    fault = f"{spare[0]}: belongs to no image of the split" if spare else next(faults, None)
+    if fault:
+        raise UserError(f"{fault}; nothing was packed: remove it and give the same command again")
+    return paths
+
+
+def _pack(paths: list[Path], out: Path) -> None:
+    """One archive, the same bytes for the same files, there only when it is whole."""
+    partial = out.with_name(f".{out.name}.partial")
+    with zipfile.ZipFile(partial, "w") as archive:
+        for path in paths:
+            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())  # PNGs do not get smaller
+    partial.replace(out)
+
+
+if __name__ == "__main__":
+    command("submit", submit, prepare=prepare)
