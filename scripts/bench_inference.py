@@ -57,7 +57,9 @@ def config(ckpt: str, overrides: list[str]) -> DictConfig:
 
 def load(cfg: DictConfig, device: str) -> SegmentationModule:
     """The module of the checkpoint as this config applies it."""
-    return restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model).to(device)
+    return restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride).to(
+        device
+    )
 
 
 def dataset(cfg: DictConfig) -> torch.utils.data.Dataset:

@@ -53,7 +53,9 @@ def autolabel(cfg: DictConfig) -> int:
         raise UserError(f"out={cfg.out}: names no folder; give one for the labels, such as out=pool/masks")
     _check_places(base, Path(cfg.out), names.values())
     device = choose_device(cfg.device)
-    module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model).to(device)
+    module = restore.load_module(
+        cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
+    ).to(device)
     space = module.label_space
     values = _file_values(cfg.ids, space.num_classes)
     teacher = _teacher(cfg, space.names) | {"source": str(base.resolve())}

@@ -47,7 +47,7 @@ def evaluate(cfg: DictConfig) -> float:
     started = time.perf_counter()
     run_dir = Path(cfg.run_dir)
     report.quiet()
-    module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model)
+    module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
     cfg.data.splits = {"test": cfg.data.splits.get(cfg.split, [cfg.split])}
     datamodule = build.build_datamodule(cfg)
     space = _check_classes(cfg, module, datamodule)

@@ -11,10 +11,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from src.crf_search import search
 from src.data import SegmentationDataset
 from src.errors import UserError
 from src.inference import DenseCRF
-from src.crf_search import search
 from src.module import SegmentationModule
 
 __all__ = ["tune"]

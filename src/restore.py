@@ -43,7 +43,11 @@ def _metadata(checkpoint: Mapping[str, Any], path: str | Path) -> Mapping[str, A
 
 
 def load_module(
-    path: str | Path, *, inference: DictConfig | None = None, model: DictConfig | None = None
+    path: str | Path,
+    *,
+    inference: DictConfig | None = None,
+    model: DictConfig | None = None,
+    output_stride: int | None = None,
 ) -> SegmentationModule:
     """The module in a checkpoint, in evaluation mode on the CPU.
 
@@ -53,9 +57,11 @@ def load_module(
         path: checkpoint file.
         inference: replaces the inference it was validated with.
         model: its ``scales`` replace those around the net; attention over scales can only have been trained.
+        output_stride: of the backbone, where it differs from training: atrous convolutions take the same weights
+            (arXiv 1706.05587, section 4.1), at rates that follow.
 
     Raises:
-        UserError: if the file cannot be used, or names something else to build.
+        UserError: if the file cannot be used, or names something else to build, or its net has no output stride.
     """
     checkpoint = load_checkpoint(path)
     metadata = _metadata(checkpoint, path)
@@ -64,6 +70,8 @@ def load_module(
     same_kind = bool(saved) and bool(wanted) and saved["_target_"] == wanted["_target_"]
     if same_kind:
         config.model.scales = wanted
+    if output_stride is not None:
+        _set_output_stride(config, output_stride)
     module = untrained(
         config,
         build_net(without_download(config), allowed=_TARGETS_OF_CHECKPOINTS),
@@ -99,6 +107,15 @@ def untrained(
         channels_last=config.channels_last,
         metadata=metadata,
     )
+
+
+def _set_output_stride(config: DictConfig, output_stride: int) -> None:
+    if OmegaConf.select(config, "model.net.backbone.output_stride") is None:
+        raise UserError(
+            f"output_stride={output_stride}: model={config.model.name} has none to choose; leave it out, or use a net"
+            " with atrous convolutions, such as deeplab_v3"
+        )
+    config.model.net.backbone.output_stride = output_stride
 
 
 def _with_scales(net: nn.Module, scales: DictConfig | None) -> nn.Module:

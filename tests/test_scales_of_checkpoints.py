@@ -48,3 +48,21 @@ def test_attention_takes_another_list_and_must_have_been_trained(tmp_path: Path)
     assert restore.load_module(trained, model=wanted).net.scales == (0.5, 1.0, 2.0)
     with pytest.raises(UserError, match="no HierarchicalAttention"):
         restore.load_module(plain, model=wanted)
+
+
+def test_an_atrous_net_is_evaluated_at_another_output_stride(tmp_path: Path) -> None:
+    """DeepLab v3 trains at 16 and is evaluated at 8: the same weights, rates that follow, a finer map."""
+    small = ["model.net.backbone.name=test_resnet", "model.net.backbone.multi_grid=null", "model.net.aspp_channels=8"]
+    path = _save(tmp_path / "net.ckpt", "model=deeplab_v3", *small)
+    coarse, fine = restore.load_module(path).net, restore.load_module(path, output_stride=8).net
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert coarse.decode(image)["logits"].shape[-2:] == (4, 6)
+        assert fine.decode(image)["logits"].shape[-2:] == (8, 12)
+    assert all(torch.equal(a, b) for a, b in zip(coarse.state_dict().values(), fine.state_dict().values(), strict=True))
+
+
+def test_a_net_without_an_output_stride_has_none_to_choose(tmp_path: Path) -> None:
+    path = _save(tmp_path / "net.ckpt", "model=fcn_hrnet_w48", "model.net.backbone.name=hrnet_w18_small")
+    with pytest.raises(UserError, match="output_stride=8: model=fcn_hrnet_w48 has none to choose"):
+        restore.load_module(path, output_stride=8)

@@ -197,5 +197,7 @@ def top_class(scores: Tensor) -> tuple[Tensor, Tensor]:
     top, label = scores.max(1)
     total = (scores - top[:, None]).exp_().sum(1)  # the softmax's divisor
     if not bool(total.isfinite().all()):
-        raise UserError("the net's scores are not finite; its weights are broken, or trainer.precision is too low for them")
+        raise UserError(
+            "the net's scores are not finite; its weights are broken, or trainer.precision is too low for them"
+        )
     return label.to(torch.uint8), (255 / total).to(torch.uint8)

@@ -12,9 +12,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
+from src.crf_search import search
 from src.errors import UserError
 from src.inference import DenseCRF
-from src.crf_search import search
 from src.inference.permutohedral import Permutohedral
 from src.instantiate import instantiate
 from tests.conftest import ROOT
