@@ -114,7 +114,12 @@ def _teacher(cfg: DictConfig, names: Iterable[str]) -> dict[str, Any]:
     """Everything that labels depend on besides the image."""
     with Path(cfg.ckpt).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    chosen = {"inference": cfg.inference, "model.scales": cfg.model.get("scales") or {}, "ids": cfg.ids}
+    chosen = {
+        "inference": cfg.inference,
+        "output_stride": cfg.output_stride,
+        "model.scales": cfg.model.get("scales") or {},
+        "ids": cfg.ids,
+    }
     plain = {key: OmegaConf.to_container(OmegaConf.create({"it": each}))["it"] for key, each in chosen.items()}
     return {"ckpt": digest, **plain, "classes": list(names)}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -16,20 +17,26 @@ __all__ = ["AHEAD", "choose_device", "find_images", "output_names", "read_ahead"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 AHEAD = 4  # images read before they are needed
 
-Read = TypeVar("Read")
+LISTS = {".txt", ".lst"}
+
+Item, Read = TypeVar("Item"), TypeVar("Read")
 
 
 def find_images(source: str) -> tuple[Path, list[Path]]:
-    """The folder that names are relative to, and the images of a file, a folder with its sub-folders, or a glob.
+    """The folder that names are relative to, and the images of a source.
+
+    Args:
+        source: an image, a folder with its sub-folders, a glob, or a ``.txt`` or ``.lst`` file with a path a line,
+            relative to its own folder.
 
     Raises:
         UserError: if there is no image.
     """
     if not source:
-        raise UserError(f"source={source}: names nothing; give an image, a folder, or a quoted glob")
+        raise UserError(f"source={source}: names nothing; give an image, a folder, a quoted glob, or a list of paths")
     path = Path(source)
     if path.is_file():
-        return path.parent, [path]
+        return _listed(path) if path.suffix.lower() in LISTS else (path.parent, [path])
     if path.is_dir():
         base, found = path, path.rglob("*")
     else:
@@ -39,10 +46,22 @@ def find_images(source: str) -> tuple[Path, list[Path]]:
     images = sorted(item for item in found if item.suffix.lower() in SUFFIXES and item.is_file())
     if not images:
         raise UserError(
-            f"source={source}: no image found; give an image, a folder, or a quoted glob with"
+            f"source={source}: no image found; give an image, a folder, a quoted glob, or a list of paths (.txt) with"
             f" {', '.join(sorted(SUFFIXES))}"
         )
     return base, images
+
+
+def _listed(path: Path) -> tuple[Path, list[Path]]:
+    """The paths in a text file, each once, and the folder that holds them all."""
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"source={path}: is no text; a list of images has one path a line") from error
+    images = list(dict.fromkeys((path.parent / line.strip()).absolute() for line in lines if line.strip()))
+    if not images:
+        raise UserError(f"source={path}: lists no image; write one path a line, relative to the folder of the list")
+    return Path(os.path.commonpath([image.parent for image in images])), images
 
 
 def output_names(base: Path, images: Sequence[Path]) -> dict[Path, Path]:
@@ -58,26 +77,26 @@ def output_names(base: Path, images: Sequence[Path]) -> dict[Path, Path]:
 
 
 def read_ahead(
-    pool: ThreadPoolExecutor, read: Callable[[Path], Read], images: Sequence[Path]
-) -> Iterator[tuple[Path, Read | UserError]]:
-    """Images in order with what ``read`` gives for each, a few read before they are asked for.
+    pool: ThreadPoolExecutor, read: Callable[[Item], Read], items: Iterable[Item], ahead: int = AHEAD
+) -> Iterator[tuple[Item, Read | UserError]]:
+    """Items in order with what ``read`` gives for each, ``ahead`` of them read before they are asked for.
 
     A ``UserError`` is given, not raised.
     """
-    jobs: deque[tuple[Path, Future[Read]]] = deque()
-    for path in images:
-        jobs.append((path, pool.submit(read, path)))
-        if len(jobs) > AHEAD:
+    jobs: deque[tuple[Item, Future[Read]]] = deque()
+    for item in items:
+        jobs.append((item, pool.submit(read, item)))
+        if len(jobs) > ahead:
             yield _result(*jobs.popleft())
     while jobs:
         yield _result(*jobs.popleft())
 
 
-def _result(path: Path, job: Future[Read]) -> tuple[Path, Read | UserError]:
+def _result(item: Item, job: Future[Read]) -> tuple[Item, Read | UserError]:
     try:
-        return path, job.result()
+        return item, job.result()
     except UserError as error:
-        return path, error
+        return item, error
 
 
 def choose_device(name: str) -> str:

@@ -1,21 +1,23 @@
-"""Segment images: ``python -m src.predict ckpt=PATH source=<image|folder|glob>``."""
+"""Segment images, videos and maps: ``python -m src.predict ckpt=PATH source=IMAGE|FOLDER|GLOB|LIST|VIDEO|CAMERA``."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import command, offer, value_of
-from src.errors import UserError
-from src.image_files import AHEAD, choose_device, find_images, output_names, read_ahead
+from src.cli import command, offer, offer_inference, value_of
+from src.errors import UserError, nearest
+from src.image_files import choose_device, find_images, output_names
 
 if TYPE_CHECKING:
     import numpy as np
 
-KINDS = ("index", "color", "overlay")
+    from src.module import SegmentationModule
+    from src.prediction import Label
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
@@ -26,66 +28,129 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
         from src.restore import saved_config  # imports torch, which --help need not wait for
 
         saved = OmegaConf.to_container(saved_config(ckpt), resolve=False)
-    offer("inference", "checkpoint", saved.get("inference", {}))
+    offer_inference(saved.get("inference", {}))
     offer("model/scales", "checkpoint", saved.get("model", {}).get("scales") or {})
     return "predict", overrides
 
 
 def predict(cfg: DictConfig) -> int:
-    """Writes label and pictures of every image; returns how many were written. Broken files are listed at the end."""
-    import torch
-    from tqdm import tqdm
+    """Writes what ``save`` asks for of every image or frame that is not finished in ``out``; returns how many were.
 
-    from src import report, restore
-    from src.data.dataset import read_image
+    Broken files are listed at the end.
+    """
+    from src import prediction, report, restore
 
     report.quiet()
-    kinds = [cfg.save] if isinstance(cfg.save, str) else list(cfg.save)
-    unknown = set(kinds) - set(KINDS)
-    if unknown:
-        raise UserError(f"save={sorted(unknown)} is unknown; choose from {', '.join(KINDS)}")
-    base, images = find_images(cfg.source)
-    names = output_names(base, images)
+    source = str(cfg.source)
+    video = prediction.video_source(source)
+    kinds = _kinds(cfg.save, video is not None)
+    _check(cfg)
+    base, names = _names(source, Path(cfg.out)) if video is None else (Path(source).parent, {})
     device = choose_device(cfg.device)
-    module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model).to(device)
-    out, broken, pending = Path(cfg.out), [], []
-    with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer:
-        for path, image in tqdm(read_ahead(reader, read_image, images), total=len(images), unit="image", disable=None):
-            if isinstance(image, UserError):
-                broken.append(str(image))
-                continue
-            batch = torch.from_numpy(image).to(device).permute(2, 0, 1)[None]
-            try:
-                label = module.predict_label(batch)[0].cpu().numpy()
-            except UserError as error:
-                broken.append(f"{path}: {error}")
-                continue
-            pending.append(
-                writer.submit(_write, out, names[path], image, label, module.label_space.palette, kinds, cfg.alpha)
-            )
-            if len(pending) > 2 * AHEAD:
-                pending.pop(0).result()
-        for job in pending:
-            job.result()
-    written = len(images) - len(broken)
-    report.say(f"{written} of {len(images)} images segmented: {out}")
+    module = restore.load_module(
+        cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
+    ).to(device)
+    attention = _attention(module) if "attention" in kinds else None
+    space = module.label_space
+    pictures = prediction.Pictures(kinds, space, cfg.alpha, getattr(module.net, "scales", ()), attention)
+    folder = prediction.OutputFolder(Path(cfg.out), _made_with(cfg, base) | {"classes": list(space.names)})
+    areas = prediction.Areas(Path(cfg.out) / "areas.csv", space.names) if "area" in kinds else None
+    run = prediction.Run(
+        _label(module, with_confidence="confidence" in kinds),
+        pictures,
+        folder,
+        areas,
+        batch_size=cfg.batch_size or (1 if device == "cpu" else 4),
+    )
+    if video is not None:
+        frames, line = run.video(video, frames=cfg.frames)
+        report.say(f"{line}: {cfg.out}")
+        return frames
+    done, broken = run.images(
+        names, huge_from=cfg.huge.pixels, blocks=prediction.Blocks(cfg.huge.block, cfg.huge.margin)
+    )
+    earlier = len(names) - done - len(broken)
+    report.say(f"{done} of {len(names)} images segmented{f', {earlier} were before' if earlier else ''}: {cfg.out}")
     if broken:
         raise UserError(f"{len(broken)} files were left out:\n  " + "\n  ".join(broken))
-    return written
+    return done
 
 
-def _write(
-    out: Path, name: Path, image: np.ndarray, label: np.ndarray, palette: np.ndarray, kinds: list[str], alpha: float
-) -> None:
-    from src import viz
+def _kinds(save: Any, video: bool) -> tuple[str, ...]:
+    from src.prediction import IMAGE_KINDS, VIDEO_KINDS
 
-    pictures = {
-        "index": lambda: label,
-        "color": lambda: viz.colorize(label, palette),
-        "overlay": lambda: viz.overlay(image, label, palette, alpha),
-    }
-    for kind in kinds:
-        viz.save_png(out / kind / name, pictures[kind]())
+    known = VIDEO_KINDS if video else IMAGE_KINDS
+    default = ["overlay"] if video else ["index", "color", "overlay"]
+    kinds = default if save is None else [save] if isinstance(save, str) else list(save)
+    unknown = [kind for kind in kinds if kind not in known]
+    if unknown or not kinds:
+        what = "takes of a video" if video else "takes"
+        hint = nearest(str(unknown[0]), known) if unknown else ""
+        raise UserError(f"save={unknown or kinds} is not among what it {what}: {', '.join(known)}.{hint}")
+    return tuple(kinds)
+
+
+def _check(cfg: DictConfig) -> None:
+    least = {"batch_size": cfg.batch_size, "frames": cfg.frames, "huge.pixels": cfg.huge.pixels}
+    for name, value in least.items():
+        if value is not None and not (isinstance(value, int) and value >= 1):
+            raise UserError(f"{name}={value} must be a whole number above 0, or null where --help says so")
+    if not (isinstance(cfg.alpha, float | int) and 0 <= cfg.alpha <= 1):
+        raise UserError(f"alpha={cfg.alpha} is the weight of the colours and must lie in [0, 1]")
+
+
+def _names(source: str, out: Path) -> tuple[Path, dict[Path, Path]]:
+    """The images of a source and the names of their pictures; those of earlier predictions are no images."""
+    base, images = find_images(source)
+    inside = out.resolve()
+    images = [image for image in images if inside not in image.resolve().parents] or images
+    return base, output_names(base, images)
+
+
+def _made_with(cfg: DictConfig, base: Path) -> dict[str, Any]:
+    """Everything that pictures depend on besides the image, as plain containers."""
+    with Path(cfg.ckpt).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    chosen = {key: cfg[key] for key in ("inference", "output_stride", "alpha", "frames", "huge")}
+    chosen["model.scales"] = cfg.model.get("scales") or {}
+    plain = {key: OmegaConf.to_container(OmegaConf.create({"it": each}))["it"] for key, each in chosen.items()}
+    return {"ckpt": digest, **plain, "source": str(base.resolve())}
+
+
+def _label(module: SegmentationModule, *, with_confidence: bool) -> Label:
+    """The module as a function of arrays."""
+    import torch
+
+    @torch.inference_mode()
+    def label(images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        batch = torch.from_numpy(images).to(module.device).permute(0, 3, 1, 2)
+        if not with_confidence:
+            return module.predict_label(batch).cpu().numpy(), None
+        labels, confidences = module.label_and_confidence(batch)
+        return labels.cpu().numpy(), confidences.cpu().numpy()
+
+    return label
+
+
+def _attention(module: SegmentationModule) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """The maps of a net with attention over scales, as a function of one image."""
+    import torch
+
+    from src.models import ExplicitAttention, HierarchicalAttention
+
+    if not isinstance(module.net, HierarchicalAttention | ExplicitAttention):
+        raise UserError(
+            "save=attention: the net of this checkpoint has no attention over scales; take it out of save=, or train"
+            " with model/scales=hierarchical or explicit"
+        )
+
+    @torch.inference_mode()
+    def attention(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        batch = torch.from_numpy(image).to(module.device).permute(2, 0, 1)[None]
+        outputs = module.net.decode(module.normalize(batch))
+        return outputs["attention"][0].float().cpu().numpy(), outputs["weights"][0].float().cpu().numpy()
+
+    return attention
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Every picture is (H,W,3) uint8 RGB. Labels and predictions are (H,W) uint8 train
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,7 @@ __all__ = [
     "legend",
     "overlay",
     "panel",
+    "row",
     "save_png",
     "stack_rows",
     "write_bytes",
@@ -101,6 +102,14 @@ def panel(
             f"prediction   mIoU {100 * miou:.1f} %": predicted,
             f"errors   {100 * wrong:.1f} %": error_map(label, prediction, ignore_index),
         }
+    return row(columns)
+
+
+def row(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures of one size beside one another, each under its caption.
+
+    Small ones are enlarged by a whole factor, large ones reduced to a longest side of 494 pixels.
+    """
     tiles = [(text, _fit(picture)) for text, picture in columns.items()]
     tiles = [np.vstack([caption(text, tile.shape[1]), tile]) for text, tile in tiles]
     gap = _blank(tiles[0].shape[0], GAP)

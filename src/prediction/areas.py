@@ -1,0 +1,54 @@
+"""``areas.csv``: how many pixels of each image each class has."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.viz import write_bytes
+
+__all__ = ["Areas"]
+
+_HEAD = ("image", "class", "pixels", "share")
+
+
+class Areas:
+    """Rows ``image, class, pixels, share``, one per class of each image, in a file that is only ever added to.
+
+    Args:
+        path: of the file; one that exists is continued.
+        names: of the classes.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._path, self._names = path, tuple(names)
+        rows = Counter(row[0] for row in self._rows())
+        self.done = {image for image, count in rows.items() if count == len(self._names)}
+
+    def _rows(self) -> Iterator[list[str]]:
+        if self._path.is_file():
+            with self._path.open(newline="") as file:
+                yield from (row for row in csv.reader(file) if len(row) == len(_HEAD) and row != list(_HEAD))
+
+    def start(self, stays: Callable[[str], bool]) -> None:
+        """Begins to write: what is there stays if it is whole and ``stays(image)``."""
+        kept = [row for row in self._rows() if row[0] in self.done and stays(row[0])]
+        write_bytes(self._path, _text([_HEAD, *kept]))
+
+    def add(self, image: str, pixels: np.ndarray) -> None:
+        """(K,) pixels of each class of one image."""
+        total = max(1, int(pixels.sum()))
+        rows = [(image, name, count, f"{count / total:.6f}") for name, count in zip(self._names, pixels, strict=True)]
+        with self._path.open("ab") as file:
+            file.write(_text(rows))
+
+
+def _text(rows: Sequence[Sequence[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
