@@ -165,8 +165,11 @@ def _follow(cfg: DictConfig, source: Any) -> None:
     if cfg.statistics == "source":
         cfg.data.mean, cfg.data.std = list(statistics.mean), list(statistics.std)
         cfg.data.channel_order = statistics.channel_order
+    if cfg.protocol != "source":
+        return
+    cfg.inference.multiple = 1  # none of these projects pads
     protocol = source.protocols.get(cfg.data.name)
-    if cfg.protocol == "source" and protocol and "low_scale" in (cfg.model.get("scales") or {}):
+    if protocol and "low_scale" in (cfg.model.get("scales") or {}):
         cfg.model.scales.scales, cfg.inference.flip = list(protocol.scales), protocol.flip
 
 

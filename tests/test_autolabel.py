@@ -214,7 +214,7 @@ def test_a_stopped_run_leaves_whole_files_and_goes_on(label: Labels, pool: Path,
 def test_a_broken_image_is_left_out_and_named(label: Labels, pool: Path) -> None:
     (pool / "images/broken.png").write_bytes(b"not a picture")
     cv2.imwrite(str(pool / "images/tiny.png"), np.zeros((20, 20, 3), np.uint8))
-    printed = label("inference=single", fails=True)
+    printed = label("inference=single", "inference.multiple=1", fails=True)
     assert "3 of 5 images labelled" in printed
     for word in ("2 files were left out", "broken.png", "tiny.png"):
         assert word in printed

@@ -39,11 +39,13 @@ class Inference:
         fuse: how scales and mirror images become one: the mean of their probabilities, or the mean or the maximum of
             their logits.
         refine: ``(rgb, scores) -> scores`` at the image's size, such as ``DenseCRF``; nothing for none.
+        multiple: to which the sides of what the net sees are padded with zeros (of aligned corners, to one more): maps
+            at 1/32 of other sides do not lie on the image evenly. 1 for none, as most published code.
 
     Raises:
-        UserError: for an empty or non-positive list of scales, a threshold outside (0, 1), an unknown fusion, and on
-            the first call of a net that has scales of its own, or more than one logit beside a threshold other than
-            0.5.
+        UserError: for an empty or non-positive list of scales, a threshold outside (0, 1), an unknown fusion, a
+            multiple below 1, and on the first call of a net that has scales of its own, or more than one logit beside a
+            threshold other than 0.5.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Inference:
         window: Sliding | None = None,
         fuse: Literal["mean_probabilities", "mean", "max"] = "mean_probabilities",
         refine: Callable[[Tensor, Tensor], Tensor] | None = None,
+        multiple: int = 32,
     ) -> None:
         if not scales or min(scales) <= 0:
             raise UserError(f"inference.scales={list(scales)} must hold at least one factor above 0")
@@ -62,6 +65,9 @@ class Inference:
             raise UserError(f"inference.threshold={threshold} is a probability and must lie in (0, 1)")
         if fuse not in FUSIONS:
             raise UserError(f"inference.fuse={fuse} is unknown; use {', '.join(FUSIONS)}")
+        if not isinstance(multiple, int) or multiple < 1:
+            raise UserError(f"inference.multiple={multiple} must be a whole number of 1 or more")
+        self.multiple = multiple
         self.scales, self.flip, self.threshold, self.fuse = tuple(scales), flip, threshold, fuse
         self.window, self.refine = window or None, refine or None
 
@@ -126,7 +132,7 @@ class Inference:
         size = image.shape[-2:]
         scaled = resize(image, [max(32, round(side * scale)) for side in size]) if scale != 1 else image
         cover = self.window or net_rows
-        rows = Resized(cover(net, scaled.flip(3) if mirrored else scaled), size)
+        rows = Resized(cover(net, scaled.flip(3) if mirrored else scaled, self.multiple), size)
         return Mirrored(rows) if mirrored else rows
 
     def _fused(self, passes: Iterable[Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.ops import resize
 
@@ -78,12 +79,33 @@ class Resized:
         return resize(between, (stop - start, width), align_corners=self.align_corners)
 
 
-def net_rows(net: Callable[[Tensor], dict[str, Tensor]], image: Tensor) -> Rows:
+class _Cropped:
+    """The upper left part of other rows, of ``size`` (height, width)."""
+
+    def __init__(self, rows: Rows, size: Sequence[int]) -> None:
+        self.rows, self.size = rows, (size[0], size[1])
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        return self.rows(start, stop)[..., : self.size[1]]
+
+
+def net_rows(net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, multiple: int = 1) -> Rows:
     """The logits of a net on an image (B,3,H,W), at the image's size.
 
     They are kept at the size at which the net decodes them, unless the net is compiled: then as it returns them.
+
+    Args:
+        net: see ``src.models.Net``, or anything that gives ``logits`` for an image.
+        image: normalised.
+        multiple: sides are padded to, below and to the right, with zeros, which the logits lose again; plus 1 for a net
+            of aligned corners.
     """
+    size = image.shape[-2:]
+    extra = int(multiple > 1 and getattr(net, "align_corners", False))
+    height, width = (-(side - extra) % multiple for side in size)
+    if height or width:
+        return _Cropped(net_rows(net, F.pad(image, (0, width, 0, height))), size)
     compiled = isinstance(net, nn.Module) and net._compiled_call_impl is not None
     if compiled or not hasattr(net, "decode"):
         return Whole(net(image)["logits"])
-    return Resized(Whole(net.decode(image)["logits"]), image.shape[-2:], align_corners=net.align_corners)
+    return Resized(Whole(net.decode(image)["logits"]), size, align_corners=net.align_corners)

@@ -49,9 +49,9 @@ class Sliding:
             raise UserError(f"inference.window.batch={batch} must be a whole number of 1 or more")
         self.size, self.overlap, self.blend, self.batch = (size[0], size[1]), overlap, blend, batch
 
-    def __call__(self, net: Callable[[Tensor], dict[str, Tensor]], image: Tensor) -> Rows:
-        """The logits of ``net`` on an image (B,3,H,W), computed as their rows are asked for."""
-        return _Stitched(net, image, self)
+    def __call__(self, net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, multiple: int = 1) -> Rows:
+        """The logits of ``net`` on an image (B,3,H,W), computed as their rows are asked for; see ``net_rows``."""
+        return _Stitched(net, image, self, multiple)
 
     def weights(self, side: int, window: int) -> tuple[list[int], Tensor]:
         """Along one axis: where windows begin, and (windows, window) float32, the weight of each pixel of each.
@@ -80,8 +80,10 @@ def starts(side: int, window: int, overlap: float) -> list[int]:
 class _Stitched:
     """Rows of overlapping windows; only those are kept that may still be asked for or added to."""
 
-    def __init__(self, net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, windows: Sliding) -> None:
-        self.net, self.image, self.batch = net, image, windows.batch
+    def __init__(
+        self, net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, windows: Sliding, multiple: int
+    ) -> None:
+        self.net, self.image, self.batch, self.multiple = net, image, windows.batch, multiple
         self.size = (image.shape[-2], image.shape[-1])
         self.tops, self.down = windows.weights(self.size[0], windows.size[0])
         self.lefts, self.across = windows.weights(self.size[1], windows.size[1])
@@ -102,7 +104,7 @@ class _Stitched:
         for first in range(0, len(self.lefts), self.batch):
             lefts = self.lefts[first : first + self.batch]
             tiles = torch.cat([self.image[:, :, top : top + height, left : left + width] for left in lefts])
-            logits = net_rows(self.net, tiles)(0, height).split(images)
+            logits = net_rows(self.net, tiles, self.multiple)(0, height).split(images)
             for i, (left, each) in enumerate(zip(lefts, logits, strict=True), first):
                 if band is None:
                     band = each.new_zeros(images, each.shape[1], height, self.size[1])

@@ -170,6 +170,24 @@ def test_labels_of_a_large_image_need_no_map_of_all_classes(monkeypatch: pytest.
     assert max(largest) == 16 and len(largest) == 64
 
 
+@quick
+@given(height=sides, width=sides, align_corners=st.booleans(), window=st.sampled_from([None, Sliding([40, 48])]))
+def test_a_net_sees_sides_over_which_its_maps_lie_evenly(height, width, align_corners, window) -> None:
+    net, seen = Shallow(align_corners=align_corners), []
+    decode = net.decode
+    net.decode = lambda image: seen.append(image.shape[-2:]) or decode(image)
+    scores = Inference(window=window)(net, picture(height, width))
+    assert scores.shape == (1, 5, height, width)
+    assert {side % 32 for size in seen for side in size} == {int(align_corners)}
+
+
+def test_what_is_padded_is_seen_as_zeros_and_cut_off() -> None:
+    net, image = Shallow(), picture(50, 70)
+    padded = nn.functional.pad(image, (0, 26, 0, 14))
+    assert torch.allclose(Inference()(net, image), net(padded)["logits"][..., :50, :70], atol=1e-6)
+    assert torch.equal(Inference(multiple=1)(net, image), net(image)["logits"])
+
+
 def test_refinement_sees_the_image_and_all_scores() -> None:
     net, image, rgb = Shallow(), picture(40, 40), torch.zeros(1, 3, 40, 40, dtype=torch.uint8)
     refined = Inference(refine=lambda seen, scores: -scores if seen is rgb else None)
@@ -216,6 +234,11 @@ def test_memory_for_no_window_is_an_error() -> None:
 def test_impossible_windows_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Sliding(**options)
+
+
+def test_a_multiple_below_one_is_refused() -> None:
+    with pytest.raises(UserError, match=r"inference\.multiple=0"):
+        Inference(multiple=0)
 
 
 def test_an_unknown_fusion_is_refused() -> None:

@@ -69,7 +69,7 @@ def scale_outputs(reference: Reference, *overrides: str) -> dict[str, Tensor]:
         given = net.decode(image)
         for scale in {0.5, *net.scales}:
             given |= {f"{name} at {scale:g}": each for name, each in net.at_scale(image, scale).items()}
-        given["scores"] = Inference()(net.eval(), image)
+        given["scores"] = Inference(multiple=1)(net.eval(), image)
     return given
 
 
