@@ -102,7 +102,7 @@ def test_four_real_images_are_learnt(model: str, images: tuple[Tensor, Tensor]) 
 
 def _miou(net: nn.Module, image: Tensor, label: Tensor) -> float:
     with torch.no_grad():
-        scores = resize(Inference()(net.eval(), image), label.shape[1:])
+        scores = resize(Inference(multiple=1)(net.eval(), image), label.shape[1:])
     confusion = ConfusionMatrix(11)
     confusion.update(scores.argmax(1).to(torch.uint8), label)
     return Scores(confusion.compute()).miou

@@ -12,6 +12,7 @@ import pytest
 IMAGES = ["0006R0_f02700.png", "0016E5_00960.png", "0016E5_05610.png", "0016E5_06990.png"]
 SETTINGS = [
     "transforms=none", "transforms.scale=[4.0]", "transforms.crop_size=[720,960]", "inference.scales=[4.0]",
+    "inference.multiple=1",
     "model.net.width_multiplier=0.5", "model.net.aux_channels=null", "model.aux_weights=null",
     "data.class_weights=[0.53,0.45,2.19,0.39,1.0,0.65,1.96,1.40,0.89,2.52,2.98]", "data.batch_size=4",
     "data.num_workers=0", "trainer=cpu", "trainer.max_epochs=400", "trainer.check_val_every_n_epoch=10",
