@@ -34,9 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """No slow test begins after ``SEMSEG_TEST_DEADLINE`` (seconds since 1970), where that is set."""
+    """No slow test begins after ``SEMSEG_TEST_DEADLINE`` (seconds since 1970), where that is set.
+
+    The longest, which takes ten minutes, does not begin in the seven minutes before either.
+    """
     deadline = float(os.environ.get("SEMSEG_TEST_DEADLINE", "inf"))
-    if item.get_closest_marker("slow") and time.time() > deadline:
+    ahead = 420 if item.nodeid.startswith("tests/test_overfit") else 0
+    if item.get_closest_marker("slow") and time.time() + ahead > deadline:
         pytest.skip("SEMSEG_TEST_DEADLINE has passed; make test-slow without it runs all slow tests")
 
 
