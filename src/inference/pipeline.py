@@ -121,7 +121,7 @@ class Inference:
         height, width = image.shape[-2:]
         if rows is None:
             classes = getattr(net, "num_classes", 32)
-            rows = max(8, _STRIP[image.device.type] // (image.shape[0] * classes * width))
+            rows = max(8, _STRIP.get(image.device.type, _STRIP["cuda"]) // (image.shape[0] * classes * width))
         if rows < height:
             passes = list(passes)  # each strip needs all of them; the whole needs one after the other
         for start in range(0, height, rows):

@@ -188,6 +188,12 @@ def test_what_is_padded_is_seen_as_zeros_and_cut_off() -> None:
     assert torch.equal(Inference(multiple=1)(net, image), net(image)["logits"])
 
 
+def test_any_kind_of_device_has_strips() -> None:
+    """Such as a Mac's; the meta device stands in for it."""
+    net, image = Shallow().to("meta"), torch.empty(1, 3, 64, 96, device="meta")
+    assert Inference().label(net, image).shape == (1, 64, 96)
+
+
 def test_refinement_sees_the_image_and_all_scores() -> None:
     net, image, rgb = Shallow(), picture(40, 40), torch.zeros(1, 3, 40, 40, dtype=torch.uint8)
     refined = Inference(refine=lambda seen, scores: -scores if seen is rgb else None)
