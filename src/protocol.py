@@ -56,6 +56,8 @@ def protocol(
         "mean": "over classes in truth or prediction, from the sum of all images' pixels",
         "absent_classes": [module.label_space.names[index] for index in module.test_scores.absent],
         "inference": OmegaConf.to_container(cfg.inference, resolve=True),
+        "padded_to_multiple_of": module.inference.multiple,  # files of before it was an option do not name it
+        "output_stride": cfg.get("output_stride"),
         "window_for_lack_of_memory": list(window.size) if forced else None,
         "scales_of_net": OmegaConf.to_container(cfg.model.get("scales") or OmegaConf.create({}), resolve=True),
         "precision": str(trainer.precision),

@@ -106,7 +106,8 @@ def _made_with(cfg: DictConfig) -> dict[str, Any]:
     """What label files depend on besides the image."""
     from src.protocol import sha256
 
-    chosen = {"inference": cfg.inference, "model.scales": cfg.model.get("scales") or {}, "split": cfg.split}
+    chosen = {"inference": cfg.inference, "model.scales": cfg.model.get("scales") or {}}
+    chosen |= {"output_stride": cfg.output_stride, "split": cfg.split}
     plain = {key: OmegaConf.to_container(OmegaConf.create({"it": each}))["it"] for key, each in chosen.items()}
     return {"ckpt": sha256(cfg.ckpt), **plain}
 

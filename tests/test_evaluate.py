@@ -202,6 +202,7 @@ def two_runs(net: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_was_measured_is_saved_with_the_figures(two_runs: Path) -> None:
     scores = json.loads((two_runs / "b/scores_val.json").read_text())
     stamp = scores["protocol"]
+    assert (stamp["padded_to_multiple_of"], stamp["output_stride"]) == (32, None)
     assert (stamp["data"], stamp["splits"], stamp["images"]) == ("cityscapes", ["val"], 8)
     assert stamp["sizes_scored"] == stamp["sizes_of_files"] == {"96x64": 8}
     assert stamp["resize"] == "images and labels to a longer side of 96"

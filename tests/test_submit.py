@@ -71,6 +71,7 @@ def test_what_the_server_would_refuse_is_not_packed(own: list[str], tmp_path: Pa
     _call("submit", *own)
     (tmp_path / "sent.zip").unlink()
     assert "made with another inference" in fails("inference.flip=true")
+    assert "made with another output_stride" in fails("output_stride=8")
     spare = tmp_path / "sent/bonn_000009_000019.png"
     Image.fromarray(np.zeros((40, 64), np.uint8)).save(spare)
     assert "belongs to no image of the split" in fails()
