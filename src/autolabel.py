@@ -30,13 +30,9 @@ if TYPE_CHECKING:
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     """As ``src.predict``, but inference is multi-scale unless the net has scales of its own."""
-    predict.prepare(overrides)
-    ckpt = value_of("ckpt", overrides)
-    if ckpt and value_of("inference", overrides) is None:
-        from src.restore import saved_config  # imports torch, which --help need not wait for
-
-        if saved_config(ckpt).model.get("scales"):
-            overrides = ["inference=checkpoint", *overrides]
+    saved, overrides = predict.of_checkpoint(overrides)
+    if value_of("inference", overrides) is None and saved.get("model", {}).get("scales"):
+        overrides = ["inference=checkpoint", *overrides]
     return "autolabel", overrides
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import command, offer, offer_inference, value_of
+from src import predict
+from src.cli import command, offer
 from src.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,16 +24,9 @@ if TYPE_CHECKING:
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
-    """Makes the data, the inference and the scales around the net of ``ckpt=...`` the defaults for overrides."""
-    ckpt = value_of("ckpt", overrides)
-    saved = {}
-    if ckpt:
-        from src.restore import saved_config  # imports torch, which --help need not wait for
-
-        saved = OmegaConf.to_container(saved_config(ckpt), resolve=False)
+    """As ``src.predict``, and the data of ``ckpt=...`` is the default too."""
+    saved, overrides = predict.of_checkpoint(overrides)
     offer("data", "checkpoint", saved.get("data", {}))
-    offer_inference(saved.get("inference", {}))
-    offer("model/scales", "checkpoint", saved.get("model", {}).get("scales") or {})
     return "evaluate", overrides
 
 

@@ -22,15 +22,25 @@ if TYPE_CHECKING:
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     """Makes the inference and the scales around the net of ``ckpt=...`` the defaults that overrides apply to."""
-    ckpt = value_of("ckpt", overrides)
-    saved = {}
-    if ckpt:
-        from src.restore import saved_config  # imports torch, which --help need not wait for
+    return "predict", of_checkpoint(overrides)[1]
 
-        saved = OmegaConf.to_container(saved_config(ckpt), resolve=False)
+
+def of_checkpoint(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Offers what ``ckpt=...`` was trained with as ``inference=checkpoint`` and ``model/scales=checkpoint``.
+
+    Returns:
+        The config it was trained with, empty without ``ckpt=``; and the overrides, a run folder replaced by its file.
+    """
+    ckpt, saved = value_of("ckpt", overrides), {}
+    if ckpt:
+        from src.restore import checkpoint_file, saved_config  # imports torch, which --help need not wait for
+
+        file = checkpoint_file(ckpt)
+        saved = OmegaConf.to_container(saved_config(file), resolve=False)
+        overrides = [item.replace(ckpt, str(file)) if item.startswith("ckpt=") else item for item in overrides]
     offer_inference(saved.get("inference", {}))
     offer("model/scales", "checkpoint", saved.get("model", {}).get("scales") or {})
-    return "predict", overrides
+    return saved, overrides
 
 
 def predict(cfg: DictConfig) -> int:

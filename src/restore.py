@@ -19,9 +19,25 @@ from src.instantiate import instantiate
 from src.losses import Supervision
 from src.module import SegmentationModule
 
-__all__ = ["load_best", "load_module", "saved_config", "untrained"]
+__all__ = ["checkpoint_file", "load_best", "load_module", "saved_config", "untrained"]
 
 _TARGETS_OF_CHECKPOINTS = ("src.models.", "src.inference.")  # files from elsewhere may name nothing else
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """``path`` itself, or of a run folder the weights that the run scored: its best, or with ``score=last`` its last.
+
+    Raises:
+        UserError: if a folder holds neither.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    last, best = (path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    if not last.is_file() and not best.is_file():
+        raise UserError(f"{path}: holds no checkpoints/best.ckpt or last.ckpt; name a run folder or a file")
+    wants_last = last.is_file() and saved_config(last).get("score") == "last"
+    return best if best.is_file() and not wants_last else last
 
 
 def saved_config(path: str | Path) -> DictConfig:

@@ -18,7 +18,7 @@ from src.checkpoints.reading import load_checkpoint, tensors_of
 from src.checkpoints.sources import SOURCES, Statistics
 from src.errors import UserError
 from src.module import SegmentationModule
-from src.restore import saved_config
+from src.restore import checkpoint_file
 
 __all__ = ["check_start", "init_from"]
 
@@ -28,16 +28,15 @@ _RECIPES = Path(__file__).resolve().parent.parent / "conf/experiment"
 def init_from(module: SegmentationModule, path: str | Path) -> str:
     """Copies the weights of a checkpoint that fit into ``module.net``; returns what became of them.
 
-    The file may be this project's, a plain state dict of the net, or one of the projects in ``SOURCES``. Of a run
-    folder the weights are taken that the run scored: its best, or with ``score=last`` its last. A checkpoint of this
-    project knows its classes: where the run's are others, each classifier takes the rows of the classes that both name,
-    and the rest of its rows start anew.
+    ``path`` may be a run folder (``src.restore.checkpoint_file``), or a file of this project, a plain state dict of the
+    net, or one of the projects in ``SOURCES``. A checkpoint of this project knows its classes: where the run's are
+    others, each classifier takes the rows of the classes that both name, and the rest of its rows start anew.
 
     Raises:
         UserError: if the file cannot be read, or nothing in it fits.
     """
     check_start(path)
-    path = _of_run(Path(path)) if Path(path).is_dir() else path
+    path = checkpoint_file(path)
     checkpoint = load_checkpoint(path)
     state = tensors_of(checkpoint, path)
     own = module.net.state_dict()
@@ -70,14 +69,6 @@ def check_start(path: str | Path) -> None:
         f"init_from={path}: file or run folder not found; {first} give another as init_from=PATH; init_from=null"
         " starts without"
     )
-
-
-def _of_run(folder: Path) -> Path:
-    last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
-    if not last.is_file() and not best.is_file():
-        raise UserError(f"init_from={folder}: holds no checkpoints/best.ckpt or last.ckpt; name a run folder or a file")
-    wants_last = last.is_file() and saved_config(last).get("score") == "last"
-    return best if best.is_file() and not wants_last else last
 
 
 def _readings(net: nn.Module, state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:

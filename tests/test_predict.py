@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def call(ckpt: Path, tmp_path: Path) -> Predict:
-    def run(source: object, *overrides: str, out: str = "out", ckpt: Path = ckpt) -> int:
+    def run(source: object, *overrides: str, out: str = "out", ckpt: Path | str = ckpt) -> int:
         given = [f"ckpt={ckpt}", f"source='{source}'", f"out={tmp_path / out}", "device=cpu", *overrides]
         name, given = predict.prepare(given)
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -99,6 +100,16 @@ def test_every_picture_shows_what_the_module_predicts(call: Predict, ckpt: Path,
         for kind in ("color", "overlay"):
             assert np.array_equal(_read(tmp_path / f"out/{kind}/{name}.png")[..., ::-1], SPACE.palette[label])
         assert areas[name] == np.bincount(label.ravel(), minlength=len(SPACE.names)).tolist()
+
+
+def test_a_run_folder_stands_for_the_weights_it_scored(call: Predict, ckpt: Path, photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run=1, first"
+    with pytest.raises(UserError, match=r"run=1, first: holds no checkpoints/best\.ckpt"):
+        (run / "checkpoints").mkdir(parents=True)
+        call(photos, ckpt=f"'{run}'")
+    shutil.copy(ckpt, run / "checkpoints/best.ckpt")
+    assert call(photos, ckpt=f"'{run}'", out="folder") == call(photos, out="file") == len(NAMES)
+    assert _files(tmp_path / "folder") == _files(tmp_path / "file")
 
 
 def test_images_in_batches_are_images_one_by_one(call: Predict, photos: Path, tmp_path: Path) -> None:
