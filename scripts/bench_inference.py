@@ -49,10 +49,9 @@ PLAIN = {
 
 def config(ckpt: str, overrides: list[str]) -> DictConfig:
     """What ``python -m src.evaluate`` would run."""
-    overrides = [f"ckpt={ckpt}", *overrides]
-    evaluate.prepare(overrides)
+    name, overrides = evaluate.prepare([f"ckpt={ckpt}", *overrides])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("evaluate", overrides=overrides)
+        return compose(name, overrides=overrides)
 
 
 def load(cfg: DictConfig, device: str) -> SegmentationModule:

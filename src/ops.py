@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["fuse_hierarchical", "hierarchical_weights", "resize"]
+__all__ = ["combine", "fuse_hierarchical", "hierarchical_weights", "resize"]
 
 
 def resize(
@@ -36,8 +36,19 @@ def resize(
     return F.interpolate(x, size=tuple(size), mode=mode, align_corners=align_corners if mode == "bilinear" else None)
 
 
+def combine(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """``function`` of maps of one size, which treats every pixel alike."""
+    return function(*maps)
+
+
 def fuse_hierarchical(
-    maps: Sequence[Tensor], attention: Sequence[Tensor], scales: Sequence[float], *, align_corners: bool = False
+    maps: Sequence[Tensor],
+    attention: Sequence[Tensor],
+    scales: Sequence[float],
+    *,
+    align_corners: bool = False,
+    resize: Callable[..., Tensor] = resize,
+    combine: Callable[..., Tensor] = combine,
 ) -> Tensor:
     """Maps of several image scales as one, by attention between neighbours (arXiv 2005.10821, section 3).
 
@@ -50,6 +61,8 @@ def fuse_hierarchical(
         attention: (B,1,h,w) per scale, 0 to 1.
         scales: factors on the image's size, in the order of both; 1.0 is among them.
         align_corners: of the resizes.
+        resize, combine: what the maps are made with; others than those of this file may do so a few rows at a time
+            (``src.inference.rows``).
 
     Returns:
         (B,C,H,W) at 1.0x.
@@ -59,11 +72,12 @@ def fuse_hierarchical(
     for i in order[1:]:
         if scales[i] >= 1:
             finer = resize(fused, maps[i].shape[-2:], align_corners=align_corners)
-            fused = attention[i] * maps[i] + (1 - attention[i]) * finer
+            fused = combine(lambda a, own, finer: a * own + (1 - a) * finer, attention[i], maps[i], finer)
         else:
             size = fused.shape[-2:]
-            trusted = resize(attention[i] * maps[i], size, align_corners=align_corners)
-            fused = trusted + (1 - resize(attention[i], size, align_corners=align_corners)) * fused
+            trusted = resize(combine(torch.mul, attention[i], maps[i]), size, align_corners=align_corners)
+            trust = resize(attention[i], size, align_corners=align_corners)
+            fused = combine(lambda trusted, a, finer: trusted + (1 - a) * finer, trusted, trust, fused)
     return fused
 
 

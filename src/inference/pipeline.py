@@ -89,7 +89,7 @@ class Inference:
     def label(self, net: NetLike, image: Tensor, rgb: Tensor | None = None) -> Tensor:
         """The most probable class of each pixel, (B,H,W) uint8, without the scores of all classes in memory.
 
-        Arguments are those of a call. Refinement needs all scores, and so does a net with scales of its own.
+        Arguments are those of a call. Refinement needs all scores.
         """
         return self._reduced(net, image, rgb, lambda scores: scores.argmax(1).to(torch.uint8)[None])[0]
 

@@ -1,13 +1,12 @@
 """Maps that are computed a few rows at a time, so that logits of a large image never exist as a whole.
 
-A ``Rows`` is called with rows ``start`` to ``stop`` and returns them as (B,K,stop-start,W) float32; ``size`` is its
-height and width. From call to call, ``start`` must not fall.
+``Rows`` are (B,K,stop-start,W) float32; ``size`` is the height and width of all of them. From call to call, ``start``
+must not fall.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +14,25 @@ from torch.nn import functional as F
 
 from src.ops import resize
 
-__all__ = ["Mirrored", "Resized", "Rows", "Whole", "net_rows"]
+__all__ = ["Combined", "Mirrored", "Resized", "Rows", "Whole", "net_rows"]
 
 
-class Rows(Protocol):
+class Rows:
     """See the head of this file."""
 
     size: tuple[int, int]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The last two entries of a tensor's shape."""
+        return self.size
+
     def __call__(self, start: int, stop: int) -> Tensor:
         """Rows ``start`` to ``stop`` (exclusive)."""
+        raise NotImplementedError
 
 
-class Whole:
+class Whole(Rows):
     """The rows of a (B,K,H,W) map that exists."""
 
     def __init__(self, full: Tensor) -> None:
@@ -37,7 +42,7 @@ class Whole:
         return self.full[:, :, start:stop].float()
 
 
-class Mirrored:
+class Mirrored(Rows):
     """Other rows from right to left."""
 
     def __init__(self, rows: Rows) -> None:
@@ -47,7 +52,7 @@ class Mirrored:
         return self.rows(start, stop).flip(3)
 
 
-class Resized:
+class Resized(Rows):
     """Other rows, resized (bilinear) to ``size`` (height, width): the rows of ``src.ops.resize`` of the whole.
 
     Args:
@@ -79,7 +84,17 @@ class Resized:
         return resize(between, (stop - start, width), align_corners=self.align_corners)
 
 
-class _Cropped:
+class Combined(Rows):
+    """A function of other rows of one size, which treats every pixel alike."""
+
+    def __init__(self, function: Callable[..., Tensor], *rows: Rows) -> None:
+        self.function, self.rows, self.size = function, rows, rows[0].size
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        return self.function(*(each(start, stop) for each in self.rows))
+
+
+class _Cropped(Rows):
     """The upper left part of other rows, of ``size`` (height, width)."""
 
     def __init__(self, rows: Rows, size: Sequence[int]) -> None:
@@ -92,7 +107,8 @@ class _Cropped:
 def net_rows(net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, multiple: int = 1) -> Rows:
     """The logits of a net on an image (B,3,H,W), at the image's size.
 
-    They are kept at the size at which the net decodes them, unless the net is compiled: then as it returns them.
+    They are kept at the size at which the net decodes them, those of each scale where it fuses several; unless the net
+    is compiled: then as it returns them.
 
     Args:
         net: see ``src.models.Net``, or anything that gives ``logits`` for an image.
@@ -108,4 +124,11 @@ def net_rows(net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, multiple
     compiled = isinstance(net, nn.Module) and net._compiled_call_impl is not None
     if compiled or not hasattr(net, "decode"):
         return Whole(net(image)["logits"])
+    if hasattr(net, "fused"):
+        return net.fused(image, resize=_resize, combine=Combined)
     return Resized(Whole(net.decode(image)["logits"]), size, align_corners=net.align_corners)
+
+
+def _resize(rows: Rows | Tensor, size: Sequence[int], *, align_corners: bool = False) -> Rows:
+    """``src.ops.resize`` of maps that exist or are computed row by row."""
+    return Resized(rows if isinstance(rows, Rows) else Whole(rows), size, align_corners=align_corners)

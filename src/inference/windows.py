@@ -77,7 +77,7 @@ def starts(side: int, window: int, overlap: float) -> list[int]:
     return [min(i * step, side - window) for i in range(count)]
 
 
-class _Stitched:
+class _Stitched(Rows):
     """Rows of overlapping windows; only those are kept that may still be asked for or added to."""
 
     def __init__(

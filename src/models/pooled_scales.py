@@ -8,7 +8,7 @@ hierarchical multi-scale attention (Tao et al., arXiv 2005.10821, section 3.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Literal
 
@@ -20,7 +20,7 @@ from src.errors import UserError
 from src.models.checks import check_choice, check_count
 from src.models.net import Net
 from src.models.scales import check_scaled_size, own_predictions, sorted_scales
-from src.ops import resize
+from src.ops import combine, resize
 
 __all__ = ["PooledScales"]
 
@@ -71,18 +71,31 @@ class PooledScales(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Fused outputs, and those of each scale where they are supervised."""
-        self.check(image)
-        check_scaled_size(image, self.scales[0], least=self.min_side)
-        each = {scale: self.net.decode(self._scaled(image, scale)) for scale in self.scales}
+        each = self._each(image)
         features = [outputs.pop("features") for outputs in each.values()]
         fused = {"features": features[self.scales.index(1)]}
         for name, unscaled in each[1].items():
             size = (unscaled if self.at == "logits" else image).shape[-2:]
             maps = [resize(outputs[name], size, align_corners=self.align_corners) for outputs in each.values()]
-            fused[name] = self._fuse(maps)
+            fused[name] = self._fuse(*maps)
         if self.training and self.supervise:
             fused |= own_predictions(self.scales, [outputs["logits"] for outputs in each.values()])
         return fused
+
+    def fused(
+        self, image: Tensor, *, resize: Callable[..., Tensor] = resize, combine: Callable[..., Tensor] = combine
+    ) -> Tensor:
+        """The ``logits`` of a call alone, in evaluation; ``resize`` and ``combine`` as in ``fuse_hierarchical``."""
+        each, full = self._each(image), image.shape[-2:]
+        size = each[1]["logits"].shape[-2:] if self.at == "logits" else full
+        maps = [resize(outputs["logits"], size, align_corners=self.align_corners) for outputs in each.values()]
+        return resize(combine(self._fuse, *maps), full, align_corners=self.align_corners)
+
+    def _each(self, image: Tensor) -> dict[float, dict[str, Tensor]]:
+        """The net's outputs at each scale."""
+        self.check(image)
+        check_scaled_size(image, self.scales[0], least=self.min_side)
+        return {scale: self.net.decode(self._scaled(image, scale)) for scale in self.scales}
 
     def _scaled(self, image: Tensor, scale: float) -> Tensor:
         """(B,C,H,W) -> (B,C,floor(scale H),floor(scale W)), sampled at the given factor, not at that of the sizes."""
@@ -90,7 +103,7 @@ class PooledScales(Net):
             return image
         return F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=self.align_corners)
 
-    def _fuse(self, maps: Sequence[Tensor]) -> Tensor:
+    def _fuse(self, *maps: Tensor) -> Tensor:
         """Maps of one size -> one of that size."""
         if self.fuse == "max":
             return reduce(torch.maximum, maps)

@@ -11,7 +11,8 @@ Letters: B images, K classes, S scales, H x W pixels of the image at 1.0x.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from src.models.checks import check_count, check_image
 from src.models.layers import ConvNormAct
 from src.models.net import Net
 from src.models.scales import check_scaled_size, own_predictions, rescale, resized, sorted_scales
-from src.ops import fuse_hierarchical, hierarchical_weights, resize
+from src.ops import combine, fuse_hierarchical, hierarchical_weights, resize
 
 __all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention"]
 
@@ -116,12 +117,13 @@ class HierarchicalAttention(Net):
     def scales(self, scales: Sequence[float]) -> None:
         self._scales = sorted_scales(scales)
 
-    def at_scale(self, image: Tensor, scale: float) -> dict[str, Tensor]:
+    def at_scale(self, image: Tensor, scale: float, *, resize: Callable[..., Tensor] = resize) -> dict[str, Tensor]:
         """One scale alone.
 
         Args:
             image: (B,in_channels,H,W) at 1.0x.
             scale: factor on its size; h and w are rounded down.
+            resize: what resizes the maps.
 
         Returns:
             ``logits``, and ``aux_<name>`` in training, (B,K,h,w); ``attention`` (B,1,h,w), 0 to 1; the net's
@@ -131,13 +133,14 @@ class HierarchicalAttention(Net):
         outputs = self.net.decode(scaled)
         features = outputs.pop("features")
         outputs["attention"] = self.attention(features).sigmoid()
-        return {"features": features} | resized(outputs, scaled.shape[-2:], align_corners=self.align_corners)
+        size = scaled.shape[-2:]
+        maps = {name: resize(each, size, align_corners=self.align_corners) for name, each in outputs.items()}
+        return {"features": features} | maps
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Fused outputs (B,K,H,W), see the class, and ``features`` of 1.0x; see ``Net.decode``."""
-        check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
         scales = (self.low_scale, 1.0) if self.training else self.scales
-        check_scaled_size(image, scales[0], least=self.net.min_size)
+        self._check(image, scales)
         passes = [self.at_scale(image, scale) for scale in scales]  # the smallest first, as in the release
         features = [each.pop("features") for each in passes][scales.index(1.0)]
         attention = [each.pop("attention") for each in passes]
@@ -157,6 +160,20 @@ class HierarchicalAttention(Net):
         elif self.supervise:
             outputs |= own_predictions(scales, [each["logits"] for each in passes])
         return {"features": features} | outputs
+
+    def fused(
+        self, image: Tensor, *, resize: Callable[..., Tensor] = resize, combine: Callable[..., Tensor] = combine
+    ) -> Tensor:
+        """The ``logits`` of ``decode`` alone, in evaluation; ``resize`` and ``combine`` as in ``fuse_hierarchical``."""
+        self._check(image, self.scales)
+        passes = (self.at_scale(image, scale, resize=resize) for scale in self.scales)
+        logits, attention = zip(*map(itemgetter("logits", "attention"), passes), strict=True)  # features are let go
+        how = {"align_corners": self.align_corners, "resize": resize, "combine": combine}
+        return fuse_hierarchical(logits, attention, self.scales, **how)
+
+    def _check(self, image: Tensor, scales: Sequence[float]) -> None:
+        check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
+        check_scaled_size(image, scales[0], least=self.net.min_size)
 
 
 class ExplicitAttention(Net):
@@ -222,19 +239,37 @@ class ExplicitAttention(Net):
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Weighted outputs (B,K,H,W), see the class, and ``features`` of 1.0x; see ``Net.decode``."""
-        check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
-        check_scaled_size(image, self.scales[0], least=self.net.min_size)
         size, align_corners = image.shape[-2:], self.align_corners
-        passes = [self.net.decode(rescale(image, scale, align_corners=align_corners)) for scale in self.scales]
-        features = [each.pop("features") for each in passes]
-        middle = features[self.scales.index(1.0)]
-        together = [resize(each, middle.shape[-2:], align_corners=align_corners) for each in features]
-        attention = self.attention(torch.cat(together, dim=1)).softmax(dim=1)  # (B,S,h,w)
+        passes, middle, attention = self._passes(image)
         weights = resize(attention, size, align_corners=align_corners)
         own = [resized(each, size, align_corners=align_corners) for each in passes]
-        outputs = {name: sum(weights[:, i : i + 1] * each[name] for i, each in enumerate(own)) for name in own[0]}
+        outputs = {name: _weighted(weights, *(each[name] for each in own)) for name in own[0]}
         if not self.training:
             outputs |= {"attention": weights, "weights": weights}
         elif self.supervise:
             outputs |= own_predictions(self.scales, [each["logits"] for each in own])
         return {"features": middle} | outputs
+
+    def fused(
+        self, image: Tensor, *, resize: Callable[..., Tensor] = resize, combine: Callable[..., Tensor] = combine
+    ) -> Tensor:
+        """The ``logits`` of ``decode`` alone, in evaluation; ``resize`` and ``combine`` as in ``fuse_hierarchical``."""
+        passes, _, attention = self._passes(image)
+        maps = [attention, *(each["logits"] for each in passes)]
+        return combine(_weighted, *(resize(each, image.shape[-2:], align_corners=self.align_corners) for each in maps))
+
+    def _passes(self, image: Tensor) -> tuple[list[dict[str, Tensor]], Tensor, Tensor]:
+        """The net's outputs at each scale, its features at 1.0x, and the attention (B,S,h,w) at their size."""
+        check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
+        check_scaled_size(image, self.scales[0], least=self.net.min_size)
+        align_corners = self.align_corners
+        passes = [self.net.decode(rescale(image, scale, align_corners=align_corners)) for scale in self.scales]
+        features = [each.pop("features") for each in passes]
+        middle = features[self.scales.index(1.0)]
+        together = [resize(each, middle.shape[-2:], align_corners=align_corners) for each in features]
+        return passes, middle, self.attention(torch.cat(together, dim=1)).softmax(dim=1)
+
+
+def _weighted(weights: Tensor, *maps: Tensor) -> Tensor:
+    """The sum of maps (B,C,H,W), each times its channel of ``weights`` (B,S,H,W)."""
+    return sum(weights[:, i : i + 1] * each for i, each in enumerate(maps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,11 +10,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from src.errors import UserError
 from src.inference import Inference, Sliding, pipeline
 from src.inference.rows import Mirrored, Resized, Whole
 from src.inference.windows import starts
+from src.models import ExplicitAttention, HierarchicalAttention, PooledScales
 from src.models.net import Net
 from src.ops import resize
 
@@ -168,6 +172,61 @@ def test_labels_of_a_large_image_need_no_map_of_all_classes(monkeypatch: pytest.
     for window in (None, Sliding([64, 64], 0.25)):
         Inference([0.5, 1.0], window=window).label(net, image)
     assert max(largest) == 16 and len(largest) == 64
+
+
+def scaled(kind: str, classes: int, *, scales: Sequence[float], align_corners: bool = False) -> Net:
+    """A net that fuses scales itself."""
+    net = Shallow(classes, align_corners=align_corners)
+    if kind == "hierarchical":
+        return HierarchicalAttention(net=net, scales=scales, attention_channels=[4]).eval()
+    if kind == "explicit":
+        return ExplicitAttention(net=net, scales=scales, attention_channels=[4]).eval()
+    fuse, at = kind.split(" at ")
+    return PooledScales(net=net, scales=scales, fuse=fuse, at=at).eval()
+
+
+kinds_of_scales = st.sampled_from(
+    ["hierarchical", "explicit", "max at logits", "max at image", "mean at image", "mean_probabilities at image"]
+)
+
+
+@quick
+@given(
+    kind=kinds_of_scales, height=st.integers(64, 90), width=st.integers(64, 90), rows=st.integers(1, 40),
+    scales=st.lists(st.sampled_from([0.5, 0.75, 1.3, 2.0]), min_size=1, max_size=3, unique=True),
+    align_corners=st.booleans(), flip=st.booleans(),
+)  # fmt: skip
+def test_strips_of_nets_with_scales_are_the_whole(kind, height, width, rows, scales, align_corners, flip) -> None:
+    net, image = scaled(kind, 5, scales=[1, *scales], align_corners=align_corners), picture(height, width)
+    with torch.no_grad():
+        inference = Inference(flip=flip, fuse="mean", multiple=1)
+        strips = torch.cat(list(inference._strips(net, image, rows=rows)), dim=2)
+        whole = net(image)["logits"]
+        if flip:
+            whole = (whole + net(image.flip(3))["logits"].flip(3)) / 2
+    assert torch.allclose(strips.softmax(1), whole.softmax(1), atol=1e-5)
+
+
+class Largest(TorchDispatchMode):
+    """Counts the elements of the largest tensor that anything gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.elements = max([self.elements, *(x.numel() for x in tree_leaves(result) if isinstance(x, Tensor))])
+        return result
+
+
+@pytest.mark.parametrize("kind", ["hierarchical", "explicit", "mean_probabilities at image"])
+def test_labels_from_several_scales_need_no_map_of_all_classes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, image = scaled(kind, 50, scales=[0.5, 1, 2]), picture(256, 256)
+    monkeypatch.setitem(pipeline._STRIP, "cpu", 50 * 256 * 16)
+    with Largest() as largest, torch.no_grad():
+        label = Inference().label(net, image)
+    assert largest.elements < 50 * 256 * 256 / 2
+    with torch.no_grad():
+        assert (label == net(image)["logits"].argmax(1)).double().mean() > 0.999  # ties to a rounding error
 
 
 @quick
