@@ -169,7 +169,10 @@ def _follow(cfg: DictConfig, source: Any) -> None:
         return
     cfg.inference.multiple = 1  # none of these projects pads
     protocol = source.protocols.get(cfg.data.name)
-    if protocol and "low_scale" in (cfg.model.get("scales") or {}):
+    if protocol is None:
+        return
+    cfg.inference.short_side, cfg.inference.long_side = protocol.short_side, protocol.long_side
+    if protocol.scales and "low_scale" in (cfg.model.get("scales") or {}):
         cfg.model.scales.scales, cfg.inference.flip = list(protocol.scales), protocol.flip
 
 
@@ -189,9 +192,11 @@ def _told(cfg: DictConfig, project: str, found: int) -> str:
     of = f" of the {found} outputs" if found != classes else ""
     mean, std = ([round(float(value), 4) for value in values] for values in (cfg.data.mean, cfg.data.std))
     scales = cfg.model.scales.scales if cfg.model.get("scales") else cfg.inference.scales
+    given = {"short": cfg.inference.short_side, "long": cfg.inference.long_side}
+    sides = "".join(f", {name} side {side}" for name, side in given.items() if side)
     return (
         f"{cfg.out}: {project}, model={cfg.model.name}, {classes}{of} classes of {cfg.data.name};"
-        f" {cfg.data.channel_order} less {mean} over {std}; scales {list(scales)}, flip {cfg.inference.flip}\n"
+        f" {cfg.data.channel_order} less {mean} over {std}; scales {list(scales)}{sides}, flip {cfg.inference.flip}\n"
         f"next: python -m src.evaluate ckpt={cfg.out} data.root=..., or src.predict ckpt={cfg.out} source=..."
     )
 

@@ -51,6 +51,7 @@ def protocol(
         "sizes_scored": _named(measures.sizes),
         "sizes_of_files": _named(measures.sizes if edge is None else _sizes_of_files(datamodule.sources(stage))),
         "resize": "none" if edge is None else f"images and labels to a longer side of {edge}",
+        "seen_at": {"short_side": module.inference.short_side, "long_side": module.inference.long_side},
         "min_confidence": cfg.data.get("min_confidence"),
         "ignore": "truth 255 counts nowhere",
         "mean": "over classes in truth or prediction, from the sum of all images' pixels",

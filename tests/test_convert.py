@@ -280,6 +280,16 @@ def test_own_classes_own_statistics_own_protocol(run: Convert, bisenet: Path) ->
     assert module.inference.flip
 
 
+@pytest.mark.parametrize(
+    ("data", "sides"),
+    [("cityscapes", (None, None)), ("ade20k", (512, 2048)), ("voc_aug", (512, 2048)), ("pascal_context", (None, 520))],
+)
+def test_images_are_seen_at_the_size_of_the_projects_figure(data: str, sides: tuple[int | None, int | None]) -> None:
+    cfg = compose("convert", overrides=[f"data={data}", "model=fcn_mmseg", "ckpt=x", "out=y"])
+    convert._follow(cfg, SOURCES["mmseg"])
+    assert (cfg.inference.short_side, cfg.inference.long_side) == sides
+
+
 def test_counters_and_loss_tables_are_all_that_may_differ() -> None:
     state = load_keys(GOLDEN / "keys/bisenetv1_coincheung.json")
     rules = SOURCES["coincheung"].rules["BiSeNetV1"]

@@ -27,8 +27,10 @@ class Statistics:
 class Protocol:
     """How a published figure was measured where it was not once, at the image's size."""
 
-    scales: tuple[float, ...]  # of the net's own attention over scales
+    scales: tuple[float, ...] | None = None  # of the net's own attention over scales
     flip: bool = False
+    short_side: int | None = None  # of the image at scale 1, in pixels
+    long_side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Source:
         """Those of weights trained on ``data``; ``None`` if the project says nothing of it."""
         fitting = [start for start in self.statistics if data.startswith(start)]
         return self.statistics[max(fitting, key=len)] if fitting else None
+
+
+_SCENES = ("ade20k", "voc", "voc_aug", "coco_stuff", "coco_stuff_10k")
 
 
 def _caffe(blue: float, green: float, red: float) -> Mapping[str, Statistics]:
@@ -89,6 +94,11 @@ SOURCES: dict[str, Source] = {
             "deeplab_v3plus_mmseg",
             "hrnet_ocr_mmseg",
         ),
+        {
+            **dict.fromkeys(_SCENES, Protocol(short_side=512, long_side=2048)),
+            "pascal_context": Protocol(long_side=520),
+            "pascal_context60": Protocol(long_side=520),
+        },
     ),
     "nvidia": Source(
         "NVIDIA/semantic-segmentation",

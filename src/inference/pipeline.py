@@ -39,13 +39,15 @@ class Inference:
         fuse: how scales and mirror images become one: the mean of their probabilities, or the mean or the maximum of
             their logits.
         refine: ``(rgb, scores) -> scores`` at the image's size, such as ``DenseCRF``; nothing for none.
+        short_side, long_side: what scale 1 is, in pixels: the largest size at which neither side is longer than given;
+            nothing for the image's own. Scores have the image's size all the same.
         multiple: to which the sides of what the net sees are padded with zeros (of aligned corners, to one more): maps
             at 1/32 of other sides do not lie on the image evenly. 1 for none, as most published code.
 
     Raises:
         UserError: for an empty or non-positive list of scales, a threshold outside (0, 1), an unknown fusion, a
-            multiple below 1, and on the first call of a net that has scales of its own, or more than one logit beside a
-            threshold other than 0.5.
+            multiple or side below 1; and on the first call of a net that has scales of its own, or of one with more
+            than one logit beside a threshold other than 0.5.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Inference:
         fuse: Literal["mean_probabilities", "mean", "max"] = "mean_probabilities",
         refine: Callable[[Tensor, Tensor], Tensor] | None = None,
         multiple: int = 32,
+        short_side: int | None = None,
+        long_side: int | None = None,
     ) -> None:
         if not scales or min(scales) <= 0:
             raise UserError(f"inference.scales={list(scales)} must hold at least one factor above 0")
@@ -65,9 +69,10 @@ class Inference:
             raise UserError(f"inference.threshold={threshold} is a probability and must lie in (0, 1)")
         if fuse not in FUSIONS:
             raise UserError(f"inference.fuse={fuse} is unknown; use {', '.join(FUSIONS)}")
-        if not isinstance(multiple, int) or multiple < 1:
-            raise UserError(f"inference.multiple={multiple} must be a whole number of 1 or more")
-        self.multiple = multiple
+        for name, value in {"multiple": multiple, "short_side": short_side or 1, "long_side": long_side or 1}.items():
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"inference.{name}={value} must be a whole number of 1 or more")
+        self.multiple, self.short_side, self.long_side = multiple, short_side, long_side
         self.scales, self.flip, self.threshold, self.fuse = tuple(scales), flip, threshold, fuse
         self.window, self.refine = window or None, refine or None
 
@@ -130,10 +135,16 @@ class Inference:
     def _pass(self, net: NetLike, image: Tensor, scale: float, mirrored: bool) -> Rows:
         """Logits of one scale at the image's size, mirrored back."""
         size = image.shape[-2:]
-        scaled = resize(image, [max(32, round(side * scale)) for side in size]) if scale != 1 else image
+        scaled = resize(image, self._scaled_size(size, scale))
         cover = self.window or net_rows
         rows = Resized(cover(net, scaled.flip(3) if mirrored else scaled, self.multiple), size)
         return Mirrored(rows) if mirrored else rows
+
+    def _scaled_size(self, size: Sequence[int], scale: float) -> list[int]:
+        """Height and width at which the net sees an image of ``size`` at ``scale``."""
+        sides = (self.short_side, min(size)), (self.long_side, max(size))
+        scale *= min((wanted / side for wanted, side in sides if wanted), default=1)
+        return list(size) if scale == 1 else [max(32, round(side * scale)) for side in size]
 
     def _fused(self, passes: Iterable[Tensor]) -> Tensor:
         """Maps (B,K,h,W) of all passes as one; each is let go before the next is made."""
@@ -183,7 +194,7 @@ class Inference:
 
     def _smaller(self, image: Tensor) -> tuple[int, int]:
         """Half the sides that the net last saw at most, as multiples of 32."""
-        largest = self.window.size if self.window else [side * max(self.scales) for side in image.shape[-2:]]
+        largest = self.window.size if self.window else self._scaled_size(image.shape[-2:], max(self.scales))
         return tuple(max(32, 32 * round(side / 64)) for side in largest)
 
 

@@ -240,6 +240,24 @@ def test_a_net_sees_sides_over_which_its_maps_lie_evenly(height, width, align_co
     assert {side % 32 for size in seen for side in size} == {int(align_corners)}
 
 
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ({"short_side": 60}, (60, 90)),
+        ({"long_side": 90}, (60, 90)),
+        ({"short_side": 100, "long_side": 90}, (60, 90)),
+        ({"short_side": 60, "long_side": 400, "scales": [1, 2]}, (120, 180)),
+        ({"long_side": 240}, (160, 240)),
+    ],
+)
+def test_scale_one_is_the_size_that_is_given(given: dict, seen: tuple[int, int]) -> None:
+    net, sizes = Shallow(), []
+    net.decode, decode = lambda image: sizes.append(tuple(image.shape[-2:])) or decode(image), net.decode
+    scores = Inference(multiple=1, **given)(net, picture(120, 180))
+    assert scores.shape[-2:] == (120, 180)
+    assert sizes[-1] == seen
+
+
 def test_what_is_padded_is_seen_as_zeros_and_cut_off() -> None:
     net, image = Shallow(), picture(50, 70)
     padded = nn.functional.pad(image, (0, 26, 0, 14))
@@ -299,6 +317,12 @@ def test_memory_for_no_window_is_an_error() -> None:
 def test_impossible_windows_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Sliding(**options)
+
+
+@pytest.mark.parametrize("side", [-1, 0.5])
+def test_a_side_that_is_no_length_is_refused(side: float) -> None:
+    with pytest.raises(UserError, match=rf"inference.short_side={side} must be a whole number"):
+        Inference(short_side=side)
 
 
 def test_a_multiple_below_one_is_refused() -> None:
