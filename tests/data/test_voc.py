@@ -120,6 +120,21 @@ def test_converted_labels_are_taken_where_there_are_any(tmp_path: Path) -> None:
         voc(root=tmp_path, split="train_aug")
 
 
+def test_fcn_is_scored_on_what_sbd_does_not_train(tmp_path: Path) -> None:
+    write_voc(tmp_path, listed={"train": ["a"], "val": ["v", "w", "x"]}, others=["b"])
+    with pytest.raises(UserError, match=r"VOC2011/JPEGImages: folder not found; .*VOCtrainval_25-May-2011\.tar"):
+        voc(root=tmp_path, split="seg11valid")
+    write_voc(tmp_path, listed={"train": ["a"], "val": ["v", "w"]}, year=2011)
+    with pytest.raises(UserError, match=r"dataset/train\.txt: .*benchmark\.tgz"):
+        voc(root=tmp_path, split="seg11valid")
+    write_sbd(tmp_path, train=["b", "v"], val=["a"])
+    assert names(tmp_path, "seg11valid") == ["w"]
+    assert names(tmp_path, "sbd_train") == ["b", "v"]
+    source = voc(root=tmp_path, split="sbd_train")
+    assert [source.read(index)[1].tolist() for index in range(2)] == [[[0, 8, 8]]] * 2
+    assert voc(root=tmp_path, split="seg11valid").read(0)[1].tolist() == [[0, 15, 255]]
+
+
 def test_labels_of_test_are_not_asked_for(tmp_path: Path) -> None:
     write_voc(tmp_path, listed={"test": ["t"]}, others=["t"])
     assert voc(root=tmp_path, split="test").read(0)[1] is None
