@@ -28,7 +28,8 @@ def fingerprint(source: Source, *extra: object) -> str | None:
 
     Args:
         source: of files: their paths, sizes and times, and the label space count. Of anything else: its class, its
-            attributes and the file of its code. Sources in a row (``ConcatSource``): each of them.
+            attributes (where it has ``identity()``, the plain values of that) and the file of its code. Sources in a
+            row (``ConcatSource``): each of them.
         extra: what else the result depends on, such as its kind, version and options; spelled by ``repr``.
 
     Returns:
@@ -80,7 +81,9 @@ def store_json(kind: str, key: str | None, value: Any) -> None:
 
 
 def _attributes(source: Source) -> str | None:
-    """Every attribute but the listing of files and the label space, which are spelled apart."""
+    """Every attribute but the listing of files and the label space, which are spelled apart; or its ``identity()``."""
+    if hasattr(source, "identity"):
+        return _plain(source.identity())
     apart = {"label_space", "pairs", "unmatched"} if isinstance(source, FileSource) else {"label_space"}
     own = {name: value for name, value in getattr(source, "__dict__", {"": ...}).items() if name not in apart}
     try:

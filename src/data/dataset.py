@@ -17,7 +17,17 @@ from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.pairs import Pair, Pairs
 from src.errors import UserError
 
-__all__ = ["FileSource", "Pair", "SampleKey", "SegmentationDataset", "Source", "image_size", "read_image", "read_label"]
+__all__ = [
+    "FileSource",
+    "Pair",
+    "SampleKey",
+    "SegmentationDataset",
+    "Source",
+    "decode_image",
+    "image_size",
+    "read_image",
+    "read_label",
+]
 
 
 class SampleKey(NamedTuple):
@@ -172,15 +182,19 @@ def read_image(path: Path) -> np.ndarray:
         UserError: if the file is missing, empty, or cannot be decoded.
     """
     _check_file(path)
-    content = path.read_bytes()
+    return decode_image(path.read_bytes(), path)
+
+
+def decode_image(content: bytes, where: object) -> np.ndarray:
+    """As ``read_image``, of a file's content; ``where`` is what errors name."""
     if content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-65536:]:
-        raise UserError(f"{path}: JPEG is truncated (no end marker); restore or remove it")  # OpenCV would fill it up
+        raise UserError(f"{where}: JPEG is truncated (no end marker); restore or remove it")  # OpenCV would fill it up
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
         image = None
     if image is None:
-        raise UserError(f"{path}: cannot be decoded as an image (corrupt or truncated); restore or remove it")
+        raise UserError(f"{where}: cannot be decoded as an image (corrupt or truncated); restore or remove it")
     return image
 
 

@@ -1,0 +1,124 @@
+"""Shards at an address, brought into a local folder when they are first read."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from src.data.cache import cache_dir
+from src.data.shard_index import Shard
+from src.errors import UserError
+
+__all__ = ["ShardCache"]
+
+_TRIES = 3
+
+Opened = TypeVar("Opened")
+
+
+class ShardCache:
+    """The local copy of a remote folder of shards; shared by all processes of a computer, one of which fetches.
+
+    Args:
+        url: address of the folder, in any scheme that fsspec opens.
+        folder: where copies lie; ``None``: ``<cache>/shards/<digest of the address>``.
+        limit_gb: gigabytes (10^9) of shards to keep; the longest unused are removed. ``None``: all.
+
+    Raises:
+        UserError: on fetching, naming the address: where it cannot be read, or holds other shards than the index.
+    """
+
+    def __init__(self, url: str, *, folder: str | Path | None = None, limit_gb: float | None = None) -> None:
+        if limit_gb is not None and limit_gb <= 0:
+            raise UserError(f"data.cache_gb={limit_gb} must be more than 0, or null to keep every shard")
+        self.url = url.rstrip("/")
+        digest = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        self.folder = Path(folder).expanduser() if folder else cache_dir() / "shards" / digest
+        self.limit_gb = limit_gb
+
+    def local(self, shard: Shard) -> Path:
+        """Where the copy of a shard lies; another content has another place."""
+        return self.folder / f"{Path(shard.file).stem}-{shard.sha256[:12]}.tar"
+
+    def bring_index(self, split: str) -> Path:
+        """Fetch the index of a split, anew each time; returns its folder."""
+        self._fetch(f"{split}.json", self.folder / f"{split}.json")
+        return self.folder
+
+    def bring_table(self, shard: Shard) -> None:
+        """Fetch the table of a shard, if there is one at the address."""
+        beside = self.local(shard).with_suffix(".npz")
+        if not beside.exists():
+            with suppress(UserError):
+                self._fetch(f"{Path(shard.file).stem}.npz", beside)
+
+    def opened(self, shard: Shard, open_file: Callable[[Path], Opened]) -> Opened:
+        """``open_file`` of the copy, which is fetched first if it is not there."""
+        path = self.local(shard)
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):  # or removed by another process meanwhile
+                found = open_file(path)
+                os.utime(path)  # used last now
+                return found
+            with self._alone(path):
+                if not path.exists():
+                    self._fetch(shard.file, path, sha256=shard.sha256)
+                    self._make_room(path)
+        raise UserError(f"data.cache_gb={self.limit_gb} is too little for the shards that are read at a time; raise it")
+
+    def _fetch(self, name: str, path: Path, *, sha256: str | None = None) -> None:
+        import fsspec  # here, since few data sets lie at an address
+
+        url = f"{self.url}/{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            for attempt in range(1, _TRIES + 1):
+                try:
+                    system, place = fsspec.core.url_to_fs(url)
+                    system.get_file(place, str(temporary))
+                    break
+                except Exception as error:  # each file system has its own kinds
+                    if attempt == _TRIES or isinstance(error, FileNotFoundError | ImportError | ValueError):
+                        raise UserError(
+                            f"{url}: cannot be fetched ({' '.join(str(error).split()) or type(error).__name__}); check"
+                            " data.root and the network, and install what fsspec needs (s3fs for s3://, gcsfs for gs://)"
+                        ) from error
+                    time.sleep(attempt)
+            with temporary.open("rb") as file:
+                if sha256 and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    raise UserError(
+                        f"{url}: shard is truncated or changed (other sha256 than in its index); upload it again"
+                    )
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self, path: Path) -> Iterator[None]:
+        """One process of a computer at a time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _make_room(self, newest: Path) -> None:
+        if self.limit_gb is None:
+            return
+        ages = []
+        for path in self.folder.glob("*.tar"):
+            with suppress(FileNotFoundError):
+                state = path.stat()
+                ages.append((state.st_mtime_ns, state.st_size, path))
+        excess = sum(size for _, size, _ in ages) - self.limit_gb * 1e9
+        for _, size, path in sorted(ages):
+            if excess > 0 and path != newest:
+                path.unlink(missing_ok=True)
+                excess -= size
