@@ -5,7 +5,7 @@ SHORT_EPOCH = trainer.max_epochs=1 data.batch_size=4 data.eval_batch_size=4 \
   $(foreach stage,train val test,++trainer.limit_$(stage)_batches=8)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-all lint format smoke autolabel-demo clean
+.PHONY: help setup train test test-slow test-all lint format smoke sweep autolabel-demo clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: .venv/development  ## mend style and format
 
 smoke: .venv/runtime  ## one step of everything, in seconds
 	$(RUN) src.train debug=one_batch
+
+sweep: .venv/runtime  ## an ablation and its table, under 15 minutes on generated streets; name=NAME: one of conf/sweep
+	$(RUN) src.sweep $(if $(name),sweep=$(name),jobs=2) $(args)
 
 autolabel-demo: .venv/runtime  ## teacher, auto-labels and student on CamVid, three seeds, under an hour: camvid=FOLDER
 	$(BIN)/python scripts/autolabel_demo.py --camvid $(or $(camvid),data/camvid) $(args)

@@ -1,0 +1,169 @@
+"""Run a sweep and set it beside a paper's table: ``python -m src.sweep sweep=NAME``; ``--help`` lists what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.cli import CONFIG_DIR, command, value_of
+from src.errors import UserError
+from src.sweeps import Driver, Result, Sweep, Trial, parse, results
+
+SPEC = "sweep.json"
+_OWN = ("sweep", "resume", "report", "jobs", "gpus", "executor", "cluster", "retry_failed", "options", "task", "hydra")
+
+
+def prepare(overrides: list[str]) -> tuple[str, list[str]]:
+    """Splits the command line: options of the sweep, and options of ``src.train``, which go to every trial."""
+    others = [item for item in overrides if _is_of_trials(item)]
+    own = [item for item in overrides if item not in others]
+    again = next((name for name in ("resume", "report") if value_of(name, own) not in (None, "", "null")), None)
+    if again is None:
+        return "sweep", [*own, f"options=[{','.join(map(_quoted, others))}]"] if others else own
+    folder = Path(value_of(again, own) or "")
+    if not (folder / SPEC).is_file():
+        raise UserError(f"{again}={folder}: {folder / SPEC} not found; name the folder of a sweep, as it printed it")
+    if changed := [*others, *(item for item in own if _head(item) in ("sweep", "options"))]:
+        raise UserError(f"{changed[0]}: a sweep keeps its trials once it has begun; leave this out, or start a new one")
+    return "sweep", [*own, f"hydra.run.dir='{folder}'"]
+
+
+def _is_of_trials(item: str) -> bool:
+    """Not a flag such as ``--cfg job``, and not an option of the sweep itself."""
+    return not item.startswith("-") and ("=" in item or item.startswith("~")) and _head(item) not in _OWN
+
+
+def _head(item: str) -> str:
+    return item.lstrip("+~").split("=")[0].split(".")[0].split("/")[0]
+
+
+def _quoted(item: str) -> str:
+    escaped = item.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def sweep(cfg: DictConfig) -> None:
+    """Runs what is left of the sweep, then writes and prints its table; fails if a trial failed."""
+    folder = Path(cfg.resume or cfg.report or cfg.run_dir)
+    if not (cfg.resume or cfg.report):
+        _begin(cfg, folder)
+    spec = parse(json.loads((folder / SPEC).read_text()))
+    if not cfg.report:
+        Driver(spec, folder, executor=_executor(cfg, spec, folder), retry_failed=cfg.retry_failed, say=_say).run()
+    found = results(spec, folder)
+    _say(write_report(spec, found, folder))
+    failed = [failure for result in found for failure in result.failures]
+    if failed and not cfg.report:
+        name, message = failed[0]
+        raise UserError(
+            f"{len(failed)} of {sum(sum(result.states.values()) for result in found)} trials failed, {name} first:"
+            f" {message} (log: {folder / 'trials' / name / 'log.txt'}); once mended: resume={folder} retry_failed=true"
+        )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _begin(cfg: DictConfig, folder: Path) -> None:
+    """Checks every trial before the first one starts, and writes down what the sweep is."""
+    tree = OmegaConf.to_container(cfg.sweep, resolve=False)
+    tree["name"] = cfg.sweep.name
+    tree["fixed"] = [*(tree["fixed"] or []), *OmegaConf.to_container(cfg.options, resolve=False)]
+    check(parse(tree))
+    _write(folder / SPEC, (json.dumps(tree, indent=1) + "\n").encode())
+    _say(f"sweep folder: {folder}; go on after any stop with resume={folder}")
+
+
+def check(spec: Sweep) -> None:
+    """Composes the config of every row.
+
+    Raises:
+        UserError: naming the row whose options do not make one.
+    """
+    with _composing():
+        for row in spec.rows:
+            try:
+                cfg = hydra.compose("train", overrides=[*spec.options(Trial(row, spec.seeds[0])), "run_dir=x"])
+                OmegaConf.to_container(cfg, resolve=True)
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
+                what = " ".join(str(error).split())[:300]
+                raise UserError(f"sweep.trials: '{row.name}' ({' '.join(row.options)}) is no run: {what}") from error
+
+
+@contextmanager
+def _composing() -> Iterator[None]:
+    """Lets configs of ``src.train`` be composed within a command that Hydra runs."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def _executor(cfg: DictConfig, spec: Sweep, folder: Path) -> Any:
+    from src.sweeps.cluster import Cluster
+    from src.sweeps.local import Local, gpus, slots
+
+    devices = gpus() if cfg.gpus == "auto" else [str(each) for each in cfg.gpus or ()]
+    if cfg.executor == "local":
+        return Local(slots(devices, per_trial=spec.devices, jobs=cfg.jobs))
+    if cfg.executor == "submitit":
+        options = OmegaConf.to_container(cfg.cluster, resolve=True)
+        if options["gpus_per_node"] is None:
+            options["gpus_per_node"] = spec.devices
+        return Cluster(folder / "cluster", jobs=cfg.jobs, options=options)
+    raise UserError(f"executor={cfg.executor} is unknown; use local or submitit")
+
+
+def write_report(spec: Sweep, found: Sequence[Result], folder: Path) -> str:
+    """``report.md``, ``report.html`` and pictures in the sweep's folder; returns what to print."""
+    from src.sweeps.plots import draw
+    from src.sweeps.table import page, text
+
+    costs = {result.row.index: cost(result.config) for result in found if result.config is not None}
+    pictures = {folder / name: content for name, content in draw(spec, found, costs).items()}
+    for path, content in pictures.items():
+        _write(path, content)
+    written = text(spec, found, costs, list(pictures))
+    _write(folder / "report.md", written.encode())
+    _write(folder / "report.html", page(spec, found, costs, list(pictures)).encode())
+    return f"{written.split('![')[0].rstrip()}\n\nreport: {folder / 'report.md'}, {folder / 'report.html'}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    from src.viz import write_bytes
+
+    write_bytes(path, content)
+
+
+def cost(config: Path) -> tuple[int, float]:
+    """Parameters without auxiliary heads, and multiply-adds of one image of a training crop's size, of a run's net."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from src.build import build_net, without_download
+
+    cfg = without_download(OmegaConf.load(config))
+    height, width = cfg.transforms.output_size or cfg.transforms.crop_size
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net = build_net(cfg).eval()
+        net.decode(torch.empty(1, 3, height, width))
+    sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
+    aux = sum(size for name, size in sizes.items() if {"aux_head", "aux_heads"} & set(name.split(".")))
+    return sum(sizes.values()) - aux, counter.get_total_flops() / 2
+
+
+if __name__ == "__main__":
+    command("sweep", sweep, prepare=prepare)

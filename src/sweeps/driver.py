@@ -1,0 +1,200 @@
+"""Runs a sweep to its end: starts trials where there is room, writes down how they end, goes on after any kill."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from src.errors import UserError
+from src.sweeps import folder as files
+from src.sweeps.journal import Journal, last_records, locked
+from src.sweeps.local import MARK
+from src.sweeps.plans import Listed, Plan, Search
+from src.sweeps.spec import Sweep, Trial
+
+__all__ = ["JOURNAL", "Driver", "Executor", "Handle", "train_command"]
+
+JOURNAL = "journal.jsonl"
+
+
+class Handle(Protocol):
+    """A trial that was started."""
+
+    job: str | None
+
+    def poll(self) -> int | None: ...
+
+    def ask_to_stop(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Executor(Protocol):
+    """Where trials run."""
+
+    def free(self) -> bool: ...
+
+    def start(self, command: Callable[[], list[str]], folder: Path, environment: Mapping[str, str]) -> Handle: ...
+
+    def adopt(self, job: str | None, folder: Path) -> Handle | None: ...
+
+
+def train_command(devices: int) -> list[str]:
+    """What starts ``src.train`` on so many devices."""
+    if devices == 1:
+        return [sys.executable, "-m", "src.train"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    return [sys.executable, *launcher, "-m", "src.train"]
+
+
+def attempt(command: list[str], folder: Path, options: list[str]) -> list[str]:
+    """The command of a trial; made when it starts, since it depends on what lies in its folder then."""
+    files.make_ready(folder)
+    return [*command, *files.arguments(folder, options)]
+
+
+class Driver:
+    """One sweep in one folder.
+
+    Args:
+        sweep: what to run.
+        folder: holds the journal, and a folder for each trial under ``trials``.
+        executor: where trials run.
+        command: takes the number of devices, returns what runs a trial.
+        retry_failed: failed trials are run again.
+        poll: seconds between two looks at the trials.
+        say: prints a line.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        folder: Path,
+        *,
+        executor: Executor,
+        command: Callable[[int], list[str]] = train_command,
+        retry_failed: bool = False,
+        poll: float = 0.5,
+        say: Callable[[str], Any] = print,
+    ) -> None:
+        self._sweep, self._folder, self._executor = sweep, folder.absolute(), executor
+        self._command, self._retry, self._poll, self._say = command(sweep.devices), retry_failed, poll, say
+        self._running: dict[Trial, tuple[Handle, float]] = {}
+
+    def run(self) -> None:
+        """Until all trials have ended; what has ended before is left alone.
+
+        Raises:
+            UserError: if another driver holds the folder, or this one was stopped by Ctrl-C or SIGTERM.
+        """
+        with locked(self._folder), Journal(self._folder / JOURNAL) as self._journal, _interruptible():
+            ended = last_records(self._journal.records, "end")
+            if self._retry:
+                ended = {name: record for name, record in ended.items() if record["status"] != "failed"}
+            self._plan = self._make_plan(ended)
+            self._lost = {
+                name: record
+                for name, record in last_records(self._journal.records, "start").items()
+                if name not in last_records(self._journal.records, "end")
+            }
+            try:
+                self._loop()
+            except KeyboardInterrupt:
+                self._stop_all()
+                raise UserError(f"stopped; go on with: python -m src.sweep resume={self._folder}") from None
+
+    def _make_plan(self, ended: Mapping[str, Mapping[str, Any]]) -> Plan:
+        if not self._sweep.search:
+            return Listed(self._sweep, ended)
+        suggested = [record for record in self._journal.records if record["event"] == "suggest"]
+        return Search(self._sweep, suggested, ended, note=functools.partial(self._journal.append, "suggest"))
+
+    def _loop(self) -> None:
+        while True:
+            while self._executor.free() and (trial := self._plan.next()):
+                self._start(trial)
+            if not self._running:
+                return
+            time.sleep(self._poll)
+            for trial, (handle, _) in list(self._running.items()):
+                status = handle.poll()
+                if status is not None:
+                    self._end(trial, status)
+                elif self._sweep.search and self._plan.hopeless(trial, self._curve(trial)):
+                    handle.stop()
+                    self._end(trial, None)
+
+    def _start(self, trial: Trial) -> None:
+        """Starts a trial, or goes on with one that an earlier driver left."""
+        folder, before = self._folder / "trials" / trial.id, self._lost.pop(trial.id, None)
+        handle, again = None, ""
+        if before:
+            handle = self._executor.adopt(before.get("job"), folder)
+            if handle is None:
+                self._journal.append("lost", trial=trial.id, seconds=files.lasted(folder, before["time"]))
+                if files.value(folder, self._sweep.objective, self._sweep.direction) is not None:
+                    return self._end(trial, 0)
+        if handle is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            make = functools.partial(attempt, self._command, folder, self._sweep.options(trial))
+            resumed = files.arguments(folder, [])[0].startswith("resume=")
+            again = ", from its last checkpoint" if resumed else ""
+            self._journal.append("start", trial=trial.id, resumed=resumed)
+            handle = self._executor.start(make, folder, {"WANDB_RUN_GROUP": self._folder.name, MARK: str(folder)})
+            if handle.job is not None:
+                self._journal.append("start", trial=trial.id, resumed=resumed, job=handle.job)
+        self._running[trial] = (handle, time.time())
+        self._say(f"{trial.id}: {'adopted' if before and handle.job and not again else 'started'}{again}")
+
+    def _end(self, trial: Trial, code: int | None) -> None:
+        """``code`` is the exit status; ``None``: pruned."""
+        _, begun = self._running.pop(trial, (None, time.time()))
+        folder, curve = self._folder / "trials" / trial.id, self._curve(trial)
+        value, message = files.value(folder, self._sweep.objective, self._sweep.direction), ""
+        status = "done"
+        if code is None:
+            status, value = "pruned", curve[-1][1] if curve else None
+        elif code != 0:
+            status, value, message = "failed", None, files.last_line(folder)
+        elif value is None:
+            status, message = "failed", f"it ended well but left no '{self._sweep.objective}'; see sweep.objective"
+        record = {"trial": trial.id, "status": status, "value": value, "seconds": round(time.time() - begun, 1)}
+        if message:
+            record |= {"message": message, "code": code}
+        if self._sweep.search:
+            record["curve"] = curve
+        self._plan.ended(trial, self._journal.append("end", **record))
+        shown = f" {self._sweep.objective} {value:.4f}" if value is not None else ""
+        self._say(f"{trial.id}: {status}{shown}{f' ({message})' if message else ''}")
+
+    def _curve(self, trial: Trial) -> list[tuple[int, float]]:
+        """Of the objective, where it is one that is measured on the way."""
+        known = "/" in self._sweep.objective
+        return files.curve(self._folder / "trials" / trial.id, self._sweep.objective) if known else []
+
+    def _stop_all(self) -> None:
+        handles = [handle for handle, _ in self._running.values()]
+        for handle in handles:
+            handle.ask_to_stop()
+        for handle in handles:
+            handle.stop()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

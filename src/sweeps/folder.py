@@ -1,0 +1,87 @@
+"""A trial's folder: how a trial starts or goes on in it, and what its files say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["LOG", "arguments", "curve", "last_line", "lasted", "make_ready", "scores", "value"]
+
+LOG = "log.txt"
+_CHECKPOINT = Path("checkpoints/last.ckpt")
+
+
+def make_ready(folder: Path) -> None:
+    """Leaves a folder that a run can go on in, or an empty one but for the log."""
+    if not (folder / _CHECKPOINT).is_file():
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOG:
+                path.unlink()
+    for path in folder.glob("scores_*.json"):
+        path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def arguments(folder: Path, options: Sequence[str]) -> list[str]:
+    """For ``src.train``: to go on from the folder's last checkpoint, or to start in the folder."""
+    if (folder / _CHECKPOINT).is_file():
+        return [f"resume={folder}"]
+    return [f"hydra.run.dir='{folder}'", *options]
+
+
+def scores(folder: Path) -> dict[str, Any] | None:
+    """What the run ended with: of the test split, or of val where there is no test; ``None`` if it has not ended."""
+    for stage in ("test", "val"):
+        path = folder / f"scores_{stage}.json"
+        if path.is_file():
+            return json.loads(path.read_text())
+    return None
+
+
+def curve(folder: Path, metric: str) -> list[tuple[int, float]]:
+    """Step and value of ``metric`` so far; a row that is being written does not count."""
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = csv.DictReader(line for line in file if line.endswith("\n"))
+        found = {int(row["step"]): float(row[metric]) for row in rows if row.get(metric)}
+    return [(step, number) for step, number in sorted(found.items()) if math.isfinite(number)]
+
+
+def value(folder: Path, objective: str, direction: str) -> float | None:
+    """The objective of a finished trial: a key of its scores, or the best of a column of its ``metrics.csv``."""
+    found = scores(folder)
+    if found is None:
+        return None
+    if "/" in objective:
+        numbers = [number for _, number in curve(folder, objective)]
+        best = max if direction == "maximize" else min
+        return best(numbers) if numbers else None
+    number = found.get(objective)
+    return number if isinstance(number, int | float) and math.isfinite(number) else None
+
+
+def lasted(folder: Path, start: float) -> float:
+    """Seconds from ``start`` until the trial last wrote something: for one whose end nobody saw."""
+    written = [path.stat().st_mtime for path in folder.glob("*") if path.is_file()]
+    return round(max(0.0, max(written, default=0.0) - start), 1)
+
+
+def last_line(folder: Path) -> str:
+    """The line of the log that says why the trial failed: the last that begins with ``error:``, or the last."""
+    path = folder / LOG
+    if not path.is_file():
+        return "it left no log"
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 20_000))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return (errors or lines or ["its log is empty"])[-1][:300]

@@ -1,0 +1,93 @@
+"""What a sweep has come to so far, read from its journal and its trials' files."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.sweeps import folder as files
+from src.sweeps.driver import JOURNAL
+from src.sweeps.journal import last_records, read_journal
+from src.sweeps.plans import row_of
+from src.sweeps.spec import Row, Sweep, Trial
+
+__all__ = ["Result", "results"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row and what its trials gave.
+
+    ``values`` are those of finished trials, fractions; ``seconds`` their times; ``states`` counts trials by what became
+    of them; ``failures`` holds id and message; ``data`` says what was scored; ``config`` is a config that was run.
+    """
+
+    row: Row
+    values: tuple[float, ...]
+    seconds: tuple[float, ...]
+    states: dict[str, int]
+    failures: tuple[tuple[str, str], ...]
+    data: frozenset[str]
+    config: Path | None
+
+    @property
+    def mean(self) -> float | None:
+        """Over seeds."""
+        return statistics.mean(self.values) if self.values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the seeds; it takes two."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+def results(sweep: Sweep, folder: Path) -> list[Result]:
+    """One for each row, in their order; those of a search, best first."""
+    records = read_journal(folder / JOURNAL)
+    ended, started = last_records(records, "end"), last_records(records, "start")
+    spent: dict[str, float] = defaultdict(float)
+    for record in records:
+        if record["event"] in ("end", "lost"):
+            spent[record["trial"]] += record["seconds"]
+    rows = sweep.rows or tuple(row_of(each["row"], each["params"]) for each in records if each["event"] == "suggest")
+    found = [_result(sweep.trials(row), folder, ended=ended, started=set(started), spent=spent) for row in rows]
+    if not sweep.search:
+        return found
+    sign = -1 if sweep.direction == "maximize" else 1
+    return sorted(found, key=lambda result: (result.mean is None, sign * (result.mean or 0.0)))
+
+
+def _result(
+    trials: list[Trial], folder: Path, *, ended: dict[str, Any], started: set[str], spent: dict[str, float]
+) -> Result:
+    states: dict[str, int] = defaultdict(int)
+    for trial in trials:
+        states[ended[trial.id]["status"] if trial.id in ended else "started" if trial.id in started else "waiting"] += 1
+    done = [trial for trial in trials if trial.id in ended and ended[trial.id]["status"] == "done"]
+    configs = [folder / "trials" / trial.id / "config.yaml" for trial in trials]
+    return Result(
+        row=trials[0].row,
+        values=tuple(ended[trial.id]["value"] for trial in done),
+        seconds=tuple(spent[trial.id] for trial in done),
+        states=dict(states),
+        failures=tuple(
+            (trial.id, ended[trial.id]["message"])
+            for trial in trials
+            if trial.id in ended and ended[trial.id]["status"] == "failed"
+        ),
+        data=frozenset(_data(folder / "trials" / trial.id) for trial in done),
+        config=next((path for path in configs if path.is_file()), None),
+    )
+
+
+def _data(folder: Path) -> str:
+    """Data set, splits and images that were scored, by the stamp of the scores."""
+    stamp = (files.scores(folder) or {}).get("protocol") or {}
+    splits = " + ".join(stamp.get("splits") or ["unknown split"])
+    device = stamp.get("device")
+    return f"{stamp.get('data', 'unknown data')} {splits}, {stamp.get('images', '?')} images" + (
+        f", on {device}" if device else ""
+    )

@@ -1,0 +1,148 @@
+"""What a sweep is: rows of options, seeds, fixed options, and the table of a paper that it is set beside."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from src.errors import UserError, nearest
+
+__all__ = ["Row", "Sweep", "Trial", "override", "parse"]
+
+_KEYS = (
+    "name", "title", "source", "published_on", "objective", "direction", "devices", "seeds", "fixed", "trials",
+    "grid", "search",
+)  # fmt: skip
+_ROW_KEYS = ("name", "set", "published", "note")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: its place and name, the options that make it, and the figure of the paper, in percent."""
+
+    index: int
+    name: str
+    options: tuple[str, ...]
+    published: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row with a seed: one process and one folder."""
+
+    row: Row
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Name of its folder."""
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", self.row.name).strip("-.")[:48]
+        return f"{self.row.index:02d}_{slug}_seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that makes sense: see ``conf/sweep.yaml`` for what each field may be."""
+
+    name: str
+    title: str
+    source: str
+    published_on: str
+    objective: str
+    direction: str
+    devices: int
+    seeds: tuple[int, ...]
+    fixed: tuple[str, ...]
+    rows: tuple[Row, ...]
+    search: Mapping[str, Any] | None
+
+    def trials(self, row: Row) -> list[Trial]:
+        """One for each seed."""
+        return [Trial(row, seed) for seed in self.seeds]
+
+    def options(self, trial: Trial) -> list[str]:
+        """What ``src.train`` is told for ``trial``; later options win."""
+        strategy = "ddp" if self.devices > 1 else "auto"
+        several = [f"trainer.devices={self.devices}", "trainer.num_nodes=1", f"trainer.strategy={strategy}"]
+        return [*several, *self.fixed, *trial.row.options, f"seed={trial.seed}"]
+
+
+def override(name: str, value: Any) -> str:
+    """``name=value`` as Hydra reads it."""
+    return f"{name}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return str(value)
+
+
+def parse(tree: Mapping[str, Any]) -> Sweep:
+    """The sweep that plain containers describe.
+
+    Raises:
+        UserError: for a key that does not exist, a value that cannot be, or a sweep without trials.
+    """
+    _known(tree, _KEYS, "sweep")
+    search, seeds = tree.get("search") or None, tree.get("seeds") or ()
+    if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise UserError(f"sweep.seeds={seeds} must be different whole numbers of 0 or more, such as [0,1,2]")
+    if tree.get("direction") not in ("maximize", "minimize"):
+        raise UserError(f"sweep.direction={tree.get('direction')} is unknown; use maximize or minimize")
+    devices = tree.get("devices")
+    if not isinstance(devices, int) or devices < 1:
+        raise UserError(f"sweep.devices={devices} must be a whole number of 1 or more: the devices of one trial")
+    trials, grid = tree.get("trials") or [], tree.get("grid") or {}
+    if not (trials or grid or search):
+        raise UserError("the sweep varies nothing; give sweep.trials, sweep.grid or sweep.search")
+    if search and (trials or grid):
+        raise UserError("sweep.search is given beside sweep.trials or sweep.grid; leave out one of them")
+    return Sweep(
+        name=str(tree.get("name") or "sweep"),
+        title=tree.get("title") or str(tree.get("name") or "sweep"),
+        source=tree.get("source") or "",
+        published_on=tree.get("published_on") or "",
+        objective=str(tree.get("objective")),
+        direction=tree["direction"],
+        devices=devices,
+        seeds=tuple(seeds),
+        fixed=tuple(tree.get("fixed") or ()),
+        rows=() if search else tuple(_rows(trials, grid)),
+        search=search,
+    )
+
+
+def _known(tree: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
+    for key in tree:
+        if key not in keys:
+            raise UserError(f"{where}.{key} does not exist.{nearest(str(key), keys)} It may be: {', '.join(keys)}")
+
+
+def _rows(trials: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]) -> Iterable[Row]:
+    """Every named trial with every combination of the grid."""
+    for key, values in grid.items():
+        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+            raise UserError(f"sweep.grid: {key}: {values} must be a list of values")
+    combinations = [
+        [override(key, value) for key, value in zip(grid, values, strict=True)]
+        for values in itertools.product(*grid.values())
+    ]
+    named: Sequence[Mapping[str, Any]] = trials or [{"name": ""}]
+    for index, (trial, added) in enumerate(itertools.product(named, combinations)):
+        _known(trial, _ROW_KEYS, f"sweep.trials[{index // len(combinations)}]")
+        published = trial.get("published")
+        if published is not None and not isinstance(published, int | float):
+            raise UserError(f"sweep.trials: published={published} ('{trial.get('name')}') must be a number, in percent")
+        options = (*(trial.get("set") or ()), *added)
+        words = [str(trial.get("name") or ""), *added]
+        name = ", ".join(word for word in words if word) or "as it is"
+        yield Row(index, name, options, published, str(trial.get("note") or ""))

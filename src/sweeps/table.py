@@ -1,0 +1,131 @@
+"""A sweep as Markdown and as HTML: the table of a paper with our column beside the published one."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import html
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from src.sweeps.results import Result
+from src.sweeps.spec import Sweep
+
+__all__ = ["Cost", "page", "tell_apart", "text"]
+
+Cost = tuple[int, float]  # parameters, multiply-adds of one image
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse } th, td { padding: .3rem .7rem; border-bottom: 1px solid #e5e7eb; text-align: right }
+th:first-child, td:first-child { text-align: left } img { max-width: 100%; margin-top: 1rem } code { color: #6b7280 }
+"""
+
+
+def text(sweep: Sweep, found: Sequence[Result], costs: Mapping[int, Cost], pictures: Sequence[Path]) -> str:
+    """Markdown, whose table reads well on a console too; ``costs`` by the row's index, ``pictures`` beside the file."""
+    head, body = _head(sweep), [_cells(sweep, result, costs) for result in found]
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [head, *body]]
+    lines = [f"| {' | '.join(row)} |" for row in padded]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    parts = [f"# {sweep.title}", "\n".join(f"- {fact}" for fact in _facts(sweep, found)), "\n".join(lines)]
+    failures = [f"- failed: `{name}`: {message}" for result in found for name, message in result.failures]
+    parts += ["\n".join(failures)] if failures else []
+    parts += [tell_apart(sweep, found), *(f"![{path.stem}]({path.name})" for path in pictures)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def page(sweep: Sweep, found: Sequence[Result], costs: Mapping[int, Cost], pictures: Sequence[Path]) -> str:
+    """HTML that asks for no other file."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    facts = "".join(f"<li>{html.escape(fact)}</li>" for fact in _facts(sweep, found))
+    body = "\n".join(row(_cells(sweep, result, costs), "td") for result in found)
+    failures = "".join(
+        f"<li>failed: <code>{html.escape(name)}</code>: {html.escape(message)}</li>"
+        for result in found
+        for name, message in result.failures
+    )
+    images = "\n".join(
+        f'<img alt="{path.stem}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+        for path in pictures
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(sweep.title)}</title><style>{_STYLE}</style></head>
+<body><h1>{html.escape(sweep.title)}</h1><ul>{facts}</ul>
+<table><thead>{row(_head(sweep), "th")}</thead><tbody>
+{body}
+</tbody></table>
+<ul>{failures}</ul><p>{html.escape(tell_apart(sweep, found))}</p>
+{images}
+</body></html>
+"""
+
+
+def _facts(sweep: Sweep, found: Sequence[Result]) -> list[str]:
+    data = sorted(set().union(*(result.data for result in found))) if found else []
+    states = {state: sum(result.states.get(state, 0) for result in found) for state in _STATES}
+    counted = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    published = f"{sweep.source}, on {sweep.published_on}" if sweep.published_on else sweep.source
+    seeds, where = ", ".join(map(str, sweep.seeds)), "; ".join(data) or "nothing scored yet"
+    facts = [f"ours: {where}; {sweep.objective}, mean ± standard deviation, seeds {seeds}"]
+    facts += ["parameters without auxiliary heads; multiply-adds of one image of a training crop's size"]
+    facts += [f"published: {published}"] if sweep.source else []
+    facts += [f"options of all trials: {' '.join(sweep.fixed)}"] if sweep.fixed else []
+    return [*facts, f"trials: {counted or 'none yet'}"]
+
+
+_STATES = ("done", "failed", "pruned", "started", "waiting")
+
+
+def _head(sweep: Sweep) -> list[str]:
+    published = ["published"] if any(row.published is not None for row in sweep.rows) else []
+    return ["trial", f"{sweep.objective} %", "seeds", "parameters M", "G multiply-adds", "time", *published, "options"]
+
+
+def _cells(sweep: Sweep, result: Result, costs: Mapping[int, Cost]) -> list[str]:
+    mean, spread, row = result.mean, result.spread, result.row
+    score = "–" if mean is None else f"{100 * mean:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")
+    params, macs = costs.get(row.index, (None, None))
+    states = [f"{result.states[state]} {state}" for state in _STATES[1:] if result.states.get(state)]
+    cells = [
+        row.name,
+        score,
+        ", ".join([str(len(result.values)), *states]),
+        "–" if params is None else f"{params / 1e6:.2f}",
+        "–" if macs is None else f"{macs / 1e9:.2f}",
+        str(datetime.timedelta(seconds=round(statistics.mean(result.seconds)))) if result.seconds else "–",
+    ]
+    if "published" in _head(sweep):
+        figure = "–" if row.published is None else f"{row.published:.2f}"
+        cells.append(f"{figure} ({row.note})" if row.note else figure)
+    return [*cells, " ".join(row.options)]
+
+
+def tell_apart(sweep: Sweep, found: Sequence[Result]) -> str:
+    """A sentence on which rows the spread of the seeds tells from the best, and which it does not."""
+    known = [result for result in found if result.mean is not None]
+    if len(known) < 2:
+        return ""
+    if any(result.spread is None for result in known):
+        return "Rows with one seed have no spread, so no order of rows is claimed."
+    sign = 1 if sweep.direction == "maximize" else -1
+    best = max(known, key=lambda result: sign * result.mean)
+    near = [
+        result.row.name
+        for result in known
+        if result is not best and abs(best.mean - result.mean) <= 2 * _error(best, result)
+    ]
+    beside = f"; not told from it: {', '.join(near)}" if near else "; the others lie further below"
+    return (
+        f"Best mean: {best.row.name}{beside}. Told apart is what differs by more than two standard errors of the"
+        " difference, which with so few seeds is a hint and no proof."
+    )
+
+
+def _error(first: Result, second: Result) -> float:
+    return sum(result.spread**2 / len(result.values) for result in (first, second)) ** 0.5

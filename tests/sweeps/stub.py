@@ -1,0 +1,57 @@
+"""Stands for ``src.train`` in tests of the driver: a few steps, a checkpoint after each, scores at the end.
+
+``value=`` is its score, ``fail=true`` ends it after a step, ``pause=`` is the time of a step, and the first argument
+says how many processes it is. Files ``rank<N>`` and lines of ``steps`` tell what ran.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+STEPS = 4
+
+
+def main(ranks: str, *overrides: str) -> None:
+    options = dict(item.split("=", 1) for item in overrides)
+    if folder := options.pop("resume", None):
+        folder = Path(folder)
+        options, first = json.loads((folder / "checkpoints/last.ckpt").read_text())
+    else:
+        folder, first = Path(options.pop("hydra.run.dir").strip("'")), 0
+    rank = int(os.environ.get("STUB_RANK", 0))
+    (folder / f"rank{rank}").touch()
+    if rank:
+        return
+    others = [
+        subprocess.Popen([sys.executable, *sys.argv], env={**os.environ, "STUB_RANK": str(rank)})
+        for rank in range(1, int(ranks))
+    ]
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    value = float(options.get("value", 0.5))
+    for step in range(first, STEPS):
+        with (folder / "steps").open("a") as file:
+            file.write(f"{step}\n")
+        time.sleep(float(options.get("pause", 0)))
+        if options.get("fail") == "true" and step == 1:
+            sys.exit("error: made to fail")
+        with (folder / "metrics.csv").open("a") as file:
+            file.write("" if step else "step,val/miou\n")
+            file.write(f"{step},{value * (step + 1) / STEPS}\n")
+        partial = folder / "checkpoints/partial"
+        partial.write_text(json.dumps([options, step + 1]))
+        partial.replace(folder / "checkpoints/last.ckpt")
+    for other in others:
+        other.wait()
+    stamp = {"data": "stub", "splits": ["val"], "images": 3}
+    scores = {"miou": value + 0.01 * int(options["seed"]), "protocol": stamp}
+    (folder / "partial").write_text(json.dumps(scores))
+    (folder / "partial").replace(folder / "scores_test.json")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

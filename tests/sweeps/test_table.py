@@ -1,0 +1,106 @@
+"""The table a sweep ends in, also before its end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from src.errors import UserError
+from src.sweeps import Result, Row, parse, results
+from src.sweeps.plots import draw
+from src.sweeps.table import page, tell_apart, text
+from tests.sweeps.drive import drive, sweep
+
+TRIALS = [
+    {"name": "sum", "set": ["value=0.2"], "published": 68.6},
+    {"name": "BGA <b>", "set": ["value=0.5"], "published": 69.67, "note": "Table 2"},
+    {"name": "broken", "set": ["fail=true"]},
+]
+
+
+def rows(written: str) -> dict[str, list[str]]:
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in written.splitlines() if line[:1] == "|"]
+    return {line[0]: line[1:] for line in lines}
+
+
+def test_ours_stands_beside_the_published_figure(tmp_path: Path) -> None:
+    spec = sweep(TRIALS, seeds=[0, 2], source="a paper, Table 2", published_on="Cityscapes val")
+    drive(spec, tmp_path)
+    found = results(spec, tmp_path)
+    written = text(spec, found, {0: (1_500_000, 2.5e9)}, [tmp_path / "bars.png"])
+    table = rows(written)
+    assert table["trial"][:6] == ["miou %", "seeds", "parameters M", "G multiply-adds", "time", "published"]
+    assert table["sum"][:4] == ["21.00 ± 1.41", "2", "1.50", "2.50"]
+    assert table["sum"][5] == "68.60"
+    assert table["BGA <b>"][:2] == ["51.00 ± 1.41", "2"]
+    assert table["BGA <b>"][5] == "69.67 (Table 2)"
+    assert table["broken"][:2] == ["–", "0, 2 failed"]
+    for line in ("ours: stub val, 3 images", "a paper, Table 2, on Cityscapes val", "4 done, 2 failed", "![bars]"):
+        assert line in written
+    assert written.count("error: made to fail") == 2
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
+    spec = sweep(TRIALS)
+    drive(spec, tmp_path)
+    found = results(spec, tmp_path)
+    pictures = draw(spec, found, {})
+    for name, content in pictures.items():
+        assert content.startswith(b"\x89PNG")
+        (tmp_path / name).write_bytes(content)
+    written = page(spec, found, {}, [tmp_path / name for name in pictures])
+    assert "BGA &lt;b&gt;" in written
+    assert written.count("data:image/png;base64,") == len(pictures) == 2
+    assert not re.search(r"(src|href)=\"(?!data:)", written)
+
+
+def test_an_unfinished_sweep_has_a_table(tmp_path: Path) -> None:
+    spec = sweep(TRIALS)
+    found = results(spec, tmp_path)
+    written = text(spec, found, {}, [])
+    assert "nothing scored yet" in written
+    assert rows(written)["sum"][:2] == ["–", "0, 1 waiting"]
+    assert draw(spec, found, {}) == {}
+
+
+def result(name: str, *values: float) -> Result:
+    return Result(Row(0, name, ()), values, (), {}, (), frozenset(), None)
+
+
+def test_nothing_is_claimed_that_the_spread_does_not_carry() -> None:
+    spec = sweep([{"name": "a"}])
+    close = [result("a", 0.70, 0.72), result("b", 0.69, 0.71), result("c", 0.10, 0.11)]
+    assert "Best mean: a; not told from it: b." in tell_apart(spec, close)
+    assert "no order of rows is claimed" in tell_apart(spec, [result("a", 0.7), result("b", 0.6)])
+    lowest = sweep([{"name": "a"}], direction="minimize")
+    assert tell_apart(lowest, close).startswith("Best mean: c; the others")
+
+
+def test_a_grid_crosses_the_named_trials_and_the_seeds() -> None:
+    spec = sweep([{"name": "x", "set": ["a=1"]}], grid={"b.c": [[1, 2], None], "d": [True]}, seeds=[0, 1])
+    assert [row.options for row in spec.rows] == [("a=1", "b.c=[1,2]", "d=true"), ("a=1", "b.c=null", "d=true")]
+    ids = [trial.id for row in spec.rows for trial in spec.trials(row)]
+    assert len(set(ids)) == 4
+    assert ids[0] == "00_x-b.c-1-2-d-true_seed0"
+    assert spec.options(spec.trials(spec.rows[0])[1])[-1] == "seed=1"
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({}, "varies nothing"),
+        ({"trials": [{"name": "a"}], "seeds": [0, 0]}, r"sweep\.seeds=\[0, 0\] must be different"),
+        ({"trials": [{"name": "a", "sett": []}]}, r"sweep\.trials\[0\]\.sett does not exist\. Did you mean 'set'\?"),
+        ({"trials": [{"name": "a", "published": "1 %"}]}, r"published=1 % \('a'\) must be a number"),
+        ({"grid": {"a": 3}}, r"sweep\.grid: a: 3 must be a list"),
+        ({"trials": [{"name": "a"}], "direction": "up"}, r"sweep\.direction=up is unknown"),
+        ({"trials": [{"name": "a"}], "devices": 0}, r"sweep\.devices=0 must be"),
+        ({"trials": [{"name": "a"}], "search": {"trials": 1}}, r"sweep\.search is given beside"),
+        ({"trial": []}, r"sweep\.trial does not exist\. Did you mean 'trials'\?"),
+    ],
+)
+def test_what_no_sweep_can_be(tree: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse({"objective": "miou", "direction": "maximize", "devices": 1, "seeds": [0], **tree})
