@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.callbacks import Throughput, draw_scores, summary_table, write_scores
 from src.data import LabelSpace, SegmentationDataModule
 from src.environment import device_name, environment
+from src.html import REPORT, refresh_page
 from src.metrics import Measures, Scores
 from src.viz import write_bytes
 
@@ -86,7 +87,7 @@ def scores(
     measures: Measures | None = None,
     protocol: dict[str, Any] | None = None,
 ) -> None:
-    """Writes scores as JSON and charts, the counts of each image as CSV, and prints the table that ends a run.
+    """Writes scores as JSON, charts and page, the counts of each image as CSV, and prints the table that ends a run.
 
     Args:
         result: what was measured.
@@ -106,7 +107,8 @@ def scores(
     write_scores(result, label_space, path, measures=measures, protocol=protocol)
     charts = run_dir / "charts" if stage == "val" else run_dir / f"charts_{stage}"
     draw_scores(result, label_space, charts)
-    places = {**(paths or {}), "charts": charts, f"{stage} scores": path}
+    page = {"report": run_dir / REPORT} if refresh_page(run_dir) else {}
+    places = {**(paths or {}), "charts": charts, f"{stage} scores": path, **page}
     places = {name: _short(place) for name, place in places.items() if place is not None}
     facts = {"seconds": seconds, "images_per_second": throughput, "paths": places, "measures": measures}
     say(summary_table(result, label_space, **facts))
@@ -124,7 +126,12 @@ def throughput_of(trainer: pl.Trainer) -> float:
 
 
 def log_test(trainer: pl.Trainer, metrics: dict[str, Any]) -> None:
-    """Sends test metrics to the run's loggers and closes them."""
+    """Sends test metrics, and where a logger can show it the table of classes, to the run's loggers and closes them."""
+    module, step = trainer.lightning_module, trainer.global_step
     for logger in trainer.loggers:
-        logger.log_metrics(metrics, step=trainer.global_step)
+        logger.log_metrics(metrics, step=step)
+        if hasattr(logger, "log_scores"):
+            logger.log_scores("test", module.test_scores, module.label_space, step=step)
         logger.finalize("success")
+        if hasattr(logger, "close"):
+            logger.close()

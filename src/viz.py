@@ -20,6 +20,7 @@ __all__ = [
     "legend",
     "overlay",
     "panel",
+    "reduced",
     "row",
     "save_png",
     "stack_rows",
@@ -105,6 +106,16 @@ def panel(
     return row(columns)
 
 
+def reduced(picture: np.ndarray, side: int, *, mix: bool = True) -> np.ndarray:
+    """A picture or label map whose longest side is at most ``side``; ``mix=False`` keeps to the values it has."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if mix else cv2.INTER_NEAREST)
+
+
 def row(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Pictures of one size beside one another, each under its caption.
 
@@ -174,8 +185,7 @@ def _fit(picture: np.ndarray) -> np.ndarray:
     if scale >= 1:
         size = (width * int(scale), height * int(scale))
         return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return reduced(picture, TILE)
 
 
 def _mean_iou(label: np.ndarray, prediction: np.ndarray) -> float:

@@ -40,8 +40,11 @@ def test_a_run_folder_holds_what_it_promises(trained: Path) -> None:
     environment = json.loads((trained / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
     assert "src.train" in environment["command"]
-    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "scores_test.json"):
+    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "scores_test.json", "validation.json"):
         assert (trained / name).is_file()
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 4  # three test images, and the panel
+    assert page.index("Classes <small>test") and "bicyclist" in page
     for name in ("charts/learning_curves", "charts/per_class_iou", "charts/confusion_matrix", "panels/latest"):
         assert cv2.imread(str(trained / f"{name}.png")) is not None
     with (trained / "metrics.csv").open() as file:

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from src.callbacks.worst import draw_worst
+from src.callbacks.worst import draw_lowest, draw_worst
 from src.metrics import (
     BoundaryCounts,
     BoundaryScores,
@@ -37,7 +37,8 @@ class Evaluation(Callback):
         boundary: also measure boundary IoU, 65 ms for an image of 2048x1024.
         resamples: of the bootstrap interval over images; 0 for none.
         worst: for each class, draw the images in which it comes out worst, this many; they are predicted once more.
-        folder: of the run; pictures go to its ``worst/<class>``.
+        worst_images: draw this many images of lowest mean IoU; they are predicted once more, too.
+        folder: of the run; pictures go to its ``worst/<class>`` and ``worst_images``.
     """
 
     measures: Measures
@@ -49,10 +50,12 @@ class Evaluation(Callback):
         boundary: bool = True,
         resamples: int = 1000,
         worst: int = 0,
+        worst_images: int = 0,
         folder: str | Path = ".",
     ) -> None:
         self.resamples = resamples
         self.worst = worst
+        self.worst_images = worst_images
         self.folder = Path(folder)
         self._confusion = ConfusionMatrix(num_classes)
         self._boundary = BoundaryCounts(num_classes) if boundary else None
@@ -94,6 +97,8 @@ class Evaluation(Callback):
         )
         if self.worst:
             draw_worst(trainer, pl_module, images, self.worst, self.folder / "worst")
+        if self.worst_images:
+            draw_lowest(trainer, pl_module, images, self.worst_images, self.folder / "worst_images")
 
 
 def _gathered(own: Any) -> list[Any]:

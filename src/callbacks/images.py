@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,19 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src import viz
 
-__all__ = ["Panels"]
+__all__ = ["Example", "Panels"]
+
+_SIDE = 1024  # longest side of what is kept for dashboards
+
+
+@dataclass(frozen=True)
+class Example:
+    """One validation image, reduced to a longest side of 1024: (H,W,3) uint8 RGB, train ids (H,W) uint8."""
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
 
 
 class Panels(Callback):
@@ -24,11 +37,15 @@ class Panels(Callback):
     Args:
         run_dir: folder of the run.
         count: how many images, fewer where the data set is smaller.
+
+    Attributes:
+        examples: what the last validation predicted for them.
     """
 
     def __init__(self, run_dir: str | Path, count: int = 4) -> None:
         self.folder = Path(run_dir) / "panels"
         self.count = count
+        self.examples: list[Example] = []
         self._rows: list[np.ndarray] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -37,7 +54,8 @@ class Panels(Callback):
         dataset = trainer.datamodule.val_dataset
         indices = np.linspace(0, len(dataset) - 1, min(self.count, len(dataset))).round().astype(int)
         with trainer.precision_plugin.val_step_context():
-            self._rows = [_row(dataset[index], pl_module) for index in indices.tolist()]
+            shown = [_shown(dataset[index], pl_module) for index in indices.tolist()]
+        self._rows, self.examples = (list(column) for column in zip(*shown, strict=True))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not _wanted(trainer):
@@ -55,14 +73,11 @@ def _wanted(trainer: Trainer) -> bool:
     return trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking
 
 
-def _row(sample: dict[str, Any], module: LightningModule) -> np.ndarray:
-    image = sample["image"]
+def _shown(sample: dict[str, Any], module: LightningModule) -> tuple[np.ndarray, Example]:
+    """A row of the panel, and what it was drawn from."""
     with torch.inference_mode():
-        prediction = module.predict_label(image[None].to(module.device))[0].cpu()
-    return viz.panel(
-        image.permute(1, 2, 0).numpy(),
-        sample["label"].numpy(),
-        prediction.numpy(),
-        module.label_space,
-        name=sample["name"],
-    )
+        prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
+    image, label = sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy()
+    row = viz.panel(image, label, prediction, module.label_space, name=sample["name"])
+    small = (viz.reduced(image, _SIDE), *(viz.reduced(ids, _SIDE, mix=False) for ids in (label, prediction)))
+    return row, Example(sample["name"], *small)

@@ -18,11 +18,11 @@ _SILENCE = 10.0  # seconds between two lines of a log at least, ends of epochs e
 
 
 class Progress(TQDMProgressBar):
-    """Epoch, step, loss, learning rate, images per second, time left, last and best validation mIoU.
+    """Epoch, step, loss, learning rate, speed, share of waiting for data, time left, last and best validation mIoU.
 
     Where stdout is no terminal there is no bar: a line is printed at most every tenth of an epoch, at its end and after
-    each validation. Of what it shows, ``train/loss``, ``lr/*``, ``train/images_per_second`` and ``val/miou`` are taken
-    from the logged scalars and appear once they are there.
+    each validation. Of what it shows, ``train/loss``, ``lr/*``, ``train/images_per_second``, ``train/data_wait`` and
+    ``val/miou`` are taken from the logged scalars and appear once they are there.
     """
 
     def __init__(self) -> None:
@@ -54,6 +54,8 @@ class Progress(TQDMProgressBar):
             shown["lr"] = f"{max(rates):.2e}"
         if "train/images_per_second" in logged:
             shown["images/s"] = f"{float(logged['train/images_per_second']):.1f}"
+        if "train/data_wait" in logged:
+            shown["data wait"] = f"{100 * float(logged['train/data_wait']):.0f}%"
         if (done := trainer.global_step - self._first_step) and steps:
             left = (time.monotonic() - self._began) / done * (self._steps - trainer.global_step)
             shown["ETA"] = str(datetime.timedelta(seconds=round(left)))

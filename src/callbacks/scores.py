@@ -64,7 +64,8 @@ def write_scores(
 ) -> None:
     """Write the scores as JSON: fractions in 0..1, ``null`` for what is undefined.
 
-    ``confusion_matrix`` counts pixels, rows are the truth and columns the prediction, in the order of ``classes``.
+    ``confusion_matrix`` counts pixels, rows are the truth and columns the prediction, in the order of ``classes``;
+    ``colors`` are theirs, RGB in 0..255.
 
     Args:
         scores: of a test.
@@ -87,6 +88,7 @@ def write_scores(
         "absent": [names[index] for index in scores.absent],
         "protocol": dict(protocol or {}),
         "classes": names,
+        "colors": [[int(part) for part in color] for color in label_space.colors],
         "confusion_matrix": scores.matrix.tolist(),
     }
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())

@@ -1,10 +1,13 @@
-"""The images in which a class comes out worst, as pictures: image, truth, prediction, errors."""
+"""The images that come out worst, of each class or of all, as pictures: image, truth, prediction, errors."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from tqdm import tqdm
@@ -12,8 +15,9 @@ from tqdm import tqdm
 from src import viz
 from src.metrics.per_image import PerImage, unique_names
 
-__all__ = ["draw_worst"]
+__all__ = ["draw_lowest", "draw_worst"]
 
+_SHORT = 8  # images that need no progress bar
 _NAME = 120  # characters of an image's name in that of its picture
 
 
@@ -30,31 +34,68 @@ def draw_worst(trainer: Trainer, module: LightningModule, images: PerImage, coun
         count: pictures for each class, fewer where it occurs in fewer images.
         folder: made if it is missing; it should be empty.
     """
-    dataset = trainer.test_dataloaders.dataset
     wanted: dict[str, list[tuple[int, int, float]]] = {}  # image -> class, rank, IoU
     for train_id, lowest in images.lowest(count).items():
         for rank, (index, iou) in enumerate(lowest, start=1):
             wanted.setdefault(images.names[index], []).append((train_id, rank, iou))
-    names = unique_names(dataset.source.name(index) for index in range(len(dataset)))
-    found = [(index, wanted[name]) for index, name in enumerate(names) if name in wanted]
-    mine = found[trainer.global_rank :: trainer.world_size]
-    silent = None if trainer.is_global_zero else True
-    for index, places in tqdm(mine, desc="worst images", unit="image", disable=silent):
-        _draw(dataset[index], places, trainer, module, folder)
+    for sample, places in _samples(trainer, wanted):
+        _draw(sample, places, trainer, module, folder)
+
+
+def draw_lowest(trainer: Trainer, module: LightningModule, images: PerImage, count: int, folder: Path) -> None:
+    """Draws ``<folder>/<rank>_miou_<percent>_<image>.png`` for the ``count`` images of lowest mean IoU.
+
+    The mean of an image is over the classes in it or its prediction. Devices share the work, as in ``draw_worst``.
+
+    Args:
+        trainer: after a test of ``module``.
+        module: has ``predict_label`` and ``label_space``.
+        images: counts of the test.
+        count: pictures, fewer where fewer images were tested.
+        folder: made if it is missing; pictures of an earlier test there are removed.
+    """
+    if trainer.is_global_zero:
+        for old in folder.glob("*_miou_*.png"):
+            old.unlink()
+    trainer.strategy.barrier()
+    wanted = {images.names[index]: (rank, miou) for rank, (index, miou) in enumerate(images.poorest(count), start=1)}
+    for sample, (rank, miou) in _samples(trainer, wanted):
+        row = _panel(sample, trainer, module)
+        viz.save_png(folder / f"{rank}_miou_{100 * miou:.1f}_{_plain(sample['name'])[-_NAME:]}.png", row)
 
 
 def _draw(
-    sample: dict, places: list[tuple[int, int, float]], trainer: Trainer, module: LightningModule, folder: Path
+    sample: dict[str, Any],
+    places: list[tuple[int, int, float]],
+    trainer: Trainer,
+    module: LightningModule,
+    folder: Path,
 ) -> None:
     space, name = module.label_space, sample["name"]
-    with trainer.precision_plugin.test_step_context(), torch.inference_mode():
-        prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
-    row = viz.panel(sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy(), prediction, space, name=name)
+    row = _panel(sample, trainer, module)
     legend = viz.legend(space.names, space.colors, row.shape[1])
     for train_id, rank, iou in places:
         title = viz.caption(f"{space.names[train_id]}   IoU {100 * iou:.1f} %   rank {rank}", row.shape[1])
         file = f"{rank}_iou_{100 * iou:.1f}_{_plain(name)[-_NAME:]}.png"
         viz.save_png(folder / _plain(space.names[train_id]) / file, viz.stack_rows([title, row, legend]))
+
+
+def _samples(trainer: Trainer, wanted: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """This device's share of the test images that are wanted, each with what it is wanted for."""
+    dataset = trainer.test_dataloaders.dataset
+    names = unique_names(dataset.source.name(index) for index in range(len(dataset)))
+    found = [(index, wanted[name]) for index, name in enumerate(names) if name in wanted]
+    mine = found[trainer.global_rank :: trainer.world_size]
+    silent = None if trainer.is_global_zero and len(mine) > _SHORT else True
+    for index, what in tqdm(mine, desc="worst images", unit="image", disable=silent):
+        yield dataset[index], what
+
+
+def _panel(sample: dict[str, Any], trainer: Trainer, module: LightningModule) -> np.ndarray:
+    with trainer.precision_plugin.test_step_context(), torch.inference_mode():
+        prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
+    image, label = sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy()
+    return viz.panel(image, label, prediction, module.label_space, name=sample["name"])
 
 
 def _plain(name: str) -> str:

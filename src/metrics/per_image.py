@@ -69,6 +69,18 @@ class PerImage:
                 found.setdefault(train_id, []).append((hits / union, hits - union, index))
         return {train_id: [(i, iou) for iou, _, i in sorted(found[train_id])[:count]] for train_id in sorted(found)}
 
+    def poorest(self, count: int) -> list[tuple[int, float]]:
+        """At most ``count`` images with the lowest mean IoU: index among ``names``, and that mean.
+
+        It is over the classes in an image or its prediction; images that are all ignored have none and are left out.
+        """
+        means = [
+            (float(np.mean(rows[:, 1] / (rows[:, 2] + rows[:, 3] - rows[:, 1]))), index)
+            for index, rows in enumerate(self._rows)
+            if len(rows)
+        ]
+        return [(index, mean) for mean, index in sorted(means)[:count]]
+
     def to_csv(self, classes: Sequence[str]) -> str:
         """``image,class,iou,intersection,predicted,truth`` in pixels; an image that is all ignored has no class."""
         text = io.StringIO()

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from src.callbacks import (
     Charts,
+    Dashboards,
     History,
     Panels,
     Progress,
@@ -263,7 +264,17 @@ def test_progress_prints_lines_where_there_is_no_terminal(tmp_path: Path, capsys
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert all("\r" not in line for line in lines) and 4 <= len(lines) <= 6
     last_step, last_validation = lines[-2:]
-    for part in ("epoch 1", "step 12/12", "loss ", "lr 1.00e-02", "images/s", "ETA 0:00:00", "mIoU", "best"):
+    for part in (
+        "epoch 1",
+        "step 12/12",
+        "loss ",
+        "lr 1.00e-02",
+        "images/s",
+        "data wait",
+        "ETA 0:00:00",
+        "mIoU",
+        "best",
+    ):
         assert part in last_step
     assert last_validation.startswith("epoch 1  validation  mIoU")
 
@@ -344,3 +355,39 @@ def test_written_scores_hold_every_figure(tmp_path: Path) -> None:
     assert content["absent"] == ["sky"] and content["confusion_matrix"] == MATRIX.tolist()
     assert content["pixel_accuracy"] == pytest.approx(0.8) and content["truth_share"]["car"] == pytest.approx(1 / 3)
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_dashboards_that_fail_end_nothing_and_say_so_once(
+    run: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(pl.loggers.CSVLogger):
+        def log_best(self, miou: float) -> None:
+            raise OSError("no\nserver")
+
+        log_scores = log_config = log_examples = log_best
+
+    module = run.trainer.lightning_module
+    state = {"is_global_zero": True, "state": SimpleNamespace(fn="fit"), "sanity_checking": False, "callbacks": []}
+    trainer = SimpleNamespace(loggers=[Broken(tmp_path)], global_step=1, **state)
+    dashboards = Dashboards(tmp_path)
+    for _ in range(2):
+        dashboards.on_validation_end(trainer, module)
+    assert capsys.readouterr().out == "Broken: pictures not sent (no server); the run goes on\n"
+    again = Dashboards(tmp_path)
+    again.load_state_dict(dashboards.state_dict())
+    assert again.state_dict() == {"best": module.val_scores.miou}
+
+
+def test_tensorboard_gets_the_pictures(run: SimpleNamespace, tmp_path: Path) -> None:
+    event_file = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    logger = pl.loggers.TensorBoardLogger(tmp_path)
+    state = {"is_global_zero": True, "state": SimpleNamespace(fn="fit"), "sanity_checking": False, "callbacks": []}
+    trainer = SimpleNamespace(loggers=[logger], global_step=12, **state)
+    Dashboards(run.folder).on_validation_end(trainer, run.trainer.lightning_module)
+    logger.finalize("success")
+    found = event_file.EventAccumulator(logger.log_dir)
+    found.Reload()
+    assert set(found.Tags()["images"]) == {"val/panels", "val/confusion_matrix", "val/iou_of_classes"}
+    picture = found.Images("val/panels")[0]
+    latest = _picture(run.folder / "panels" / "latest.png")
+    assert (picture.step, picture.height, picture.width) == (12, *latest.shape[:2])

@@ -51,6 +51,17 @@ def test_counts_add_up_to_the_scores_and_survive_a_file(tmp_path: Path) -> None:
         PerImage.read(path, ["r", "s", "u", "v", "w"])
 
 
+def test_the_poorest_images_have_the_lowest_mean_over_their_own_classes() -> None:
+    images = PerImage(3)
+    images.add("half", torch.tensor([[5, 5, 0], [0, 0, 0], [0, 0, 0]]))  # IoU 1/2 of what is, 0 of what is not
+    images.add("good", torch.tensor([[9, 1, 0], [0, 10, 0], [0, 0, 0]]))
+    images.add("ignored", torch.zeros(3, 3, dtype=torch.int64))
+    images.add("wrong", torch.tensor([[0, 7, 0], [0, 0, 0], [0, 0, 0]]))
+    poorest = [(images.names[index], miou) for index, miou in images.poorest(9)]
+    assert poorest == [("wrong", 0), ("half", 0.25), ("good", pytest.approx((9 / 10 + 10 / 11) / 2))]
+    assert len(images.poorest(1)) == 1
+
+
 def test_the_lowest_images_of_each_class_come_first() -> None:
     images = PerImage(3)
     for name, hits in (("good", 9), ("bad", 1), ("fair", 5)):

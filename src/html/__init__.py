@@ -1,0 +1,6 @@
+"""Pages about runs as single HTML files: nothing is loaded from elsewhere, and every text of the data is escaped."""
+
+from src.html.compare import runs_below, write_comparison
+from src.html.page import REPORT, refresh_page, write_page
+
+__all__ = ["REPORT", "refresh_page", "runs_below", "write_comparison", "write_page"]

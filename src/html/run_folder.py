@@ -1,0 +1,133 @@
+"""What the files in a run folder say, read back; each of them may be missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from src.errors import UserError
+
+__all__ = ["Run", "ScoreFile"]
+
+_DRAWN = ("val/", "lr/", "train/loss", "train/images_per_second", "train/data_wait", "train/peak_memory_gb")
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """One file of scores; ``split`` is the word in its name, or ``validation`` for the last one of a fit."""
+
+    split: str
+    content: dict[str, Any]
+    written: float
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return self.content.get("protocol") or {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that ``src.train`` or ``src.evaluate`` wrote.
+
+    Raises:
+        UserError: from its properties, for a file that is there and cannot be understood.
+    """
+
+    folder: Path
+
+    @property
+    def holds_results(self) -> bool:
+        """Whether there is anything to show."""
+        return (self.folder / "metrics.csv").is_file() or bool(self._score_files())
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config, empty where there is none."""
+        try:
+            return yaml.safe_load(self.text("config.yaml")) or {}
+        except yaml.YAMLError as error:
+            raise UserError(f"{self.folder / 'config.yaml'}: is broken ({' '.join(str(error).split())})") from error
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, command and device, empty where unknown."""
+        return _json(self.folder / "environment.json") if (self.folder / "environment.json").is_file() else {}
+
+    @cached_property
+    def curves(self) -> dict[str, np.ndarray]:
+        """Scalar -> (2,N) float64, steps and finite values, N >= 1, of those that a page draws."""
+        if not (self.folder / "metrics.csv").is_file():
+            return {}
+        with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            columns, *rows = list(csv.reader(file)) or [[]]
+        curves = {}
+        for index, name in enumerate(columns):
+            if name.startswith(_DRAWN):
+                cells = ((row[0], row[index]) for row in rows if len(row) > index and row[index])
+                points = np.array([(float(step), float(value)) for step, value in cells]).reshape(-1, 2)
+                points = points[np.isfinite(points).all(1)]
+                if len(points):
+                    curves[name] = points.T
+        return curves
+
+    @cached_property
+    def scores(self) -> list[ScoreFile]:
+        """The newest first; the last validation is among them while it is newer than the others, or alone."""
+        found = sorted(map(_scores, self._score_files()), key=lambda file: file.written, reverse=True)
+        return [file for place, file in enumerate(found) if place == 0 or file.split != "validation"]
+
+    @cached_property
+    def best(self) -> tuple[float, int]:
+        """The highest validation mIoU (0..1, nan if there is none), and its step."""
+        if "val/miou" not in self.curves:
+            return float("nan"), 0
+        steps, miou = self.curves["val/miou"]
+        place = int(miou.argmax())
+        return float(miou[place]), int(steps[place])
+
+    @property
+    def miou(self) -> float:
+        """Of the newest scores, else the best of the validations; nan where there is neither."""
+        given = self.scores[0].content.get("miou") if self.scores else None
+        return self.best[0] if given is None else given
+
+    @property
+    def last_step(self) -> int:
+        """Optimiser steps that the history knows of."""
+        return max((int(curve[0, -1]) for curve in self.curves.values()), default=0)
+
+    def select(self, *names: str) -> Any:
+        """The config's value at a path of keys, ``None`` where it has none."""
+        node: Any = self.config
+        for name in names:
+            node = node.get(name) if isinstance(node, dict) else None
+        return node
+
+    def text(self, name: str) -> str:
+        """A text file's content, empty where there is none."""
+        path = self.folder / name
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def _score_files(self) -> list[Path]:
+        return [*self.folder.glob("scores_*.json"), *self.folder.glob("validation.json")]
+
+
+def _scores(path: Path) -> ScoreFile:
+    return ScoreFile(path.stem.removeprefix("scores_"), _json(path), path.stat().st_mtime)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: is broken ({error}); remove it or score the run again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no object; remove it or score the run again")
+    return content
