@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["combine", "fuse_hierarchical", "hierarchical_weights", "resize"]
+__all__ = ["combine", "fuse_hierarchical", "hierarchical_weights", "resize", "same_size"]
 
 
 def resize(
@@ -30,10 +30,21 @@ def resize(
     Returns:
         (B,C,*size); ``x`` itself, not a copy, when it already has that size.
     """
-    # an exported graph must not branch on symbolic sizes; resizing to the same size copies the map unchanged
-    if not torch.compiler.is_exporting() and x.shape[-2:] == tuple(size):
+    if same_size(x.shape[-2:], size):
         return x
     return F.interpolate(x, size=tuple(size), mode=mode, align_corners=align_corners if mode == "bilinear" else None)
+
+
+def same_size(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether two sizes are equal; symbolic ones, of a graph that is exported, where that holds whatever they are.
+
+    Such a graph must not branch on a size, and resizing to the same size copies a map unchanged.
+    """
+    if not torch.compiler.is_exporting():
+        return tuple(first) == tuple(second)
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return all(statically_known_true(a == b) for a, b in zip(first, second, strict=True))
 
 
 def combine(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class Inference:
             (B,K,H,W) float32 whose softmax is the prediction, K 2 for a net of one logit.
         """
         height = image.shape[-2]
-        scores = self._in_memory(image, lambda: next(self._strips(net, image, rows=height)))
+        scores = self._in_memory(image, lambda: self._part(self._passes(net, image), 0, height))
         return self.refine(rgb, scores) if self.refine else scores
 
     def label(self, net: NetLike, image: Tensor, rgb: Tensor | None = None) -> Tensor:
@@ -115,22 +115,29 @@ class Inference:
 
     def _strips(self, net: NetLike, image: Tensor, rows: int | None = None) -> Iterator[Tensor]:
         """Scores from top to bottom, ``rows`` at a time."""
-        if self.scales != (1,) and (own := getattr(net, "scales", None)):
-            raise UserError(
-                f"inference.scales={list(self.scales)} would be stacked on the net's own scales {list(own)}; set"
-                " inference.scales=[1.0], and change model.scales.scales instead"
-            )
-        passes = (
-            self._pass(net, image, scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flip]
-        )
-        height, width = image.shape[-2:]
+        passes, (height, width) = self._passes(net, image), image.shape[-2:]
         if rows is None:
             classes = getattr(net, "num_classes", 32)
             rows = max(8, _STRIP.get(image.device.type, _STRIP["cuda"]) // (image.shape[0] * classes * width))
         if rows < height:
             passes = list(passes)  # each strip needs all of them; the whole needs one after the other
         for start in range(0, height, rows):
-            yield self._thresholded(self._fused(each(start, min(start + rows, height)) for each in passes))
+            yield self._part(passes, start, min(start + rows, height))
+
+    def _part(self, passes: Iterable[Rows], start: int, stop: int) -> Tensor:
+        """Scores of some rows."""
+        return self._thresholded(self._fused(each(start, stop) for each in passes))
+
+    def _passes(self, net: NetLike, image: Tensor) -> Iterator[Rows]:
+        """Logits of each scale and mirror image."""
+        if self.scales != (1,) and (own := getattr(net, "scales", None)):
+            raise UserError(
+                f"inference.scales={list(self.scales)} would be stacked on the net's own scales {list(own)}; set"
+                " inference.scales=[1.0], and change model.scales.scales instead"
+            )
+        for scale in self.scales:
+            for mirrored in (False, True)[: 1 + self.flip]:
+                yield self._pass(net, image, scale, mirrored)
 
     def _pass(self, net: NetLike, image: Tensor, scale: float, mirrored: bool) -> Rows:
         """Logits of one scale at the image's size, mirrored back."""
@@ -142,8 +149,8 @@ class Inference:
 
     def _scaled_size(self, size: Sequence[int], scale: float) -> list[int]:
         """Height and width at which the net sees an image of ``size`` at ``scale``."""
-        sides = (self.short_side, min(size)), (self.long_side, max(size))
-        scale *= min((wanted / side for wanted, side in sides if wanted), default=1)
+        sides = (self.short_side, min), (self.long_side, max)
+        scale *= min((wanted / side(size) for wanted, side in sides if wanted), default=1)
         return list(size) if scale == 1 else [max(32, round(side * scale)) for side in size]
 
     def _fused(self, passes: Iterable[Tensor]) -> Tensor:
@@ -213,7 +220,7 @@ def top_class(scores: Tensor) -> tuple[Tensor, Tensor]:
     scores = scores.float()
     top, label = scores.max(1)
     total = (scores - top[:, None]).exp_().sum(1)  # the softmax's divisor
-    if not bool(total.isfinite().all()):
+    if not torch.compiler.is_exporting() and not bool(total.isfinite().all()):
         raise UserError(
             "the net's scores are not finite; its weights are broken, or trainer.precision is too low for them"
         )

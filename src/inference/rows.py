@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.ops import resize
+from src.ops import resize, same_size
 
 __all__ = ["Combined", "Mirrored", "Resized", "Rows", "Whole", "net_rows"]
 
@@ -66,20 +67,20 @@ class Resized(Rows):
 
     def __call__(self, start: int, stop: int) -> Tensor:
         (height, width), least = self.size, self.rows.size[0]
-        if self.rows.size == self.size:
+        if same_size(self.rows.size, self.size):
             return self.rows(start, stop)
-        if (start, stop) == (0, height):
+        if same_size((start, stop), (0, height)):
             return resize(self.rows(0, least), self.size, align_corners=self.align_corners)
-        place = torch.arange(start, stop, dtype=torch.float64)
+        place = np.arange(start, stop, dtype=np.float64)  # a graph must not depend on values of tensors
         if self.align_corners:
             place *= (least - 1) / max(1, height - 1)
         else:
-            place = ((place + 0.5) * least / height - 0.5).clamp_(min=0)
-        above = place.long().clamp_(max=least - 1)
-        below = (above + 1).clamp_(max=least - 1)
+            place = np.maximum((place + 0.5) * least / height - 0.5, 0)
+        above = np.minimum(place.astype(np.int64), least - 1)
+        below = np.minimum(above + 1, least - 1)
         first = int(above[0])
         band = self.rows(first, int(below[-1]) + 1)
-        share = (place - above).to(band).view(-1, 1)
+        share = torch.from_numpy(place - above).to(band).view(-1, 1)
         between = torch.lerp(band[:, :, above - first], band[:, :, below - first], share)
         return resize(between, (stop - start, width), align_corners=self.align_corners)
 
@@ -119,6 +120,9 @@ def net_rows(net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, multiple
     size = image.shape[-2:]
     extra = int(multiple > 1 and getattr(net, "align_corners", False))
     height, width = (-(side - extra) % multiple for side in size)
+    if multiple > 1 and isinstance(height, torch.SymInt):  # exported for all sizes: no slice may depend on
+        padded = net_rows(net, F.pad(image, (0, width, 0, height)))  # them, but a negative pad may
+        return Whole(F.pad(padded(0, padded.size[0]), (0, -width, 0, -height)))
     if height or width:
         return _Cropped(net_rows(net, F.pad(image, (0, width, 0, height))), size)
     compiled = isinstance(net, nn.Module) and net._compiled_call_impl is not None

@@ -1,0 +1,195 @@
+"""Speed and memory of a net: ``python -m src.benchmark model=NAME|ckpt=PATH [size=[512,1024]]``."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.cli import command, value_of
+from src.errors import UserError, nearest
+from src.image_files import choose_device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from src import speed
+
+_CHOICES = {"mode": ("eager", "channels_last", "compile"), "precision": ("fp32", "bf16", "fp16")}
+
+
+def prepare(overrides: list[str]) -> tuple[str, list[str]]:
+    """Takes a run folder for its checkpoint."""
+    if ckpt := value_of("ckpt", overrides):
+        from src.restore import checkpoint_file
+
+        overrides = [f"ckpt='{checkpoint_file(ckpt)}'" if item.startswith("ckpt=") else item for item in overrides]
+    return "benchmark", overrides
+
+
+def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:
+    """Measures every kind of run in turn, prints a table, writes ``benchmark.json``; returns its rows."""
+    import torch
+    from tqdm import tqdm
+
+    from src import report, speed
+    from src.environment import environment
+    from src.viz import write_bytes
+
+    _check(cfg)
+    report.quiet()
+    device = choose_device(cfg.device)
+    name, net, normalize = _subject(cfg)
+    costs = {
+        "parameters": sum(each.numel() for each in net.parameters()),
+        "multiply_adds": _multiply_adds(net, cfg.size),
+    }
+    kinds = list(_kinds(cfg, net, normalize, device, costs["multiply_adds"]))
+    with torch.inference_mode():
+        for repeat in tqdm(range(cfg.warmup + cfg.repeats), desc="repeats", disable=None):
+            for kind in kinds:
+                speed.once(kind, device, keep=repeat >= cfg.warmup)
+        for kind in kinds:
+            kind.bytes = speed.peak(kind, device)
+    rows, about = [_row(kind) for kind in kinds], environment()
+    result = {"subject": name, "size": list(cfg.size), **costs, "rows": rows, "environment": about}
+    path = Path(cfg.out) / "benchmark.json"
+    write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
+    report.say(f"{_table(name, cfg, costs, rows, about)}\n{path}")
+    return rows
+
+
+def _check(cfg: DictConfig) -> None:
+    for name, known in _CHOICES.items():
+        values = list(cfg[name]) if OmegaConf.is_list(cfg[name]) else [cfg[name]]
+        unknown = [value for value in values if value not in known]
+        if unknown or not values:
+            hint = nearest(str(unknown[0]), known) if unknown else ""
+            raise UserError(f"{name}={values} must be some of {', '.join(known)}.{hint}")
+        cfg[name] = values
+    for name in ("batch_size", "onnx"):
+        cfg[name] = list(cfg[name]) if OmegaConf.is_list(cfg[name]) else [] if cfg[name] is None else [cfg[name]]
+    size = list(cfg.size) if OmegaConf.is_list(cfg.size) else [cfg.size]
+    if len(size) != 2 or not all(isinstance(side, int) and side >= 32 for side in size):
+        raise UserError(
+            f"size={cfg.size} must be height and width, whole numbers from 32 on, such as 'size=[512,1024]'"
+        )
+    counts = {"batch_size": list(cfg.batch_size), "repeats": [cfg.repeats], "warmup": [cfg.warmup]}
+    for name, values in counts.items():
+        if not values or not all(isinstance(value, int) and value >= (name != "warmup") for value in values):
+            raise UserError(f"{name}={cfg[name]} must be a whole number above 0")
+    for file in cfg.onnx:
+        if not Path(file).is_file():
+            raise UserError(f"onnx={file}: there is no such file; src.export writes one")
+
+
+def _subject(cfg: DictConfig) -> tuple[str, nn.Module, nn.Module]:
+    """Name, net in evaluation mode, normalisation."""
+    from src import build, restore
+    from src.module import Normalize
+
+    if cfg.ckpt is not None:
+        module = restore.load_module(cfg.ckpt)
+        return str(cfg.ckpt), module.net.float(), module.normalize
+    net = build.build_net(build.without_download(cfg)).eval()
+    return str(cfg.model.name), net, Normalize([0.45] * 3, [0.25] * 3)
+
+
+def _multiply_adds(net: nn.Module, size: list[int]) -> int:
+    """Of one image, convolutions and matrix products, counted without computing."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy.deepcopy(net).to("meta").decode(torch.empty(1, 3, *size, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+def _kinds(cfg: DictConfig, net: nn.Module, normalize: nn.Module, device: str, macs: int) -> Iterator[speed.Kind]:
+    """Every kind of run, with weights of its own only where mode or precision differ."""
+    import torch
+
+    from src import speed
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    images = {count: torch.randint(256, (count, 3, *cfg.size), dtype=torch.uint8) for count in cfg.batch_size}
+    for precision, mode in itertools.product(cfg.precision, cfg.mode):
+        layout = torch.channels_last if mode != "eager" else torch.contiguous_format
+        own = copy.deepcopy(net).to(device=device, dtype=dtypes[precision], memory_format=layout)
+        rate = speed.rate(device, dtypes[precision])
+        for count, image in images.items():
+            phases = speed.phases(own, copy.deepcopy(normalize).to(device), mode, dtypes[precision], layout)
+            yield speed.Kind(f"{mode}, {precision}", count, phases, image, macs * count / rate)
+    for file in cfg.onnx:
+        for count, image in images.items():
+            yield speed.Kind(f"onnxruntime, {Path(file).name}", count, {"net": speed.session(file, device)}, image)
+
+
+def _row(kind: speed.Kind) -> dict[str, Any]:
+    """Milliseconds of the phases and of all, images a second, memory, floor."""
+    total = [sum(each) for each in zip(*kind.seconds.values(), strict=True)]
+    each = {"all": total} | (kind.seconds if len(kind.phases) > 1 else {})
+    times = {
+        name: {"median_ms": 1000 * statistics.median(values), "p95_ms": 1000 * _percentile(values)}
+        for name, values in each.items()
+    }
+    return {
+        "kind": kind.name,
+        "batch_size": kind.batch_size,
+        "times": times,
+        "images_per_second": kind.batch_size / statistics.median(total),
+        "peak_bytes": kind.bytes,
+        "floor_ms": None if kind.floor is None else 1000 * kind.floor,
+    }
+
+
+def _percentile(values: list[float]) -> float:
+    """The 95th: no more than one in twenty is above."""
+    return sorted(values)[max(0, -(-95 * len(values) // 100) - 1)]
+
+
+def _table(name: str, cfg: DictConfig, costs: dict[str, int], rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    head = (
+        "kind of run",
+        "batch",
+        "pre ms",
+        "net ms",
+        "p95",
+        "post ms",
+        "all ms",
+        "p95",
+        "images/s",
+        "MiB",
+        "floor ms",
+    )
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for row in rows:
+        times, known = row["times"], "net" in row["times"]
+        net = [f"{times[phase]['median_ms']:.2f}" if known else "" for phase in ("pre", "net", "post")]
+        net.insert(2, f"{times['net']['p95_ms']:.2f}" if known else "")
+        memory = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.0f}"
+        floor = "" if row["floor_ms"] is None else f"{row['floor_ms']:.2f}"
+        whole = [f"{times['all'][which]:.2f}" for which in ("median_ms", "p95_ms")]
+        cells = [row["kind"], row["batch_size"], *net, *whole, f"{row['images_per_second']:.1f}", memory, floor]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(
+        [
+            f"{name}, {cfg.size[0]}x{cfg.size[1]}: {costs['parameters'] / 1e6:.2f} M parameters,"
+            f" {costs['multiply_adds'] / 1e9:.2f} G multiply-adds an image",
+            *lines,
+            f"median and 95th percentile of {cfg.repeats}; floor: multiply-adds at the rate of a large matrix product",
+            f"{about['device'] if cfg.device != 'cpu' else 'CPU'}, {about['threads']} thread(s), {about['platform']};"
+            f" Python {about['python']}, torch {about['packages']['torch']}; {about['time'][:10]}, commit"
+            f" {about['commit'][:7]}: {about['command']}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    command("benchmark", benchmark, prepare=prepare)

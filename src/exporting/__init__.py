@@ -1,0 +1,20 @@
+"""One file for deployment out of a net and how it is applied: the graph, the file, and the check of the file."""
+
+from src.exporting.files import FORMATS, require, runner, write
+from src.exporting.gate import Agreement, compare
+from src.exporting.graph import LAYOUTS, OUTPUTS, PRECISIONS, Deployed, Traced, trace
+
+__all__ = [
+    "FORMATS",
+    "LAYOUTS",
+    "OUTPUTS",
+    "PRECISIONS",
+    "Agreement",
+    "Deployed",
+    "Traced",
+    "compare",
+    "require",
+    "runner",
+    "trace",
+    "write",
+]
