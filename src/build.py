@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from src.callbacks import LargestFirst, Progress
+from src.callbacks import LargestFirst, Progress, StopOnSignal
 from src.checkpoints.io import AtomicCheckpointIO
 from src.data import LabelSpace, SegmentationDataModule
 from src.data.class_weights import class_weights
@@ -229,7 +229,7 @@ def build_tester(cfg: DictConfig, *callbacks: pl.Callback) -> pl.Trainer:
 
 
 def _trainer(*, callbacks: list[pl.Callback], **options: Any) -> pl.Trainer:
-    callbacks = [*callbacks, LargestFirst()]
+    callbacks = [*callbacks, LargestFirst(), StopOnSignal()]
     try:
         return pl.Trainer(**options, callbacks=callbacks, use_distributed_sampler=False, enable_model_summary=False)
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:

@@ -112,6 +112,16 @@ def _user_message(error: BaseException) -> str | None:
         if "Error(s) in loading state_dict" in str(cause):
             first = " ".join(str(cause).split("\n", 2)[1].split())
             return f"the checkpoint does not fit the net: {first} Use resume=RUN_FOLDER, or init_from=... for what fits"
+        if process := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(cause)):
+            return (
+                f"loading process {process[1]} was killed, most often for want of memory (also of /dev/shm); lower"
+                " data.num_workers or data.batch_size and go on with resume=last, which starts at the last checkpoint"
+            )
+        if "Expected to have finished reduction in the prior iteration" in str(cause):
+            return (
+                "the net has parameters that no output of the step used, so devices cannot exchange their gradients;"
+                " leave them out, or set trainer.strategy=ddp_find_unused_parameters_true"
+            )
         if "Connection closed by peer" in str(cause):
             return "another process of this run has ended; its message says why"
         if "Expected more than 1 value per channel when training" in str(cause):

@@ -45,7 +45,12 @@ def evaluate(cfg: DictConfig) -> float:
     cfg.data.splits = {"test": cfg.data.splits.get(cfg.split, [cfg.split])}
     datamodule = build.build_datamodule(cfg)
     space = _check_classes(cfg, module, datamodule)
-    options = {"boundary": cfg.boundary, "resamples": cfg.bootstrap, "worst": cfg.worst, "worst_images": cfg.worst_images}
+    options = {
+        "boundary": cfg.boundary,
+        "resamples": cfg.bootstrap,
+        "worst": cfg.worst,
+        "worst_images": cfg.worst_images,
+    }
     measure = Evaluation(space.num_classes, folder=run_dir, **options)
     tester = build.build_tester(cfg, measure)
     if OmegaConf.select(cfg, "inference.refine.search"):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from src.checkpoints.io import METADATA_KEY
-from src.data.folder_layout import few
 from src.data.label_space import LabelSpace
 from src.errors import UserError
 from src.inference import Inference
@@ -119,8 +118,6 @@ class SegmentationModule(pl.LightningModule):
         self.test_confusion = ConfusionMatrix(label_space.num_classes)
         self._make_optimizer = optimizer
         self._make_schedule = schedule
-        self._first_bad_step: Tensor | None = None
-        self._unchecked: dict[int, list[str]] = {}  # step -> names of its images
 
     def scores(self, image: Tensor) -> Tensor:
         """(B,3,H,W) uint8 RGB -> (B,K,H,W) float scores whose softmax is the prediction."""
@@ -145,42 +142,24 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         loss, parts = self.supervision(self.net(self.normalize(batch["image"])), batch["label"])
-        self._note_finite(loss, batch["name"])
         aux = {f"train/{name}": part for name, part in parts.items() if name != "logits"}
         fallbacks = getattr(self.supervision.criterion, "fallbacks", None)  # of region mutual information
         counted = {} if fallbacks is None else {"train/rmi_fallbacks": fallbacks.float()}
-        self.log_dict({"train/loss": loss, **aux, **counted}, batch_size=len(batch["name"]))
+        self._log_mean({"train/loss": loss, **aux, **counted}, batch_size=len(batch["name"]))
         self._log_learning_rates()
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
-            self._check_finite()
         return loss
+
+    def _log_mean(self, parts: Mapping[str, Tensor], *, batch_size: int) -> None:
+        """Logs the mean over devices, which all log the same names, in one exchange."""
+        values = torch.stack([part.detach().float() for part in parts.values()])
+        if self.trainer.world_size > 1:
+            values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        self.log_dict(dict(zip(parts, values, strict=True)), batch_size=batch_size)
 
     def _log_learning_rates(self) -> None:
         for group in self.optimizers().param_groups:
             if not group["name"].endswith("_no_decay"):
                 self.log(f"lr/{group['name']}", group["lr"])
-
-    def _note_finite(self, loss: Tensor, names: Sequence[str]) -> None:
-        """Remembers on the device when the loss first was not a number, without waiting for it."""
-        self._unchecked.setdefault(self.global_step, []).extend(names)
-        if self._first_bad_step is None:
-            self._first_bad_step = torch.tensor(-1, device=loss.device)
-        bad = ~torch.isfinite(loss.detach()) & (self._first_bad_step < 0)
-        self._first_bad_step = self._first_bad_step.where(~bad, self.global_step)
-        if not loss.is_cuda:
-            self._check_finite()
-
-    def _check_finite(self) -> None:
-        if self._first_bad_step is None or (step := int(self._first_bad_step)) < 0:
-            self._unchecked.clear()
-            return
-        saved = [callback.best_model_path for callback in self.trainer.checkpoint_callbacks if callback.best_model_path]
-        last_good = max(saved, key=os.path.getmtime, default="none yet")
-        raise UserError(
-            f"the loss is not finite at step {step} (epoch {self.current_epoch}, images {few(self._unchecked[step])});"
-            f" last good checkpoint: {last_good}; lower optimizer.lr, set trainer.gradient_clip_val=1, or set"
-            " trainer.precision=32-true"
-        )
 
     def configure_optimizers(self) -> dict[str, Any]:
         trainer = self.trainer
@@ -240,5 +219,6 @@ class SegmentationModule(pl.LightningModule):
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._check_finite()  # weights after a bad step never replace a good file
         checkpoint[METADATA_KEY] = {**self.metadata, "label_space": self.label_space.to_dict()}
+        if ids := [logger.version for logger in self.loggers if isinstance(logger, WandbLogger)]:
+            checkpoint[METADATA_KEY]["wandb_id"] = str(ids[0])

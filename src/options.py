@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import UserError
@@ -12,6 +16,7 @@ _LEAST_WHOLE = {  # option -> the least whole number that it may be
     "seed": 0,
     "bootstrap": 0,
     "worst": 0,
+    "worst_images": 0,
     "search_images": 1,
     "data.batch_size": 1,
     "data.eval_batch_size": 1,
@@ -31,6 +36,7 @@ def check_options(cfg: DictConfig) -> None:
     Raises:
         UserError: naming the option, its value and what it may be.
     """
+    _check_multirun(cfg)
     for name, least in _LEAST_WHOLE.items():
         value = OmegaConf.select(cfg, name, default=least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -56,6 +62,19 @@ def check_options(cfg: DictConfig) -> None:
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UserError(f"limit={limit} must be a whole number of 1 or more, or null for all")
     _check_others(cfg)
+
+
+def _check_multirun(cfg: DictConfig) -> None:
+    """Refuses ``--multirun`` with several processes: each of them would run a sweep of its own, and mix trials."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN or cfg.get("trainer") is None:
+        return
+    devices, cpu = cfg.trainer.get("devices"), cfg.trainer.get("accelerator") == "cpu"
+    one = devices in (1, "1", None) or (devices == "auto" and cpu) or (OmegaConf.is_list(devices) and len(devices) == 1)
+    if not one or cfg.trainer.get("num_nodes", 1) != 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            f"--multirun runs on one device, and trainer.devices={devices}; use python -m src.sweep sweep=<name>"
+            " sweep.devices=<devices of a trial>, which starts each trial by itself"
+        )
 
 
 def _check_others(cfg: DictConfig) -> None:

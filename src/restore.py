@@ -19,7 +19,15 @@ from src.instantiate import instantiate
 from src.losses import Supervision
 from src.module import SegmentationModule
 
-__all__ = ["checkpoint_file", "load_best", "load_module", "saved_config", "untrained"]
+__all__ = [
+    "checkpoint_file",
+    "keep_wandb_id",
+    "load_best",
+    "load_module",
+    "readable_checkpoint",
+    "saved_config",
+    "untrained",
+]
 
 _TARGETS_OF_CHECKPOINTS = ("src.models.", "src.inference.")  # files from elsewhere may name nothing else
 
@@ -38,6 +46,34 @@ def checkpoint_file(path: str | Path) -> Path:
         raise UserError(f"{path}: holds no checkpoints/best.ckpt or last.ckpt; name a run folder or a file")
     wants_last = last.is_file() and saved_config(last).get("score") == "last"
     return best if best.is_file() and not wants_last else last
+
+
+def readable_checkpoint(run_dir: Path) -> Path:
+    """The last checkpoint of a run, or its best one, and a line that says so, where the last is damaged.
+
+    Raises:
+        UserError: if the best cannot be read either.
+    """
+    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    try:
+        saved_config(last)
+    except UserError as error:
+        if not best.is_file():
+            raise
+        saved_config(best)
+        print(f"note: going on from {best}, because the last checkpoint cannot be used: {error}", flush=True)
+        return best
+    return last
+
+
+def keep_wandb_id(checkpoint: Path, run_dir: Path) -> None:
+    """Lets a run whose folder was made anew go on in the wandb run that its checkpoint names."""
+    saved, file = (
+        _metadata(load_checkpoint(checkpoint, mmap=True), checkpoint).get("wandb_id"),
+        run_dir / "wandb_id.txt",
+    )
+    if saved and not file.is_file():
+        file.write_text(saved)
 
 
 def saved_config(path: str | Path) -> DictConfig:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,42 +16,82 @@ from src.cli import CONFIG_DIR, command, offer, value_of
 from src.errors import UserError
 
 if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
     from src.data import SegmentationDataModule
 
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
-    """Turns ``resume=...`` into the config of that run, its folder, and its last checkpoint."""
+    """Turns ``resume=...`` into the config of that run, its folder, and its last checkpoint.
+
+    ``resume=auto`` is for commands that a scheduler gives again as they are: it goes on with the run in its folder, and
+    starts it where there is no checkpoint yet.
+    """
     resume = value_of("resume", overrides)
     if resume in (None, "", "null"):
         return "train", overrides
-    run_dir = newest_run() if resume == "last" else Path(resume)
-    if not (run_dir / LAST_CHECKPOINT).is_file():
+    own = [item for item in overrides if not item.startswith("resume=")]
+    if resume == "auto":
+        run_dir = _folder_of_job(own)
+        if not _saved(run_dir):
+            return "train", [*own, f"hydra.run.dir='{run_dir}'"]
+        own = [item for item in own if not _chooses_group(item) and not item.startswith(("~", "hydra.run.dir="))]
+        own = [f"+{item}" if item.startswith("+") and not item.startswith("++") else item for item in own]
+    else:
+        run_dir = newest_run() if resume == "last" else Path(resume)
+    if not _saved(run_dir):
         raise UserError(
             f"resume={resume}: {run_dir / LAST_CHECKPOINT} not found; name the folder of a run that saved one"
         )
-
-    from src.restore import saved_config  # imports torch, which --help need not wait for
-
-    offer(None, "resumed", OmegaConf.to_container(saved_config(run_dir / LAST_CHECKPOINT), resolve=False))
-    own = [item for item in overrides if not item.startswith("resume=")]
-    groups = [item for item in own if (CONFIG_DIR / item.split("=")[0]).is_dir()]
-    if groups:
+    if groups := [item for item in own if _chooses_group(item)]:
         raise UserError(
             f"{groups[0]}: a resumed run keeps its own choices; override single values"
             " (trainer.accelerator=cpu), or start a"
             " new run with init_from"
         )
+    return _resumed(run_dir, own)
+
+
+def _resumed(run_dir: Path, overrides: list[str]) -> tuple[str, list[str]]:
+    from src.restore import (
+        keep_wandb_id,
+        readable_checkpoint,
+        saved_config,
+    )  # and torch, which --help need not wait for
+
+    checkpoint = readable_checkpoint(run_dir)
+    keep_wandb_id(checkpoint, run_dir)
+    offer(None, "resumed", OmegaConf.to_container(saved_config(checkpoint), resolve=False))
     return "resumed", [
-        *own,
+        *overrides,
         "init_from=null",
-        f"ckpt_path='{run_dir / LAST_CHECKPOINT}'",
+        f"ckpt_path='{checkpoint}'",
         f"hydra.run.dir='{run_dir}'",
         "hydra.output_subdir=null",
         "hydra/hydra_logging=none",
         "hydra/job_logging=none",
     ]
+
+
+def _saved(run_dir: Path) -> bool:
+    return (run_dir / LAST_CHECKPOINT).is_file()
+
+
+def _chooses_group(override: str) -> bool:
+    return (CONFIG_DIR / override.split("=")[0].lstrip("+")).is_dir()
+
+
+def _folder_of_job(overrides: list[str]) -> Path:
+    """The run folder that every start of one job shares."""
+    if folder := value_of("hydra.run.dir", overrides):
+        return Path(folder)
+    for launcher, variable in (("slurm", "SLURM_JOB_ID"), ("torchrun", "TORCHELASTIC_RUN_ID")):
+        job = os.environ.get(variable, "none")
+        if job != "none":
+            return Path(f"runs/train/{launcher}_{job}")
+    raise UserError("resume=auto needs the run's folder, to find it again: add hydra.run.dir=runs/train/<name>")
 
 
 def newest_run() -> Path:
@@ -87,15 +131,13 @@ def train(cfg: DictConfig) -> float:
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
         report.say(report.headline(cfg, module, datamodule, devices=trainer.world_size))
-    try:
+    with _says_how_to_go_on(trainer, run_dir):
         trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        report.say(f"stopped; go on with resume={cfg.run_dir}")
-        raise
     checkpoint = restore.load_best(module, trainer) if cfg.score == "best" else run_dir / LAST_CHECKPOINT
-    measure = Evaluation(module.label_space.num_classes)
+    measure = Evaluation(module.label_space.num_classes, worst_images=cfg.get("worst_images", 6), folder=run_dir)
     tester = build.build_tester(cfg, measure)
-    tester.test(module, getattr(datamodule, f"{scored}_dataloader")(), verbose=False)
+    with _says_how_to_go_on(tester, run_dir):
+        tester.test(module, getattr(datamodule, f"{scored}_dataloader")(), verbose=False)
     if trainer.is_global_zero:
         found = {"measures": measure.measures}
         kept = checkpoint if checkpoint and checkpoint.is_file() else None
@@ -112,7 +154,20 @@ def train(cfg: DictConfig) -> float:
             protocol=stamp,
             **found,
         )
+    else:
+        with contextlib.suppress(OSError):
+            run_dir.rmdir()  # of a rank that was started in another second than the first, which writes elsewhere
     return float(trainer.checkpoint_callback.best_model_score or "nan")
+
+
+@contextlib.contextmanager
+def _says_how_to_go_on(trainer: pl.Trainer, run_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except SystemExit as stop:  # by a signal, or what Lightning makes of Ctrl-C
+        if trainer.is_global_zero:
+            print(f"stopped; go on with: python -m src.train resume={run_dir}", flush=True)
+        sys.exit(stop.code or 1)
 
 
 def _scored_stage(datamodule: SegmentationDataModule) -> str:

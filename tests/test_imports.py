@@ -26,16 +26,20 @@ ALLOWED = {
     "optim": {"errors"},
     "data": {"errors"},
     "inference": {"ops", "errors"},
+    "exporting": {"errors", "inference"},
+    "speed": {"errors", "exporting", "inference"},
     "crf_search": {"errors", "inference", "metrics"},
     "checkpoints": {"errors"},
-    "callbacks": {"viz", "metrics", "errors"},
+    "html": {"viz", "errors"},
+    "callbacks": {"html", "viz", "metrics", "errors"},
     "module": {"checkpoints", "data", "errors", "inference", "losses", "metrics", "ops"},
     "protocol": {"data", "environment", "metrics"},
     "compare": {"errors", "metrics", "protocol"},
     "refine_search": {"crf_search", "data", "errors", "inference", "module"},
-    "report": {"callbacks", "data", "environment", "metrics", "viz"},
+    "report": {"callbacks", "data", "environment", "html", "metrics", "viz"},
     "cli": {"errors"},
     "image_files": {"errors"},
+    "sweeps": {"errors"},
     "prediction": {"data", "environment", "errors", "image_files", "viz"},
     "label_folder": {"data", "environment", "errors", "image_files", "viz"},
     "options": {"errors"},
@@ -59,11 +63,28 @@ ALLOWED = {
 KNOW_HYDRA = {"build", "cli", "instantiate", "options", "protocol", "report", "restore", "start"}
 ONLY_IN = {
     "wandb": {"wandb_logger"},
-    "matplotlib": {"callbacks"},
+    "optuna": {"sweeps"},
+    "submitit": {"sweeps"},
+    "matplotlib": {"callbacks", "sweeps"},
     "albumentations": {"data"},
     "rasterio": {"prediction"},
+    "onnx": {"exporting", "export"},
+    "onnxruntime": {"exporting"},
 }
-ENTRY_POINTS = {"train", "evaluate", "predict", "autolabel", "doctor", "convert", "submit"}
+ENTRY_POINTS = {
+    "autolabel",
+    "benchmark",
+    "convert",
+    "dashboard",
+    "doctor",
+    "evaluate",
+    "export",
+    "predict",
+    "shards",
+    "submit",
+    "sweep",
+    "train",
+}
 
 
 def _imports(path: Path) -> set[str]:

@@ -219,6 +219,7 @@ def test_crop_larger_than_the_image_without_padding(fails: Fails) -> None:
         ("transforms.aspect=1.1", ["aspect=1.1", "list"]),
         ("data.eval_long_edge=0", ["data.eval_long_edge=0", "null"]),
         ("ema=true", ["ema=True", "0.999"]),
+        ("callbacks.non_finite.action=go", ["callbacks.non_finite.action=go", "stop or skip"]),
         ("trainer.accelerator=gpu", ["trainer"]),
         ("callbacks.history=null", ["callbacks.charts=null"]),
         ("data.batch_size=100", ["data.batch_size=100", "8 images"]),
@@ -242,6 +243,17 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(fails: Fa
     assert re.search(r"images train_\d+, train_\d+\)", line)
     assert "last good checkpoint" in line
     assert "optimizer.lr" in line
+    assert "callbacks.non_finite.action=skip" in line
+    kept = Path(re.search(r"the batch is in (\S+);", line)[1])
+    assert sorted(path.name for path in kept.iterdir()) == ["batch.pt", "names.txt", "overlay.png"]
+    assert ", ".join((kept / "names.txt").read_text().split()) in line
+
+
+def test_steps_are_not_skipped_for_ever(fails: Fails, tmp_path: Path) -> None:
+    skip = ["callbacks.non_finite.action=skip", "callbacks.non_finite.most=2", f"hydra.run.dir={tmp_path / 'out'}"]
+    line = fails(*TINY, *SHORT, *skip, "transforms.crop_size=[32,64]", "optimizer.lr=1e30")
+    assert "after 2 skipped steps in a row the loss is not finite at step 3" in line
+    assert len(list((tmp_path / "out/non_finite").iterdir())) == 3
 
 
 def test_one_image_of_one_cell_cannot_be_normed(fails: Fails) -> None:

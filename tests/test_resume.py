@@ -1,4 +1,7 @@
-"""A run killed in mid-epoch and resumed ends with the weights of a run that was never killed, to the bit."""
+"""A run killed in mid-epoch and resumed ends with the weights of a run that was never killed, to the bit.
+
+Resumed with another number of loading processes, which does not matter.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.errors import UserError
+from src.train import prepare
 from tests.conftest import ROOT
 
 # Trains as the command does, but dies at once, as by kill -9, after a batch in the middle of an epoch.
@@ -60,7 +65,7 @@ def test_killed_and_resumed_equals_never_killed(tmp_path: Path, saving: list[str
     options = [*OVERRIDES, *saving]
     killed = _python(tmp_path, "-c", KILLED, *options)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = _python(tmp_path, "-m", "src.train", "resume=killed")
+    resumed = _python(tmp_path, "-m", "src.train", "resume=killed", "data.num_workers=0")
     assert resumed.returncode == 0, resumed.stderr
     whole = _python(tmp_path, "-m", "src.train", *options, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
@@ -85,3 +90,48 @@ def _without_speed(path: Path) -> list[dict[str, str]]:
             {k: v for k, v in row.items() if k not in ("train/images_per_second", "train/data_wait")}
             for row in csv.DictReader(file)
         ]
+
+
+def _saved_run(folder: Path) -> Path:
+    """Checkpoints that hold no more than a config."""
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("last", "best"):
+        torch.save({"semseg": {"config": {"name": name}, "wandb_id": "abc"}}, folder / f"checkpoints/{name}.ckpt")
+    return folder
+
+
+def test_auto_starts_a_run_then_goes_on_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    line = ["resume=auto", f"hydra.run.dir={folder}", "model=fcn8s", "model/scales=max", "seed=3", "+trainer.x=1"]
+    assert prepare(line) == ("train", [*line[1:], f"hydra.run.dir='{folder}'"])
+    _saved_run(folder)
+    root, overrides = prepare(line)
+    assert root == "resumed"
+    assert overrides[:2] == ["seed=3", "++trainer.x=1"]
+    assert f"ckpt_path='{folder / 'checkpoints/last.ckpt'}'" in overrides
+    assert not any(item.startswith("model") for item in overrides)
+    assert (folder / "wandb_id.txt").read_text() == "abc"
+
+
+def test_auto_finds_the_folder_of_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(UserError, match=r"hydra\.run\.dir=runs/train/<name>"):
+        prepare(["resume=auto"])
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "night")
+    assert prepare(["resume=auto"]) == ("train", ["hydra.run.dir='runs/train/torchrun_night'"])
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert prepare(["resume=auto"]) == ("train", ["hydra.run.dir='runs/train/slurm_7'"])
+
+
+def test_a_damaged_last_checkpoint_is_told_and_the_best_one_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _saved_run(tmp_path / "run")
+    last, best = (run / f"checkpoints/{name}.ckpt" for name in ("last", "best"))
+    last.write_bytes(last.read_bytes()[:-100])
+    assert f"ckpt_path='{best}'" in prepare([f"resume={run}"])[1]
+    assert f"going on from {best}, because the last checkpoint cannot be used: {last}" in capsys.readouterr().out
+    best.unlink()
+    with pytest.raises(UserError, match=r"last\.ckpt"):
+        prepare([f"resume={run}"])

@@ -59,6 +59,8 @@ class StopOnSignal(Callback):
 
     def _agreed(self, trainer: Trainer) -> int:
         """The signal that any process received, 0 for none."""
+        if trainer.world_size == 1:
+            return self._received
         received = torch.tensor(self._received, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(received, reduce_op="max"))
 

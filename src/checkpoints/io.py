@@ -39,6 +39,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            _sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
             temporary.unlink(missing_ok=True)
             free = shutil.disk_usage(path.parent).free / 2**20
@@ -57,6 +58,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if METADATA_KEY not in checkpoint:
             raise UserError(f"{path}: is no run to continue, but a file of weights; use init_from={path}")
         return checkpoint
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in it outlast a loss of power, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @dataclass(frozen=True)

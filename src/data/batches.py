@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,10 +50,14 @@ class EpochBatches:
         return self.count // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        generator = np.random.default_rng([self.seed, self.epoch])
-        entries = self.draw(generator, self.epoch)
+        yield from self.of(self.epoch, range(self.start, len(self)))
+
+    def of(self, epoch: int, batches: Iterable[int]) -> Iterator[list[SampleKey]]:
+        """Those of any epoch, by their places in it."""
+        generator = np.random.default_rng([self.seed, epoch])
+        entries = self.draw(generator, epoch)
         seeds = generator.integers(0, 2**31 - 1, self.count)
-        for batch in range(self.start, len(self)):
+        for batch in batches:
             begin = (batch * self.world_size + self.rank) * self.batch_size
             places = range(begin, begin + self.batch_size)
             yield [_key(entries[place].tolist(), int(seeds[place])) for place in places]
@@ -63,7 +67,8 @@ class ResumableLoader(DataLoader):
     """A DataLoader over ``EpochBatches`` that knows which batch it handed out last.
 
     Each pass over it is the next epoch. ``state_dict`` says how many batches of which epoch were handed out (batches
-    that workers hold ready do not count), and the first pass after ``load_state_dict`` goes on behind them.
+    that workers hold ready do not count), and the first pass after ``load_state_dict`` goes on behind them. The number
+    of workers does not matter, nor that of ranks as long as a step has as many images in all.
 
     Args:
         dataset, options: see ``DataLoader``.
@@ -88,12 +93,20 @@ class ResumableLoader(DataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.batch_sampler.epoch, "batches": self._handed_out}
+        batches = self.batch_sampler
+        return {"epoch": batches.epoch, "batches": self._handed_out, "images": batches.batch_size * batches.world_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.batch_sampler.epoch = state["epoch"]
         self._handed_out = state["batches"]
         self._resumed = state["batches"] < self._per_epoch
+        size, ranks = self.batch_sampler.batch_size, self.batch_sampler.world_size
+        if self._resumed and (whole := state.get("images", size * ranks)) != size * ranks:
+            raise UserError(
+                f"data.batch_size={size} on {ranks} device(s) is another total than the {whole} images of the steps"
+                f" before, and the run stopped within an epoch; set data.batch_size={max(1, whole // ranks)} or use as"
+                " many devices as before"
+            )
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

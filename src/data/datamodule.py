@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -143,14 +144,22 @@ class SegmentationDataModule(pl.LightningDataModule):
             _ = self._draw
 
     def train_dataloader(self) -> ResumableLoader:
-        per_epoch, (rank, world_size) = self.train_batches, self._ranks()
-        batches = EpochBatches(
-            self._draw, self._pools[1], self.batch_size, seed=self.seed, rank=rank, world_size=world_size
-        )
+        per_epoch, batches = self.train_batches, self._epoch_batches()
         self._train_loader = ResumableLoader(self.train_dataset, batches, per_epoch=per_epoch, **self._loading())
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
         return self._train_loader
+
+    def _epoch_batches(self) -> EpochBatches:
+        rank, world_size = self._ranks()
+        return EpochBatches(
+            self._draw, self._pools[1], self.batch_size, seed=self.seed, rank=rank, world_size=world_size
+        )
+
+    def train_batch(self, epoch: int, batch: int) -> dict[str, Any]:
+        """One batch of this rank's training, read anew."""
+        (keys,) = self._epoch_batches().of(epoch, [batch])
+        return collate([self.train_dataset[key] for key in keys])
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self._train_loader.state_dict()} if self._train_loader else {}
@@ -178,7 +187,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             "collate_fn": collate,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": _single_threaded,
+            "worker_init_fn": _start_worker,
             "generator": torch.Generator(),  # its own, so that starting an epoch leaves the global state alone
         }
 
@@ -187,5 +196,8 @@ def _joined(sources: Sequence[Source]) -> Source:
     return sources[0] if len(sources) == 1 else ConcatSource(sources)
 
 
-def _single_threaded(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
+    for name in ("SIGTERM", "SIGUSR1"):  # a scheduler signals all processes, but the step before the end needs a batch
+        if hasattr(signal, name):  # Windows has one of them
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -162,6 +162,30 @@ def test_processes_take_parts_of_one_epoch() -> None:
     assert sorted(keys(3, 0, 2) + keys(3, 1, 2), key=str) == sorted(keys(6, 0, 1), key=str)
 
 
+def test_a_position_counts_for_other_ranks_of_the_same_total_and_for_no_other_total() -> None:
+    def loader(batch_size: int, rank: int, world_size: int):
+        module = _module(24, batch_size=batch_size)
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, limit_train_batches=1.0)
+        return module.train_dataloader()
+
+    whole = _names(loader(6, 0, 1))
+    state = {"epoch": 0, "batches": 2, "images": 6}
+    ranks = [loader(3, rank, 2) for rank in range(2)]
+    for rank in ranks:
+        rank.load_state_dict(state)
+    assert sorted(name for rank in ranks for name in _names(rank)) == sorted(whole[12:])
+    with pytest.raises(UserError, match=r"data\.batch_size=6 on 2 device.* data\.batch_size=3 or"):
+        loader(6, 0, 2).load_state_dict({"epoch": 0, "batches": 1, "images": 6})
+
+
+def test_a_batch_is_read_anew_by_its_place() -> None:
+    module = _module(10, train_transform=Noted())
+    batches = [list(epoch) for loader in [module.train_dataloader()] for epoch in (loader, loader)]
+    again = module.train_batch(1, 2)
+    assert again["name"] == batches[1][2]["name"]
+    assert torch.equal(again["image"], batches[1][2]["image"])
+
+
 def test_labels_are_looked_through_before_a_fit_and_for_nothing_else() -> None:
     class Looked(Shuffle):
         looks = 0

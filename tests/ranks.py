@@ -1,0 +1,171 @@
+"""Runs ``src.train`` in processes forked from one that has imported everything: a rank each, with faults on request."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import src.build  # noqa: F401, imported once for all processes
+from src import module, train
+from src.checkpoints import io
+from src.cli import command
+from src.losses import Supervision
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.ranks"])
+_PATIENCE = 300  # seconds, for machines that do five other things
+
+
+class Fault(NamedTuple):
+    """What happens to a rank the ``count``-th time that it comes to ``place``."""
+
+    place: str
+    count: int
+    rank: int = 0
+    signal: int = signal.SIGKILL
+
+
+@dataclass
+class Ending:
+    """How a rank ended: its status, negative for a signal, and what it printed."""
+
+    code: int
+    output: str
+
+
+def run_ranks(
+    folder: Path, *overrides: str, ranks: int = 1, fault: Fault | None = None, env: Mapping[str, str] | None = None
+) -> list[Ending]:
+    """Trains in ``folder`` as ``ranks`` processes that meet at one port, as ``torchrun`` starts them.
+
+    When one has failed, the others have time to notice; who does not is killed and ends with -9.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    outputs = [folder / f"rank_{rank}_{time.monotonic_ns()}.txt" for rank in range(ranks)]
+    processes = []
+    for rank, output in enumerate(outputs):
+        meeting = {
+            "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none", "GLOO_SOCKET_IFNAME": "lo",
+        }  # fmt: skip
+        variables = {**{name: str(value) for name, value in (meeting if ranks > 1 else {}).items()}, **(env or {})}
+        own = fault if fault and fault.rank == rank else None
+        process = _CONTEXT.Process(target=_train, args=(folder, list(overrides), variables, output, own))
+        process.start()
+        processes.append(process)
+    _join(processes)
+    return [Ending(process.exitcode, output.read_text()) for process, output in zip(processes, outputs, strict=True)]
+
+
+def _join(processes: list[Any]) -> None:
+    end = time.monotonic() + _PATIENCE
+    while any(process.is_alive() for process in processes) and time.monotonic() < end:
+        time.sleep(0.05)
+        if any(process.exitcode for process in processes):  # one failed; not the time of a whole run for the others
+            end = min(end, time.monotonic() + _PATIENCE / 3)
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+        process.join()
+
+
+def _train(folder: Path, overrides: list[str], variables: dict[str, str], output: Path, fault: Fault | None) -> None:
+    os.setsid()  # a group of its own, which a fault may signal as a scheduler would
+    os.chdir(folder)
+    os.environ.update(variables, WANDB_MODE="offline")
+    descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    torch.set_num_threads(1)
+    sys.argv = ["train", *overrides]
+    with _armed(fault) if fault else contextlib.nullcontext():
+        command("train", train.train, prepare=train.prepare)
+
+
+@contextlib.contextmanager
+def _armed(fault: Fault) -> Iterator[None]:
+    """Puts the fault in place, in this process alone."""
+    left = fault.count
+
+    def strike() -> None:
+        nonlocal left
+        left -= 1
+        if left:
+            return
+        if fault.place == "loss":
+            raise ArithmeticError
+        if fault.signal == signal.SIGKILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.killpg(os.getpid(), fault.signal)  # as a scheduler does: processes that load data get it, too
+
+    _PLACES[fault.place](strike)
+    yield
+
+
+def _before(owner: Any, name: str) -> Callable[[Callable[[], None]], None]:
+    def arm(strike: Callable[[], None]) -> None:
+        original = getattr(owner, name)
+
+        def struck(*args: Any, **kwargs: Any) -> Any:
+            strike()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, struck)
+
+    return arm
+
+
+def _half_written(strike: Callable[[], None]) -> None:
+    save = torch.save
+
+    def half(content: Any, file: Any) -> None:
+        file.write(b"PK half a checkpoint")
+        file.flush()
+        strike()
+        file.seek(0)
+        file.truncate()
+        save(content, file)
+
+    io.torch.save = half
+
+
+def _not_finite(strike: Callable[[], None]) -> None:
+    original = Supervision.forward
+
+    def forward(self: Supervision, outputs: Any, label: torch.Tensor) -> Any:
+        total, parts = original(self, outputs, label)
+        try:
+            strike()
+        except ArithmeticError:
+            total = total * torch.nan
+        return total, parts
+
+    Supervision.forward = forward
+
+
+_PLACES = {
+    "step": _before(module.SegmentationModule, "training_step"),
+    "update": _before(module.SegmentationModule, "on_before_optimizer_step"),
+    "validation": _before(module.SegmentationModule, "validation_step"),
+    "scores": _before(module.SegmentationModule, "on_validation_epoch_end"),
+    "before saving": _before(io.AtomicCheckpointIO, "save_checkpoint"),
+    "in saving": _half_written,
+    "before renaming": _before(io.os, "fsync"),
+    "after renaming": _before(io, "_sync_folder"),
+    "loss": _not_finite,
+    "test": _before(module.SegmentationModule, "test_step"),
+}

@@ -1,0 +1,139 @@
+"""Runs that are killed at random places, one rank or two, go on to the same end, to the bit."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.ranks import Fault, run_ranks
+
+KILLS = int(os.environ.get("SEMSEG_KILLS", "4"))  # SEMSEG_KILLS=20 for the whole of it
+OPTIONS = [
+    "hydra.run.dir=run", "data.length={train: 12, val: 4, test: 2}", "data.size=[32,64]", "data.num_workers=0",
+    "data.eval_batch_size=1", "transforms.crop_size=[32,64]", "transforms.hue=0.1", "model.net.dropout=0.2",
+    "model.net.width_multiplier=0.25", "trainer=cpu", "trainer.max_epochs=3", "logger=none", "ema=0.9",
+    "optimizer.lr=0.02", "trainer.log_every_n_steps=1", "callbacks.panels=null", "callbacks.charts=null",
+    "preflight=false",
+]  # fmt: skip
+RANKS = {
+    1: ["data.batch_size=4"],
+    2: ["data.batch_size=2", "trainer.devices=2", "trainer.strategy=ddp", "trainer.sync_batchnorm=true"],
+}
+OFTEN = ["callbacks.last.every_n_epochs=null", "callbacks.last.every_n_train_steps=2"]
+PLACES = {  # how often a run of 9 steps and 3 epochs comes there at least, with one rank and with two
+    "step": (9, 9), "update": (9, 9), "validation": (13, 7), "scores": (4, 4),
+    "before saving": (4, 4), "in saving": (4, 4), "before renaming": (4, 4), "after renaming": (4, 4),
+}  # fmt: skip
+
+
+def _fault(draw: random.Random, ranks: int) -> Fault:
+    place = draw.choice(list(PLACES))
+    writes = place in ("in saving", "before renaming", "after renaming")  # only the first rank does
+    return Fault(place, draw.randint(1, PLACES[place][ranks - 1]), 0 if writes else draw.randrange(ranks))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Runs that were never killed, by the number of ranks."""
+    folders = {ranks: tmp_path_factory.mktemp(f"whole_{ranks}") for ranks in RANKS}
+    for ranks, folder in folders.items():
+        assert [end.code for end in run_ranks(folder, *OPTIONS, *RANKS[ranks], ranks=ranks)] == [0] * ranks
+    return folders
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_a_run_killed_anywhere_ends_alike_to_the_bit(tmp_path: Path, whole: dict[int, Path], kill: int) -> None:
+    draw = random.Random(kill)
+    ranks, saving = 1 + kill % 2, [[], OFTEN][kill // 2 % 2]
+    fault = _fault(draw, ranks)
+    options = [*OPTIONS, *RANKS[ranks], *saving, "resume=auto"]
+    killed = run_ranks(tmp_path, *options, ranks=ranks, fault=fault)
+    assert killed[fault.rank].code == -signal.SIGKILL, (fault, killed)
+    again = run_ranks(tmp_path, *options, ranks=ranks)
+    assert [end.code for end in again] == [0] * ranks, (fault, again)
+    assert_same_end(tmp_path / "run", whole[ranks] / "run", why=str(fault))
+
+
+@pytest.mark.slow
+def test_a_scheduler_gets_a_saved_run_and_a_status_that_is_not_0(tmp_path: Path, whole: dict[int, Path]) -> None:
+    """All processes of the job are signalled, those that load data included."""
+    options = [*OPTIONS, *RANKS[1], "data.num_workers=1", "resume=auto"]
+    (end,) = run_ranks(tmp_path, *options, fault=Fault("update", 4, signal=signal.SIGTERM))
+    assert end.code == 128 + signal.SIGTERM
+    assert "SIGTERM at step 4: saved" in end.output
+    assert end.output.splitlines()[-1].startswith("stopped; go on with: python -m src.train resume=")
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    (end,) = run_ranks(tmp_path, *options, fault=Fault("test", 1, signal=signal.SIGTERM))
+    assert end.code == 128 + signal.SIGTERM
+    assert "stopped; go on with" in end.output
+    (end,) = run_ranks(tmp_path, *options)
+    assert end.code == 0
+    assert_same_end(tmp_path / "run", whole[1] / "run", why="SIGTERM")
+
+
+@pytest.mark.slow
+def test_one_rank_that_is_to_give_way_stops_all_and_queues_the_job_again(tmp_path: Path) -> None:
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    env = {"PATH": f"{scontrol.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "77"}
+    fault = Fault("update", 2, rank=1, signal=signal.SIGUSR1)
+    ends = run_ranks(tmp_path, *OPTIONS, *RANKS[2], ranks=2, fault=fault, env=env)
+    assert [end.code for end in ends] == [128 + signal.SIGUSR1] * 2, ends
+    assert (tmp_path / "asked").read_text() == "requeue 77\n"
+    assert "SIGUSR1 at step 2: saved" in ends[0].output
+    assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_on_one_rank_is_skipped_by_both(tmp_path: Path) -> None:
+    options = [*OPTIONS, *RANKS[2], "callbacks.non_finite.action=skip"]
+    ends = run_ranks(tmp_path, *options, ranks=2, fault=Fault("loss", 4, rank=1))
+    assert [end.code for end in ends] == [0, 0], ends
+    (kept,) = (tmp_path / "run/non_finite").iterdir()
+    assert kept.name == "epoch_1_batch_0_rank_1"
+    names = (kept / "names.txt").read_text().split()
+    assert len(names) == 2
+    assert f"step 3 skipped: the loss is not finite at step 3 (epoch 1, images {', '.join(names)})" in ends[0].output
+    batch = torch.load(kept / "batch.pt", weights_only=True)
+    assert batch["name"] == names
+    assert batch["image"].shape == (2, 3, 32, 64)
+    assert (kept / "overlay.png").is_file()
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 9
+    assert all(tensor.isfinite().all() for tensor in last["state_dict"].values() if tensor.is_floating_point())
+
+
+def assert_same_end(one: Path, other: Path, *, why: str) -> None:
+    for name in ("last", "best"):
+        ends = [torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True) for run in (one, other)]
+        assert ends[0]["global_step"] == ends[1]["global_step"], (why, name)
+        for part in ("state_dict", "current_model_state"):
+            assert ends[0][part].keys() == ends[1][part].keys()
+            different = [key for key in ends[0][part] if not torch.equal(ends[0][part][key], ends[1][part][key])]
+            assert not different, (why, name, part)
+        for part in ("optimizer_states", "lr_schedulers"):
+            assert str(ends[0][part]) == str(ends[1][part]), (why, name, part)
+        best = [str(_best(end)) for end in ends]
+        assert best[0] == best[1], (why, name)
+    assert _history(one) == _history(other), why
+    assert (one / "scores_test.json").is_file()
+
+
+def _best(checkpoint: dict) -> torch.Tensor:
+    (state,) = (state for key, state in checkpoint["callbacks"].items() if "val/miou" in key)
+    return state["best_model_score"]
+
+
+def _history(run: Path) -> list[dict[str, str]]:
+    speed = ("train/images_per_second", "train/data_wait")
+    with (run / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key not in speed} for row in csv.DictReader(file)]
