@@ -47,19 +47,22 @@ def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+EACH_EPOCH = "callbacks.last.every_n_epochs=1"  # the last checkpoint is from the end of the epoch before
+BY_STEPS = "callbacks.last.every_n_epochs=null"
+
+
 @pytest.mark.parametrize(
     "saving",
     [
-        ["callbacks.last.every_n_epochs=1"],  # the last checkpoint is from the end of the epoch before
-        ["callbacks.last.every_n_epochs=null", "callbacks.last.every_n_train_steps=2"],  # from mid-epoch
-        ["callbacks.last.every_n_epochs=1", "trainer.limit_train_batches=4"],  # an epoch is a part of the data
-        [
-            "callbacks.last.every_n_epochs=null",
-            "callbacks.last.every_n_train_steps=1",
-            "trainer.accumulate_grad_batches=2",
-        ],
+        pytest.param([BY_STEPS, "callbacks.last.every_n_train_steps=2"], id="mid-epoch"),
+        pytest.param([EACH_EPOCH], id="epoch", marks=pytest.mark.slow),
+        pytest.param([EACH_EPOCH, "trainer.limit_train_batches=4"], id="part of the data", marks=pytest.mark.slow),
+        pytest.param(
+            [BY_STEPS, "callbacks.last.every_n_train_steps=1", "trainer.accumulate_grad_batches=2"],
+            id="accumulated",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["epoch", "mid-epoch", "limited", "accumulated"],
 )
 def test_killed_and_resumed_equals_never_killed(tmp_path: Path, saving: list[str]) -> None:
     options = [*OVERRIDES, *saving]
