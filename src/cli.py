@@ -80,13 +80,19 @@ def _reporting(task: Callable[[DictConfig], Any], trace: bool, given: list[str])
             message = _user_message(error)
             if trace or message is None:
                 raise
-            with contextlib.suppress(OSError):
-                Path(HydraConfig.get().runtime.output_dir).rmdir()  # if nothing was written there
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
             _fail(message)  # here, because Hydra prints a line of its own about what leaves the task
         finally:
             os.environ[_TRACE] = "1"
 
     return run
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """The folder of a run that has left nothing there; never the one that the user is in."""
+    with contextlib.suppress(OSError):
+        if not folder.samefile(Path.cwd()):
+            folder.rmdir()
 
 
 def _fail(message: str) -> None:

@@ -354,3 +354,11 @@ def test_a_checkpoint_with_objects_beside_weights_is_not_loaded(fails: Fails, tm
     line = fails(*TINY, *SHORT, f"init_from={tmp_path}/bad.ckpt", "transforms.crop_size=[32,64]")
     assert "bad.ckpt" in line
     assert "not loaded" in line
+
+
+@pytest.mark.parametrize(("folder", "stays"), [(".", True), ("run", False)])
+def test_a_run_that_leaves_nothing_leaves_no_folder_but_the_one_it_is_called_in(
+    fails: Fails, tmp_path: Path, folder: str, stays: bool
+) -> None:
+    assert "data.root" in fails(*FOLDER, f"data.root={tmp_path / 'nowhere'}", f"hydra.run.dir={folder}")
+    assert (tmp_path / "work" / folder).is_dir() == stays
