@@ -35,9 +35,9 @@ BATCH = 8
 MEAN = [0.4, 0.4, 0.4]
 
 
-def large_pairs(folder: Path, count: int) -> FileSource:
-    """Toy streets of 1024x2048 as PNG files, the size and kind of Cityscapes."""
-    source, pairs = ToyStreets(split="train", length=count, height=1024, width=2048), []
+def large_pairs(folder: Path, count: int, height: int = 1024) -> FileSource:
+    """Toy streets, twice as wide as high, as PNG files: at 1024x2048 the size and kind of Cityscapes."""
+    source, pairs = ToyStreets(split="train", length=count, height=height, width=2 * height), []
     for index in range(count):
         image, label = source.read(index)
         paths = [folder / f"{index}_{kind}.png" for kind in ("image", "label")]

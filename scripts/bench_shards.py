@@ -22,24 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
-from src.data import FileSource, LabelSpace, Pair
+from scripts.bench_data import large_pairs
+from src.data import FileSource
 from src.data.camvid import camvid
 from src.data.shard_writer import write_shards
 from src.data.shards import shards
-from src.data.toy_streets import ToyStreets
 from src.environment import environment
-
-
-def generated(folder: Path, count: int) -> FileSource:
-    """Toy streets as PNG files."""
-    toy, pairs = ToyStreets(split="train", length=count, height=512, width=1024), []
-    for index in range(count):
-        image, label = toy.read(index)
-        paths = [folder / f"{index}_{kind}.png" for kind in ("image", "label")]
-        cv2.imwrite(str(paths[0]), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        cv2.imwrite(str(paths[1]), label)
-        pairs.append(Pair(*paths, str(index)))
-    return FileSource(pairs, LabelSpace(toy.label_space.names, toy.label_space.colors))
 
 
 def drop(paths: Iterable[Path]) -> None:
@@ -97,7 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        files = camvid(root=options.camvid, split="train") if options.camvid else generated(Path(folder), 64)
+        files = camvid(root=options.camvid, split="train") if options.camvid else large_pairs(Path(folder), 64, 512)
         result = measure(files, Path(folder) / "shards", options.repeats)
     print(json.dumps({"samples a second": result, "samples": len(files), "environment": environment()}, indent=2))
 
