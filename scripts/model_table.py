@@ -20,10 +20,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from src.build import build_net
+from src.costs import multiply_adds, parameters, parameters_without_aux
 from src.models.net import Net
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,20 +66,16 @@ def measure(
     With ``with_aux`` the multiply-adds are those of a training step's forward pass, auxiliary heads included.
     """
     net = build(model, num_classes, overrides)
-    with torch.device("meta"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for part in net.modules() if with_aux else ():
             if isinstance(part, Net):
                 part.training = True
-        image = torch.empty(1, 3, *size)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            outputs = net.decode(image)
-    heads = [part for name, part in net.named_modules() if name.split(".")[-1] in ("aux_head", "aux_heads")]
-    params = _parameters(net)
+        macs, outputs = multiply_adds(net, size)
     return Cost(
-        params=params,
-        params_without_aux=params - sum(map(_parameters, heads)),
-        macs=counter.get_total_flops() // 2,
+        params=parameters(net),
+        params_without_aux=parameters_without_aux(net),
+        macs=macs,
         stride=round(size[0] / outputs["logits"].shape[-2]),
     )
 
@@ -108,10 +104,6 @@ def receptive_field(model: str, chain: str, skip: str) -> int:
             layer.register_forward_hook(widen)
     net.decode(torch.empty(1, 3, 512, 1024, device="meta"))
     return field
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def rows() -> Iterator[dict[str, object]]:

@@ -39,6 +39,7 @@ def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
     from src import report, speed
+    from src.costs import multiply_adds, parameters
     from src.environment import environment
     from src.viz import write_bytes
 
@@ -47,8 +48,8 @@ def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:
     device = choose_device(cfg.device)
     name, net, normalize = _subject(cfg)
     costs = {
-        "parameters": sum(each.numel() for each in net.parameters()),
-        "multiply_adds": _multiply_adds(net, cfg.size),
+        "parameters": parameters(net),
+        "multiply_adds": multiply_adds(net, cfg.size)[0],
     }
     kinds = list(_kinds(cfg, net, normalize, device, costs["multiply_adds"]))
     with torch.inference_mode():
@@ -99,16 +100,6 @@ def _subject(cfg: DictConfig) -> tuple[str, nn.Module, nn.Module]:
         return str(cfg.ckpt), module.net.float(), module.normalize
     net = build.build_net(build.without_download(cfg)).eval()
     return str(cfg.model.name), net, Normalize([0.45] * 3, [0.25] * 3)
-
-
-def _multiply_adds(net: nn.Module, size: list[int]) -> int:
-    """Of one image, convolutions and matrix products, counted without computing."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        copy.deepcopy(net).to("meta").decode(torch.empty(1, 3, *size, device="meta"))
-    return counter.get_total_flops() // 2
 
 
 def _kinds(cfg: DictConfig, net: nn.Module, normalize: nn.Module, device: str, macs: int) -> Iterator[speed.Kind]:

@@ -148,21 +148,17 @@ def _write(path: Path, content: bytes) -> None:
     write_bytes(path, content)
 
 
-def cost(config: Path) -> tuple[int, float]:
+def cost(config: Path) -> tuple[int, int]:
     """Parameters without auxiliary heads, and multiply-adds of one image of a training crop's size, of a run's net."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from src.build import build_net, without_download
+    from src.costs import multiply_adds, parameters_without_aux
 
     cfg = without_download(OmegaConf.load(config))
-    height, width = cfg.transforms.output_size or cfg.transforms.crop_size
-    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+    with torch.device("meta"):
         net = build_net(cfg).eval()
-        net.decode(torch.empty(1, 3, height, width))
-    sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
-    aux = sum(size for name, size in sizes.items() if {"aux_head", "aux_heads"} & set(name.split(".")))
-    return sum(sizes.values()) - aux, counter.get_total_flops() / 2
+    return parameters_without_aux(net), multiply_adds(net, cfg.transforms.output_size or cfg.transforms.crop_size)[0]
 
 
 if __name__ == "__main__":

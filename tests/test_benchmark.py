@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from src import benchmark
+from src.costs import multiply_adds
 from src.errors import UserError
 from src.models import BiSeNetV2
 from tests.conftest import ROOT
@@ -61,11 +62,23 @@ def test_every_kind_is_measured_in_turn(
     assert f"{saved['multiply_adds'] / 1e9:.2f} G multiply-adds" in said
 
 
+class _OneConvolution(nn.Module):
+    in_channels = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+
+    def decode(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.conv(image)}
+
+
 def test_costs_are_counted_and_not_computed() -> None:
-    net = nn.Module()
-    net.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
-    net.decode = lambda image: {"logits": net.conv(image)}
-    assert benchmark._multiply_adds(net, [64, 96]) == 64 * 96 * 3 * 4 * 9
+    net = _OneConvolution()
+    macs, outputs = multiply_adds(net, [64, 96])
+    assert macs == 64 * 96 * 3 * 4 * 9
+    assert outputs["logits"].is_meta and outputs["logits"].shape == (1, 4, 64, 96)
+    assert not net.conv.weight.is_meta
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ ALLOWED = {
     "data": {"errors"},
     "inference": {"ops", "errors"},
     "exporting": {"errors", "inference"},
+    "costs": set(),
     "speed": {"errors", "exporting", "inference"},
     "crf_search": {"errors", "inference", "metrics"},
     "checkpoints": {"errors"},
