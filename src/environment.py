@@ -42,7 +42,14 @@ def device_name() -> str:
     """The GPU's name, or the processor's."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return platform.processor() or platform.machine()
+    return _linux_processor() or platform.processor() or platform.machine()
+
+
+def _linux_processor() -> str:
+    """Empty elsewhere, and where its maker does not name it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _git(*arguments: str) -> str:

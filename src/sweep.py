@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.cli import CONFIG_DIR, command, value_of
 from src.errors import UserError
 from src.sweeps import Driver, Result, Sweep, Trial, parse, results
+from src.sweeps.journal import is_locked
 
 SPEC = "sweep.json"
 _OWN = ("sweep", "resume", "report", "jobs", "gpus", "executor", "cluster", "retry_failed", "options", "task", "hydra")
@@ -131,8 +132,9 @@ def write_report(spec: Sweep, found: Sequence[Result], folder: Path) -> str:
     """``report.md``, ``report.html`` and pictures in the sweep's folder; returns what to print."""
     from src.sweeps.plots import draw
     from src.sweeps.table import page, text
+    from src.trial_costs import trial_costs
 
-    costs = {result.row.index: cost(result.config) for result in found if result.config is not None}
+    costs = trial_costs(found, folder, idle=not is_locked(folder))
     pictures = {folder / name: content for name, content in draw(spec, found, costs).items()}
     for path, content in pictures.items():
         _write(path, content)
@@ -146,19 +148,6 @@ def _write(path: Path, content: bytes) -> None:
     from src.viz import write_bytes
 
     write_bytes(path, content)
-
-
-def cost(config: Path) -> tuple[int, int]:
-    """Parameters without auxiliary heads, and multiply-adds of one image of a training crop's size, of a run's net."""
-    import torch
-
-    from src.build import build_net, without_download
-    from src.costs import multiply_adds, parameters_without_aux
-
-    cfg = without_download(OmegaConf.load(config))
-    with torch.device("meta"):
-        net = build_net(cfg).eval()
-    return parameters_without_aux(net), multiply_adds(net, cfg.transforms.output_size or cfg.transforms.crop_size)[0]
 
 
 if __name__ == "__main__":

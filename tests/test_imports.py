@@ -58,10 +58,11 @@ ALLOWED = {
         "optim",
         "options",
     },
+    "trial_costs": {"build", "costs", "environment", "module", "speed", "sweeps", "viz"},
     "start": {"build", "checkpoints", "errors", "module", "restore"},
     "restore": {"build", "checkpoints", "data", "errors", "instantiate", "losses", "module"},
 }
-KNOW_HYDRA = {"build", "cli", "instantiate", "options", "protocol", "report", "restore", "start"}
+KNOW_HYDRA = {"build", "cli", "instantiate", "options", "protocol", "report", "restore", "start", "trial_costs"}
 ONLY_IN = {
     "wandb": {"wandb_logger"},
     "optuna": {"sweeps"},

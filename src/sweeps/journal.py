@@ -14,7 +14,7 @@ from typing import Any
 
 from src.errors import UserError
 
-__all__ = ["Journal", "last_records", "locked", "read_journal"]
+__all__ = ["Journal", "is_locked", "last_records", "locked", "read_journal"]
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -91,3 +91,15 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds ``folder``."""
+    try:
+        with (folder / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import io
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from src.sweeps.cost import Costs
 from src.sweeps.results import Result
 from src.sweeps.spec import Sweep
-from src.sweeps.table import Cost
 
 __all__ = ["draw"]
 
 _OURS, _PUBLISHED, _INK = "#2f6db5", "#d9692a", "#111827"
+_MARKERS = "os^Dv"
 
 
-def draw(sweep: Sweep, found: Sequence[Result], costs: Mapping[int, Cost]) -> dict[str, bytes]:
-    """PNG files by name: bars with the spread of the seeds, and the score against time and multiply-adds."""
+def draw(sweep: Sweep, found: Sequence[Result], costs: Costs) -> dict[str, bytes]:
+    """PNG files by name: bars with the spread of the seeds, and the score against latency and multiply-adds."""
     known = [result for result in found if result.mean is not None]
     if not known:
         return {}
-    return {"bars.png": _bars(sweep, known), "cost.png": _against_cost(sweep, known, costs)}
+    pictures = {"bars.png": _bars(sweep, known), "cost.png": _against_cost(sweep, known, costs)}
+    return {name: content for name, content in pictures.items() if content is not None}
 
 
 def _bars(sweep: Sweep, known: Sequence[Result]) -> bytes:
@@ -54,21 +55,32 @@ def _name(axes: Axes, values: Sequence[float], label: str) -> None:
     axes.set_xlabel(f"{label}; axis cut", fontsize=8)
 
 
-def _against_cost(sweep: Sweep, known: Sequence[Result], costs: Mapping[int, Cost]) -> bytes:
-    figure = Figure(figsize=(12, 4.5))
-    panels = {
-        "minutes of a trial": {result.row.index: statistics.mean(result.seconds) / 60 for result in known},
-        "G multiply-adds of one image": {index: macs / 1e9 for index, (_, macs) in costs.items()},
-    }
-    for number, (label, places) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(1, len(panels), number)
-        for result in (result for result in known if result.row.index in places):
-            place, spread = places[result.row.index], 100 * (result.spread or 0.0)
-            axes.errorbar(place, 100 * result.mean, yerr=spread, fmt="o", color=_OURS, ecolor=_INK, capsize=3)
-            axes.annotate(result.row.name, (place, 100 * result.mean), (5, 5), textcoords="offset points", fontsize=8)
+def _against_cost(sweep: Sweep, known: Sequence[Result], costs: Costs) -> bytes | None:
+    """A point for each row, named in a legend: names beside points run over one another."""
+    panels = {"G multiply-adds of one image": {index: cost.multiply_adds / 1e9 for index, cost in costs.of.items()}}
+    latency = {index: cost.milliseconds for index, cost in costs.of.items() if cost.milliseconds is not None}
+    panels = ({"latency of one image, ms; bars: half of the runs": latency} if latency else {}) | panels
+    shown = [result for result in known if result.row.index in costs.of]
+    if not shown:
+        return None
+    figure = Figure(figsize=(6 * len(panels), max(4.5, 1.0 + 0.2 * len(shown))))
+    for axes, (label, places) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for number, result in enumerate(shown):
+            place, low, high = places[result.row.index], *costs.of[result.row.index].quartiles
+            axes.errorbar(
+                place,
+                100 * result.mean,
+                xerr=[[max(0.0, place - low)], [max(0.0, high - place)]] if places is latency else None,
+                yerr=None if result.spread is None else 100 * result.spread,
+                fmt=_MARKERS[number // 10 % len(_MARKERS)],
+                color=f"C{number % 10}",
+                capsize=3,
+                label=result.row.name,
+            )
         axes.set_xlabel(label)
         axes.set_ylabel(f"{sweep.objective} %")
-        axes.margins(0.15)
+        axes.margins(0.1)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), fontsize=8, frameon=False)
     return _png(figure)
 
 

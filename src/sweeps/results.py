@@ -22,7 +22,8 @@ class Result:
     """A row and what its trials gave.
 
     ``values`` are those of finished trials, fractions; ``seconds`` their times; ``states`` counts trials by what became
-    of them; ``failures`` holds id and message; ``data`` says what was scored; ``config`` is a config that was run.
+    of them; ``failures`` holds id and message; ``data`` says what was scored, ``devices`` on what (``"cpu"`` or a GPU's
+    name); ``config`` is a config that was run.
     """
 
     row: Row
@@ -31,6 +32,7 @@ class Result:
     states: dict[str, int]
     failures: tuple[tuple[str, str], ...]
     data: frozenset[str]
+    devices: frozenset[str]
     config: Path | None
 
     @property
@@ -68,6 +70,7 @@ def _result(
         states[ended[trial.id]["status"] if trial.id in ended else "started" if trial.id in started else "waiting"] += 1
     done = [trial for trial in trials if trial.id in ended and ended[trial.id]["status"] == "done"]
     configs = [folder / "trials" / trial.id / "config.yaml" for trial in trials]
+    stamps = [(files.scores(folder / "trials" / trial.id) or {}).get("protocol") or {} for trial in done]
     return Result(
         row=trials[0].row,
         values=tuple(ended[trial.id]["value"] for trial in done),
@@ -78,14 +81,14 @@ def _result(
             for trial in trials
             if trial.id in ended and ended[trial.id]["status"] == "failed"
         ),
-        data=frozenset(_data(folder / "trials" / trial.id) for trial in done),
+        data=frozenset(_data(stamp) for stamp in stamps),
+        devices=frozenset(stamp["device"] for stamp in stamps if stamp.get("device")),
         config=next((path for path in configs if path.is_file()), None),
     )
 
 
-def _data(folder: Path) -> str:
+def _data(stamp: dict[str, Any]) -> str:
     """Data set, splits and images that were scored, by the stamp of the scores."""
-    stamp = (files.scores(folder) or {}).get("protocol") or {}
     splits = " + ".join(stamp.get("splits") or ["unknown split"])
     device = stamp.get("device")
     return f"{stamp.get('data', 'unknown data')} {splits}, {stamp.get('images', '?')} images" + (

@@ -6,15 +6,14 @@ import base64
 import datetime
 import html
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from src.sweeps.cost import Costs
 from src.sweeps.results import Result
 from src.sweeps.spec import Sweep
 
-__all__ = ["Cost", "page", "tell_apart", "text"]
-
-Cost = tuple[int, float]  # parameters, multiply-adds of one image
+__all__ = ["page", "tell_apart", "text"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
@@ -23,27 +22,27 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100%; margi
 """
 
 
-def text(sweep: Sweep, found: Sequence[Result], costs: Mapping[int, Cost], pictures: Sequence[Path]) -> str:
-    """Markdown, whose table reads well on a console too; ``costs`` by the row's index, ``pictures`` beside the file."""
-    head, body = _head(sweep), [_cells(sweep, result, costs) for result in found]
+def text(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence[Path]) -> str:
+    """Markdown, whose table reads well on a console too; ``pictures`` are beside the file."""
+    head, body = _head(sweep, costs), [_cells(sweep, result, costs) for result in found]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [head, *body]]
     lines = [f"| {' | '.join(row)} |" for row in padded]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    parts = [f"# {sweep.title}", "\n".join(f"- {fact}" for fact in _facts(sweep, found)), "\n".join(lines)]
+    parts = [f"# {sweep.title}", "\n".join(f"- {fact}" for fact in _facts(sweep, found, costs)), "\n".join(lines)]
     failures = [f"- failed: `{name}`: {message}" for result in found for name, message in result.failures]
     parts += ["\n".join(failures)] if failures else []
     parts += [tell_apart(sweep, found), *(f"![{path.stem}]({path.name})" for path in pictures)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def page(sweep: Sweep, found: Sequence[Result], costs: Mapping[int, Cost], pictures: Sequence[Path]) -> str:
+def page(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence[Path]) -> str:
     """HTML that asks for no other file."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    facts = "".join(f"<li>{html.escape(fact)}</li>" for fact in _facts(sweep, found))
+    facts = "".join(f"<li>{html.escape(fact)}</li>" for fact in _facts(sweep, found, costs))
     body = "\n".join(row(_cells(sweep, result, costs), "td") for result in found)
     failures = "".join(
         f"<li>failed: <code>{html.escape(name)}</code>: {html.escape(message)}</li>"
@@ -57,7 +56,7 @@ def page(sweep: Sweep, found: Sequence[Result], costs: Mapping[int, Cost], pictu
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(sweep.title)}</title><style>{_STYLE}</style></head>
 <body><h1>{html.escape(sweep.title)}</h1><ul>{facts}</ul>
-<table><thead>{row(_head(sweep), "th")}</thead><tbody>
+<table><thead>{row(_head(sweep, costs), "th")}</thead><tbody>
 {body}
 </tbody></table>
 <ul>{failures}</ul><p>{html.escape(tell_apart(sweep, found))}</p>
@@ -66,7 +65,7 @@ def page(sweep: Sweep, found: Sequence[Result], costs: Mapping[int, Cost], pictu
 """
 
 
-def _facts(sweep: Sweep, found: Sequence[Result]) -> list[str]:
+def _facts(sweep: Sweep, found: Sequence[Result], costs: Costs) -> list[str]:
     data = sorted(set().union(*(result.data for result in found))) if found else []
     states = {state: sum(result.states.get(state, 0) for result in found) for state in _STATES}
     counted = ", ".join(f"{count} {state}" for state, count in states.items() if count)
@@ -74,6 +73,7 @@ def _facts(sweep: Sweep, found: Sequence[Result]) -> list[str]:
     seeds, where = ", ".join(map(str, sweep.seeds)), "; ".join(data) or "nothing scored yet"
     facts = [f"ours: {where}; {sweep.objective}, mean ± standard deviation, seeds {seeds}"]
     facts += ["parameters without auxiliary heads; multiply-adds of one image of a training crop's size"]
+    facts += [f"latency: {costs.timed}"] if costs.timed else []
     facts += [f"published: {published}"] if sweep.source else []
     facts += [f"options of all trials: {' '.join(sweep.fixed)}"] if sweep.fixed else []
     return [*facts, f"trials: {counted or 'none yet'}"]
@@ -82,25 +82,29 @@ def _facts(sweep: Sweep, found: Sequence[Result]) -> list[str]:
 _STATES = ("done", "failed", "pruned", "started", "waiting")
 
 
-def _head(sweep: Sweep) -> list[str]:
+def _head(sweep: Sweep, costs: Costs) -> list[str]:
+    latency = ["latency ms"] if any(cost.seconds for cost in costs.of.values()) else []
     published = ["published"] if any(row.published is not None for row in sweep.rows) else []
-    return ["trial", f"{sweep.objective} %", "seeds", "parameters M", "G multiply-adds", "time", *published, "options"]
+    known = ["trial", f"{sweep.objective} %", "seeds", "parameters M", "G multiply-adds", *latency, "time", *published]
+    return [*known, "options"]
 
 
-def _cells(sweep: Sweep, result: Result, costs: Mapping[int, Cost]) -> list[str]:
+def _cells(sweep: Sweep, result: Result, costs: Costs) -> list[str]:
     mean, spread, row = result.mean, result.spread, result.row
     score = "–" if mean is None else f"{100 * mean:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")
-    params, macs = costs.get(row.index, (None, None))
+    cost, head = costs.of.get(row.index), _head(sweep, costs)
     states = [f"{result.states[state]} {state}" for state in _STATES[1:] if result.states.get(state)]
     cells = [
         row.name,
         score,
         ", ".join([str(len(result.values)), *states]),
-        "–" if params is None else f"{params / 1e6:.2f}",
-        "–" if macs is None else f"{macs / 1e9:.2f}",
-        str(datetime.timedelta(seconds=round(statistics.mean(result.seconds)))) if result.seconds else "–",
+        "–" if cost is None else f"{cost.parameters / 1e6:.2f}",
+        "–" if cost is None else f"{cost.multiply_adds / 1e9:.2f}",
     ]
-    if "published" in _head(sweep):
+    if "latency ms" in head:
+        cells.append("–" if cost is None or cost.milliseconds is None else f"{cost.milliseconds:.3g}")
+    cells.append(str(datetime.timedelta(seconds=round(statistics.mean(result.seconds)))) if result.seconds else "–")
+    if "published" in head:
         figure = "–" if row.published is None else f"{row.published:.2f}"
         cells.append(f"{figure} ({row.note})" if row.note else figure)
     return [*cells, " ".join(row.options)]

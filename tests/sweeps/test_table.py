@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from src.errors import UserError
-from src.sweeps import Result, Row, parse, results
+from src.sweeps import Cost, Costs, Result, Row, parse, results
 from src.sweeps.plots import draw
 from src.sweeps.table import page, tell_apart, text
 from tests.sweeps.drive import drive, sweep
@@ -29,7 +30,7 @@ def test_ours_stands_beside_the_published_figure(tmp_path: Path) -> None:
     spec = sweep(TRIALS, seeds=[0, 2], source="a paper, Table 2", published_on="Cityscapes val")
     drive(spec, tmp_path)
     found = results(spec, tmp_path)
-    written = text(spec, found, {0: (1_500_000, 2.5e9)}, [tmp_path / "bars.png"])
+    written = text(spec, found, Costs({0: Cost(1_500_000, 2_500_000_000)}, "not timed: why"), [tmp_path / "bars.png"])
     table = rows(written)
     assert table["trial"][:6] == ["miou %", "seeds", "parameters M", "G multiply-adds", "time", "published"]
     assert table["sum"][:4] == ["21.00 ± 1.41", "2", "1.50", "2.50"]
@@ -37,7 +38,13 @@ def test_ours_stands_beside_the_published_figure(tmp_path: Path) -> None:
     assert table["BGA <b>"][:2] == ["51.00 ± 1.41", "2"]
     assert table["BGA <b>"][5] == "69.67 (Table 2)"
     assert table["broken"][:2] == ["–", "0, 2 failed"]
-    for line in ("ours: stub val, 3 images", "a paper, Table 2, on Cityscapes val", "4 done, 2 failed", "![bars]"):
+    for line in (
+        "latency: not timed: why",
+        "ours: stub val, 3 images",
+        "a paper, Table 2, on Cityscapes val",
+        "4 done, 2 failed",
+        "![bars]",
+    ):
         assert line in written
     assert written.count("error: made to fail") == 2
 
@@ -46,27 +53,40 @@ def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
     spec = sweep(TRIALS)
     drive(spec, tmp_path)
     found = results(spec, tmp_path)
-    pictures = draw(spec, found, {})
+    pictures = draw(spec, found, Costs())
     for name, content in pictures.items():
         assert content.startswith(b"\x89PNG")
         (tmp_path / name).write_bytes(content)
-    written = page(spec, found, {}, [tmp_path / name for name in pictures])
+    written = page(spec, found, Costs(), [tmp_path / name for name in pictures])
     assert "BGA &lt;b&gt;" in written
-    assert written.count("data:image/png;base64,") == len(pictures) == 2
+    assert written.count("data:image/png;base64,") == len(pictures) == 1
     assert not re.search(r"(src|href)=\"(?!data:)", written)
+
+
+def test_latency_has_a_column_and_a_picture_once_it_is_known(tmp_path: Path) -> None:
+    spec = sweep(TRIALS, seeds=[0, 2])
+    drive(spec, tmp_path)
+    found = results(spec, tmp_path)
+    cost = Cost(1_500_000, 2_500_000_000, (0.011, 0.010, 0.030))
+    assert cost.quartiles == pytest.approx((10.5, 20.5))
+    costs = Costs({0: cost, 1: dataclasses.replace(cost, seconds=(0.02,))}, "how")
+    table = rows(text(spec, found, costs, []))
+    assert table["trial"][4] == "latency ms"
+    assert [table[name][4] for name in ("sum", "BGA <b>", "broken")] == ["11", "20", "–"]
+    assert draw(spec, found, costs)["cost.png"].startswith(b"\x89PNG")
 
 
 def test_an_unfinished_sweep_has_a_table(tmp_path: Path) -> None:
     spec = sweep(TRIALS)
     found = results(spec, tmp_path)
-    written = text(spec, found, {}, [])
+    written = text(spec, found, Costs(), [])
     assert "nothing scored yet" in written
     assert rows(written)["sum"][:2] == ["–", "0, 1 waiting"]
-    assert draw(spec, found, {}) == {}
+    assert draw(spec, found, Costs()) == {}
 
 
 def result(name: str, *values: float) -> Result:
-    return Result(Row(0, name, ()), values, (), {}, (), frozenset(), None)
+    return Result(Row(0, name, ()), values, (), {}, (), frozenset(), frozenset(), None)
 
 
 def test_nothing_is_claimed_that_the_spread_does_not_carry() -> None:

@@ -1,0 +1,122 @@
+"""What the nets of a sweep's rows cost: counted, and timed in turn on a device of the kind that the trials ran on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from src.build import build_net, without_download
+from src.costs import multiply_adds, parameters_without_aux
+from src.environment import environment
+from src.module import Normalize
+from src.speed import Kind, once, phases
+from src.sweeps import Cost, Costs, Result
+from src.viz import write_bytes
+
+__all__ = ["trial_costs"]
+
+_FILE = "latency.json"
+_ROUNDS, _RUNS, _SECONDS = 3, 10, 2.0  # in each round a net runs so often, or for so long, after one run that warms up
+
+
+def trial_costs(found: Sequence[Result], folder: Path, *, idle: bool) -> Costs:
+    """Of every row that has begun.
+
+    Args:
+        found: rows of the sweep in ``folder``, where the figures of an earlier timing are kept, in ``latency.json``.
+        folder: of the sweep.
+        idle: whether nets may be timed: no trial runs here.
+    """
+    configs = {result.row.index: OmegaConf.load(result.config) for result in found if result.config is not None}
+    keys = {index: _key(cfg) for index, cfg in configs.items()}
+    of = {index: _counted(cfg) for index, cfg in configs.items()}
+    device, reason = _device(found, idle)
+    known = _known(folder / _FILE, set(keys.values()))
+    if known is None and device is not None:
+        seconds = _timed({keys[index]: cfg for index, cfg in configs.items()}, device)
+        known = {"about": _about(device), "seconds": seconds}
+        write_bytes(folder / _FILE, (json.dumps(known, indent=1) + "\n").encode())
+    if known is None:
+        return Costs(of, reason)
+    runs = {index: tuple(known["seconds"][key]) for index, key in keys.items()}
+    return Costs({index: dataclasses.replace(cost, seconds=runs[index]) for index, cost in of.items()}, known["about"])
+
+
+def _size(cfg: DictConfig) -> list[int]:
+    """Height and width of what the net sees in training."""
+    return list(cfg.transforms.output_size or cfg.transforms.crop_size)
+
+
+def _counted(cfg: DictConfig) -> Cost:
+    with torch.device("meta"):
+        net = build_net(without_download(cfg)).eval()
+    return Cost(parameters_without_aux(net), multiply_adds(net, _size(cfg))[0])
+
+
+def _key(cfg: DictConfig) -> str:
+    """The same for configs whose nets take the same time."""
+    parts = [cfg.model.net, cfg.model.get("scales"), cfg.get("output_stride"), cfg.get("norms"), cfg.data.num_classes]
+    plain = [OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part for part in parts]
+    return hashlib.sha256(json.dumps([plain, _size(cfg)], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _device(found: Sequence[Result], idle: bool) -> tuple[str | None, str]:
+    """Where to time, or why not."""
+    ran_on = set().union(*(result.devices for result in found))
+    if not ran_on:
+        return None, "not timed: no trial has ended"
+    if not idle:
+        return None, "not timed while trials run; report= does it once they have ended"
+    if ran_on == {"cpu"}:
+        return "cpu", ""
+    if torch.cuda.is_available():
+        return "cuda", ""
+    return None, f"not timed: trials ran on {', '.join(sorted(ran_on))}; report= on a machine with a GPU does it"
+
+
+def _known(path: Path, keys: set[str]) -> dict[str, Any] | None:
+    """An earlier timing, if it has all nets: figures of two timings are not set side by side."""
+    known = json.loads(path.read_text()) if path.is_file() else None
+    return known if known and keys <= known["seconds"].keys() else None
+
+
+def _timed(configs: dict[str, DictConfig], device: str) -> dict[str, list[float]]:
+    """Seconds of each run of each net; nets take turns, and only one is in memory."""
+    seconds: dict[str, list[float]] = {key: [] for key in configs}
+    turns = [key for _ in range(_ROUNDS) for key in configs]
+    with torch.inference_mode():
+        for key in tqdm(turns, desc="timing nets", disable=None, leave=False):
+            seconds[key] += _runs(configs[key], device)
+    return seconds
+
+
+def _runs(cfg: DictConfig, device: str) -> list[float]:
+    """A whole prediction of one image, from uint8 in the host's memory to classes there."""
+    net = build_net(without_download(cfg)).eval().to(device)
+    normalize = Normalize([0.45] * 3, [0.25] * 3).to(device)
+    image = torch.randint(256, (1, net.in_channels, *_size(cfg)), dtype=torch.uint8)
+    kind = Kind("", 1, phases(net, normalize, "eager", torch.float32, torch.contiguous_format), image)
+    once(kind, device, keep=False)
+    begun = time.perf_counter()
+    while len(kind.seconds.get("net", ())) < _RUNS and time.perf_counter() - begun < _SECONDS:
+        once(kind, device, keep=True)
+    return [sum(run) for run in zip(*kind.seconds.values(), strict=True)]
+
+
+def _about(device: str) -> str:
+    """How and on what nets were timed."""
+    about = environment()
+    where = about["device"] + (f", {about['threads']} thread(s)" if device == "cpu" else "")
+    return (
+        f"median of up to {_ROUNDS * _RUNS} predictions of one image of a training crop's size, float32, nets in turn,"
+        f" on {where}, torch {about['packages']['torch']}, {about['time'][:10]}"
+    )
