@@ -69,6 +69,7 @@ def test_the_page_names_files_that_exist(path: str) -> None:
     assert (ROOT / path).exists() or "skipnet" in path
 
 
+@pytest.mark.slow
 def test_its_commands_succeed(copy: Path) -> None:
     (commands,) = (text for language, _, text in blocks() if language == "bash")
     drop = ("PYTEST_ADDOPTS", "PYTHONPATH")

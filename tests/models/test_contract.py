@@ -190,7 +190,7 @@ def test_state_dict_survives_saving(name: str) -> None:
     assert torch.equal(net(image)["logits"], other(image)["logits"])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float16, marks=pytest.mark.slow), torch.bfloat16], ids=str)
 @each_net
 def test_autocast_trains(name: str, dtype: torch.dtype) -> None:
     net = build(name).train()
@@ -226,6 +226,7 @@ def test_compiles_as_one_graph(name: str) -> None:
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @each_net
 def test_export_keeps_batch_and_size_free(name: str) -> None:
     net = build(name).eval()
