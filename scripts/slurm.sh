@@ -10,12 +10,13 @@
 #SBATCH --signal=USR1@300             # five minutes before the time is over: save, queue again, exit
 #SBATCH --requeue                     # and after pre-emption or a failed node
 #SBATCH --open-mode=append            # one log for all starts of the job
-#SBATCH --output=runs/slurm_%j.log
+#SBATCH --output=slurm_%j.log         # its folder must exist
 set -euo pipefail
 name=${1:?"usage: sbatch scripts/slurm.sh NAME [group=option] [key=value]"}
 shift
 export OMP_NUM_THREADS=1
 
-srun --kill-on-bad-exit=1 "${PYTHON:-.venv/bin/python}" -m src.train \
+# srun takes no cores from sbatch's --cpus-per-task by itself.
+srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK}" "${PYTHON:-.venv/bin/python}" -m src.train \
   trainer=ddp "trainer.devices=${SLURM_NTASKS_PER_NODE}" "trainer.num_nodes=${SLURM_JOB_NUM_NODES}" \
   "hydra.run.dir=runs/train/${name}" resume=auto "$@"

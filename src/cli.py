@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.errors import UserError, nearest
 
-__all__ = ["CONFIG_DIR", "command", "value_of"]
+__all__ = ["CONFIG_DIR", "command", "explain", "value_of"]
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
 _TRACE = "HYDRA_FULL_ERROR"
@@ -57,7 +57,7 @@ def command(
     except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
         if trace:
             raise
-        _fail(_user_message(error) or _explain(error, config_name))
+        _fail(_user_message(error) or explain(error, config_name))
     except ValueError as error:
         if trace or "Config group override" not in str(error):
             raise
@@ -123,12 +123,12 @@ def _user_message(error: BaseException) -> str | None:
                 f"loading process {process[1]} was killed, most often for want of memory (also of /dev/shm); lower"
                 " data.num_workers or data.batch_size and go on with resume=last, which starts at the last checkpoint"
             )
-        if "Expected to have finished reduction in the prior iteration" in str(cause):
+        if "parameters that were not used in producing the loss" in str(cause):  # as Lightning puts it
             return (
                 "the net has parameters that no output of the step used, so devices cannot exchange their gradients;"
                 " leave them out, or set trainer.strategy=ddp_find_unused_parameters_true"
             )
-        if "Connection closed by peer" in str(cause):
+        if re.search("Connection (closed|reset) by peer", str(cause)):
             return "another process of this run has ended; its message says why"
         if "Expected more than 1 value per channel when training" in str(cause):
             return (
@@ -143,8 +143,8 @@ def _user_message(error: BaseException) -> str | None:
     return None
 
 
-def _explain(error: Exception, config_name: str) -> str:
-    """One line for a mistake in the overrides, with the nearest existing name."""
+def explain(error: Exception, config_name: str, *, also: Iterable[str] = ()) -> str:
+    """One line for a mistake in the overrides, with the nearest name of the config or ``also``."""
     text = str(error).strip()
     if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         folder, option = group.groups()
@@ -155,7 +155,7 @@ def _explain(error: Exception, config_name: str) -> str:
         name = next(filter(None, key.groups()))
         full = re.search(r"full_key: (\S+)", text)
         name = full.group(1) if full else name
-        known = [key for key in _keys(config_name) if key != name]
+        known = [key for key in (*also, *_keys(config_name)) if key != name]
         return (
             f"{name}: there is no such option.{nearest(name, known) or nearest(name.split('.')[-1], known)}"
             " All options: --cfg job; +name=value adds one"

@@ -36,7 +36,7 @@ class SyncBatchNorms(LayerSync):
         """Leaves the norms as they are: on one device they work like any other."""
         for part in model.modules():
             if isinstance(part.__dict__.get("forward"), _Shared):
-                del part.forward
+                del part.forward, part.synchronised
         return model
 
 
@@ -45,12 +45,13 @@ class _Shared:
 
     def __init__(self, norm: nn.Module) -> None:
         self.norm = norm
+        norm.synchronised = True
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = self.norm
         if not norm.training:
             return type(norm).forward(norm, x)
-        mean, var, count = _statistics(x)
+        mean, var, count = _statistics(x.to(torch.promote_types(x.dtype, torch.float32)))
         if norm.track_running_stats:
             norm.num_batches_tracked += 1
             share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
@@ -60,7 +61,7 @@ class _Shared:
         scale, shift = (mean.new_ones(()), mean.new_zeros(())) if norm.weight is None else (norm.weight, norm.bias)
         shape = (1, -1, *[1] * (x.ndim - 2))
         factor = scale * torch.rsqrt(var + norm.eps)
-        return x * factor.view(shape) + (shift - mean * factor).view(shape)
+        return (x * factor.view(shape) + (shift - mean * factor).view(shape)).to(x.dtype)
 
 
 class _ThenAct(_Shared):

@@ -70,10 +70,13 @@ def _check_multirun(cfg: DictConfig) -> None:
         return
     devices, cpu = cfg.trainer.get("devices"), cfg.trainer.get("accelerator") == "cpu"
     one = devices in (1, "1", None) or (devices == "auto" and cpu) or (OmegaConf.is_list(devices) and len(devices) == 1)
-    if not one or cfg.trainer.get("num_nodes", 1) != 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    started = max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))  # torchrun, srun
+    nodes = cfg.trainer.get("num_nodes", 1)
+    if not one or nodes != 1 or started > 1:
+        given = f"{started} processes were started" if started > 1 else f"trainer.devices={devices} on {nodes} nodes"
         raise UserError(
-            f"--multirun runs on one device, and trainer.devices={devices}; use python -m src.sweep sweep=<name>"
-            " sweep.devices=<devices of a trial>, which starts each trial by itself"
+            f"--multirun runs on one device, and {given}; use python -m src.sweep sweep=<name> sweep.devices=<devices"
+            " of a trial>, by itself and without torchrun or srun: it starts each trial"
         )
 
 

@@ -14,13 +14,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.cli import CONFIG_DIR, command, value_of
+from src.cli import CONFIG_DIR, command, explain, value_of
 from src.errors import UserError
 from src.sweeps import Driver, Result, Sweep, Trial, parse, results
 from src.sweeps.journal import is_locked
+from src.sweeps.plans import Search
 
 SPEC = "sweep.json"
-_OWN = ("sweep", "resume", "report", "jobs", "gpus", "executor", "cluster", "retry_failed", "options", "task", "hydra")
+_OWN = tuple(OmegaConf.load(CONFIG_DIR / "sweep.yaml"))  # options; all others are those of trials
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
@@ -55,11 +56,16 @@ def _quoted(item: str) -> str:
 def sweep(cfg: DictConfig) -> None:
     """Runs what is left of the sweep, then writes and prints its table; fails if a trial failed."""
     folder = Path(cfg.resume or cfg.report or cfg.run_dir)
-    if not (cfg.resume or cfg.report):
-        _begin(cfg, folder)
-    spec = parse(json.loads((folder / SPEC).read_text()))
+    if cfg.add_seeds:
+        _add_seeds(cfg, folder)
+    tree = json.loads((folder / SPEC).read_text()) if cfg.resume or cfg.report else _begin(cfg, folder)
+    spec = parse(tree)
     if not cfg.report:
-        Driver(spec, folder, executor=_executor(cfg, spec, folder), retry_failed=cfg.retry_failed, say=_say).run()
+        executor = _executor(cfg, spec, folder)
+        if not cfg.resume:
+            _write(folder / SPEC, (json.dumps(tree, indent=1) + "\n").encode())
+            _say(f"sweep folder: {folder}; go on after any stop with resume={folder}")
+        Driver(spec, folder, executor=executor, retry_failed=cfg.retry_failed, say=_say).run()
     found = results(spec, folder)
     _say(write_report(spec, found, folder))
     failed = [failure for result in found for failure in result.failures]
@@ -75,30 +81,59 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _begin(cfg: DictConfig, folder: Path) -> None:
-    """Checks every trial before the first one starts, and writes down what the sweep is."""
+def _begin(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """What the sweep is; every trial is checked before the first one starts."""
+    if (folder / SPEC).is_file():
+        raise UserError(f"{folder} holds a sweep already; go on with it: resume={folder}, or choose another folder")
     tree = OmegaConf.to_container(cfg.sweep, resolve=False)
     tree["name"] = cfg.sweep.name
     tree["fixed"] = [*(tree["fixed"] or []), *OmegaConf.to_container(cfg.options, resolve=False)]
-    check(parse(tree))
+    trials = check(parse(tree))
+    if cfg.executor == "local":  # other machines may have other folders
+        for trial in trials:
+            _check_root(trial["data"].get("root"))
+    return tree
+
+
+def _check_root(root: Any) -> None:
+    for folder in root if isinstance(root, list) else [root]:
+        if isinstance(folder, str) and "://" not in folder and not Path(folder).exists():
+            raise UserError(f"data.root={folder}: there is no such folder; give data.root=, which goes to every trial")
+
+
+def _add_seeds(cfg: DictConfig, folder: Path) -> None:
+    """Gives every row further seeds, in the folder's own record of what the sweep is."""
+    seeds = OmegaConf.to_container(cfg.add_seeds) if OmegaConf.is_list(cfg.add_seeds) else [cfg.add_seeds]
+    if not cfg.resume:
+        raise UserError(f"add_seeds={seeds} goes with resume=FOLDER; a new sweep takes sweep.seeds=")
+    if is_locked(folder):
+        raise UserError(f"add_seeds={seeds}: {folder} is being run; wait for it, or stop it")
+    tree = json.loads((folder / SPEC).read_text())
+    if tree.get("search"):
+        raise UserError(f"add_seeds={seeds}: a search judged its rows by the seeds it has; start a new one")
+    tree["seeds"] = [*tree["seeds"], *(seed for seed in seeds if seed not in tree["seeds"])]
+    parse(tree)
     _write(folder / SPEC, (json.dumps(tree, indent=1) + "\n").encode())
-    _say(f"sweep folder: {folder}; go on after any stop with resume={folder}")
 
 
-def check(spec: Sweep) -> None:
-    """Composes the config of every row.
+def check(spec: Sweep) -> list[dict[str, Any]]:
+    """Composes the config of every row, or one for every option of a search.
 
     Raises:
         UserError: naming the row whose options do not make one.
     """
+    if spec.search:
+        Search(spec, (), {}, note=print)
+    found = []
     with _composing():
-        for row in spec.rows:
+        for row in spec.samples():
             try:
                 cfg = hydra.compose("train", overrides=[*spec.options(Trial(row, spec.seeds[0])), "run_dir=x"])
-                OmegaConf.to_container(cfg, resolve=True)
+                found.append(OmegaConf.to_container(cfg, resolve=True))
             except (HydraException, OmegaConfBaseException, ValueError) as error:
-                what = " ".join(str(error).split())[:300]
-                raise UserError(f"sweep.trials: '{row.name}' ({' '.join(row.options)}) is no run: {what}") from error
+                where, what = "search.space" if spec.search else "trials", explain(error, "train", also=_OWN)
+                raise UserError(f"sweep.{where}: '{row.name}' ({' '.join(row.options)}) is no run: {what}") from error
+    return found
 
 
 @contextmanager
@@ -116,16 +151,21 @@ def _composing() -> Iterator[None]:
 def _executor(cfg: DictConfig, spec: Sweep, folder: Path) -> Any:
     from src.sweeps.cluster import Cluster
     from src.sweeps.local import Local, gpus, slots
+    from src.sweeps.ray_cluster import RayCluster
 
-    devices = gpus() if cfg.gpus == "auto" else [str(each) for each in cfg.gpus or ()]
+    devices = gpus(cfg.gpus)
     if cfg.executor == "local":
-        return Local(slots(devices, per_trial=spec.devices, jobs=cfg.jobs))
+        return Local(slots(devices, per_trial=spec.devices, jobs=cfg.jobs), patience=cfg.patience)
     if cfg.executor == "submitit":
         options = OmegaConf.to_container(cfg.cluster, resolve=True)
         if options["gpus_per_node"] is None:
             options["gpus_per_node"] = spec.devices
         return Cluster(folder / "cluster", jobs=cfg.jobs, options=options)
-    raise UserError(f"executor={cfg.executor} is unknown; use local or submitit")
+    if cfg.executor == "ray":
+        own = None if cfg.gpus == "auto" else devices
+        given = {"jobs": cfg.jobs, "gpus": own, "options": cfg.ray, "patience": cfg.patience}
+        return RayCluster(folder / "ray", devices=spec.devices, **given)
+    raise UserError(f"executor={cfg.executor} is unknown; use local, submitit or ray")
 
 
 def write_report(spec: Sweep, found: Sequence[Result], folder: Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,27 @@ def trial_costs(found: Sequence[Result], folder: Path, *, idle: bool) -> Costs:
     """
     configs = {result.row.index: OmegaConf.load(result.config) for result in found if result.config is not None}
     keys = {index: _key(cfg) for index, cfg in configs.items()}
-    of = {index: _counted(cfg) for index, cfg in configs.items()}
+    of = {index: cost for index, cfg in configs.items() if (cost := _tried(_counted, cfg)) is not None}
     device, reason = _device(found, idle)
-    known = _known(folder / _FILE, set(keys.values()))
+    known = _known(folder / _FILE, {keys[index] for index in of})
     if known is None and device is not None:
-        seconds = _timed({keys[index]: cfg for index, cfg in configs.items()}, device)
+        seconds = _timed({keys[index]: configs[index] for index in of}, device)
         known = {"about": _about(device), "seconds": seconds}
         write_bytes(folder / _FILE, (json.dumps(known, indent=1) + "\n").encode())
     if known is None:
         return Costs(of, reason)
-    runs = {index: tuple(known["seconds"][key]) for index, key in keys.items()}
+    runs = {index: tuple(known["seconds"].get(keys[index], ())) for index in of}
     return Costs({index: dataclasses.replace(cost, seconds=runs[index]) for index, cost in of.items()}, known["about"])
+
+
+def _tried(measure: Callable[..., Any], cfg: DictConfig, *others: Any) -> Any:
+    """What ``measure`` gives, or ``None``: days of training are not to end without a table for one net's sake."""
+    try:
+        return measure(cfg, *others)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        tqdm.write(f"warning: {cfg.model.name} is not measured ({type(error).__name__}: {reason})", file=sys.stderr)
+        return None
 
 
 def _size(cfg: DictConfig) -> list[int]:
@@ -95,7 +106,7 @@ def _timed(configs: dict[str, DictConfig], device: str) -> dict[str, list[float]
     turns = [key for _ in range(_ROUNDS) for key in configs]
     with torch.inference_mode():
         for key in tqdm(turns, desc="timing nets", disable=None, leave=False):
-            seconds[key] += _runs(configs[key], device)
+            seconds[key] += _tried(_runs, configs[key], device) or []
     return seconds
 
 

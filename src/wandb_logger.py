@@ -115,11 +115,12 @@ def wandb_logger(
     The first process starts the run, and ends one that this process still has open; the others send nothing.
 
     Args:
-        project, name, tags: as wandb shows them.
+        project, name, tags: as wandb shows them; the environment's ``WANDB_NAME`` goes before ``name``.
         run_dir: folder of the run.
         group: of runs that belong together, such as the trials of a sweep; ``WANDB_RUN_GROUP`` where it is not given.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
+    name = os.environ.get("WANDB_NAME") or name
     if not _first():
         return RunLogger(project=project, name=name, save_dir=run_dir)  # starts no run
     if wandb.run is not None:

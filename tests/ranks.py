@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-import src.build  # noqa: F401, imported once for all processes
+import src.build
 from src import module, train
 from src.checkpoints import io
 from src.cli import command
@@ -31,7 +32,7 @@ class Fault(NamedTuple):
     """What happens to a rank the ``count``-th time that it comes to ``place``."""
 
     place: str
-    count: int
+    count: int = 1
     rank: int = 0
     signal: int = signal.SIGKILL
 
@@ -42,6 +43,11 @@ class Ending:
 
     code: int
     output: str
+
+    @property
+    def batches(self) -> int:
+        """Of training; known of a rank that was not killed."""
+        return int(self.output.rsplit("batches trained: ", 1)[1].split()[0])
 
 
 def run_ranks(
@@ -92,8 +98,13 @@ def _train(folder: Path, overrides: list[str], variables: dict[str, str], output
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
     torch.set_num_threads(1)
     sys.argv = ["train", *overrides]
-    with _armed(fault) if fault else contextlib.nullcontext():
-        command("train", train.train, prepare=train.prepare)
+    trained = itertools.count()
+    _before(module.SegmentationModule, "training_step")(lambda: next(trained))
+    try:
+        with _armed(fault) if fault else contextlib.nullcontext():
+            command("train", train.train, prepare=train.prepare)
+    finally:
+        print("batches trained:", next(trained))
 
 
 @contextlib.contextmanager
@@ -157,7 +168,24 @@ def _not_finite(strike: Callable[[], None]) -> None:
     Supervision.forward = forward
 
 
+def _unused(strike: Callable[[], None]) -> None:
+    original = src.build.build_net
+
+    def build_net(cfg: Any) -> torch.nn.Module:
+        net = original(cfg)
+        net.forgotten = torch.nn.Conv2d(1, 1, 1)
+        return net
+
+    src.build.build_net = build_net
+
+
+def _blind(strike: Callable[[], None]) -> None:
+    train._saved = lambda folder: False  # a node that does not see the run folder of the others
+
+
 _PLACES = {
+    "unused parameter": _unused,
+    "no checkpoint to be seen": _blind,
     "step": _before(module.SegmentationModule, "training_step"),
     "update": _before(module.SegmentationModule, "on_before_optimizer_step"),
     "validation": _before(module.SegmentationModule, "validation_step"),

@@ -67,6 +67,7 @@ ONLY_IN = {
     "wandb": {"wandb_logger"},
     "optuna": {"sweeps"},
     "submitit": {"sweeps"},
+    "ray": {"sweeps"},
     "matplotlib": {"callbacks", "sweeps"},
     "albumentations": {"data"},
     "rasterio": {"prediction"},

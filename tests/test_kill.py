@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -23,8 +24,11 @@ OPTIONS = [
 ]  # fmt: skip
 RANKS = {
     1: ["data.batch_size=4"],
-    2: ["data.batch_size=2", "trainer.devices=2", "trainer.strategy=ddp", "trainer.sync_batchnorm=true"],
-}
+    2: [
+        "data.batch_size=1", "trainer.accumulate_grad_batches=2", "trainer.devices=2", "trainer.strategy=ddp",
+        "trainer.sync_batchnorm=true",
+    ],
+}  # fmt: skip
 OFTEN = ["callbacks.last.every_n_epochs=null", "callbacks.last.every_n_train_steps=2"]
 PLACES = {  # how often a run of 9 steps and 3 epochs comes there at least, with one rank and with two
     "step": (9, 9), "update": (9, 9), "validation": (13, 7), "scores": (4, 4),
@@ -34,7 +38,7 @@ PLACES = {  # how often a run of 9 steps and 3 epochs comes there at least, with
 
 def _fault(draw: random.Random, ranks: int) -> Fault:
     place = draw.choice(list(PLACES))
-    writes = place in ("in saving", "before renaming", "after renaming")  # only the first rank does
+    writes = place in ("before saving", "in saving", "before renaming", "after renaming")  # only the first rank does
     return Fault(place, draw.randint(1, PLACES[place][ranks - 1]), 0 if writes else draw.randrange(ranks))
 
 
@@ -56,8 +60,14 @@ def test_a_run_killed_anywhere_ends_alike_to_the_bit(tmp_path: Path, whole: dict
     options = [*OPTIONS, *RANKS[ranks], *saving, "resume=auto"]
     killed = run_ranks(tmp_path, *options, ranks=ranks, fault=fault)
     assert killed[fault.rank].code == -signal.SIGKILL, (fault, killed)
+    last, best = (tmp_path / f"run/checkpoints/{name}.ckpt" for name in ("last", "best"))
+    if damaged := kill % 5 == 1 and best.is_file() and last.is_file():
+        last.write_bytes(last.read_bytes()[:-99])
+    start = best if damaged else last
+    done = torch.load(start, weights_only=True)["global_step"] if start.is_file() else 0
     again = run_ranks(tmp_path, *options, ranks=ranks)
     assert [end.code for end in again] == [0] * ranks, (fault, again)
+    assert [end.batches for end in again] == [(9 - done) * ranks] * ranks, fault  # with two, a step is two batches
     assert_same_end(tmp_path / "run", whole[ranks] / "run", why=str(fault))
 
 
@@ -68,7 +78,7 @@ def test_a_scheduler_gets_a_saved_run_and_a_status_that_is_not_0(tmp_path: Path,
     (end,) = run_ranks(tmp_path, *options, fault=Fault("update", 4, signal=signal.SIGTERM))
     assert end.code == 128 + signal.SIGTERM
     assert "SIGTERM at step 4: saved" in end.output
-    assert end.output.splitlines()[-1].startswith("stopped; go on with: python -m src.train resume=")
+    assert end.output.splitlines()[-2].startswith("stopped; go on with: python -m src.train resume=")
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
     (end,) = run_ranks(tmp_path, *options, fault=Fault("test", 1, signal=signal.SIGTERM))
     assert end.code == 128 + signal.SIGTERM
@@ -85,7 +95,7 @@ def test_one_rank_that_is_to_give_way_stops_all_and_queues_the_job_again(tmp_pat
     scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
     scontrol.chmod(0o755)
     env = {"PATH": f"{scontrol.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "77"}
-    fault = Fault("update", 2, rank=1, signal=signal.SIGUSR1)
+    fault = Fault("step", 3, rank=1, signal=signal.SIGUSR1)
     ends = run_ranks(tmp_path, *OPTIONS, *RANKS[2], ranks=2, fault=fault, env=env)
     assert [end.code for end in ends] == [128 + signal.SIGUSR1] * 2, ends
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
@@ -96,20 +106,41 @@ def test_one_rank_that_is_to_give_way_stops_all_and_queues_the_job_again(tmp_pat
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_rank_is_skipped_by_both(tmp_path: Path) -> None:
     options = [*OPTIONS, *RANKS[2], "callbacks.non_finite.action=skip"]
-    ends = run_ranks(tmp_path, *options, ranks=2, fault=Fault("loss", 4, rank=1))
+    ends = run_ranks(tmp_path, *options, ranks=2, fault=Fault("loss", 7, rank=1))
     assert [end.code for end in ends] == [0, 0], ends
     (kept,) = (tmp_path / "run/non_finite").iterdir()
     assert kept.name == "epoch_1_batch_0_rank_1"
     names = (kept / "names.txt").read_text().split()
-    assert len(names) == 2
+    assert len(names) == 1
     assert f"step 3 skipped: the loss is not finite at step 3 (epoch 1, images {', '.join(names)})" in ends[0].output
     batch = torch.load(kept / "batch.pt", weights_only=True)
     assert batch["name"] == names
-    assert batch["image"].shape == (2, 3, 32, 64)
+    assert batch["image"].shape == (1, 3, 32, 64)
     assert (kept / "overlay.png").is_file()
     last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 9
     assert all(tensor.isfinite().all() for tensor in last["state_dict"].values() if tensor.is_floating_point())
+
+
+@pytest.mark.slow
+def test_ranks_that_do_not_see_one_run_folder_end_with_one_line(tmp_path: Path, whole: dict[int, Path]) -> None:
+    shutil.copytree(whole[2] / "run", tmp_path / "run")
+    options = [*OPTIONS, *RANKS[2], "resume=auto", "trainer.max_epochs=4"]
+    ends = run_ranks(tmp_path, *options, ranks=2, fault=Fault("no checkpoint to be seen", rank=1))
+    assert [end.code for end in ends] == [1, 1], ends
+    assert "error: process 1 would go on from another place (the start) than the first (epoch 2, batch 6)" in (
+        ends[0].output
+    )
+
+
+@pytest.mark.slow
+def test_a_parameter_that_nothing_uses_is_told(tmp_path: Path) -> None:
+    options = [*OPTIONS, *RANKS[1], "trainer.strategy=ddp"]
+    (end,) = run_ranks(tmp_path, *options, fault=Fault("unused parameter"))
+    assert end.code == 1
+    assert "error: the net has parameters that no output of the step used" in end.output
+    assert "trainer.strategy=ddp_find_unused_parameters_true" in end.output
+    assert end.batches == 1
 
 
 def assert_same_end(one: Path, other: Path, *, why: str) -> None:

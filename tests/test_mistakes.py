@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -317,6 +319,34 @@ def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path, monkeypatch: p
         AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2)}, path)
     assert torch.load(path, weights_only=True)["a"].tolist() == [1, 1]
     assert [item.name for item in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_why_a_checkpoint_cannot_be_written_is_what_the_system_says(tmp_path: Path) -> None:
+    """Torch itself meets the end of the room here, and has a message of its own."""
+    resource = pytest.importorskip("resource")
+    path, limits = tmp_path / "x.ckpt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2)}, path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"x\.ckpt: checkpoint cannot be written \(.*File too large; .*intact"):
+            AtomicCheckpointIO().save_checkpoint({"a": torch.ones(100_000), "b": torch.ones(9)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.load(path, weights_only=True)["a"].tolist() == [1, 1]
+    assert [item.name for item in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_a_folder_that_cannot_be_synced_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2)}, tmp_path / "x.ckpt")
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True)["a"].tolist() == [1, 1]
 
 
 def test_a_run_is_continued_only_with_its_own_net_and_groups(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests.conftest import ROOT
 
@@ -99,6 +100,8 @@ def test_a_node_is_killed_and_comes_back(tmp_path: Path, nodes: dict[str, str]) 
     assert step < 48
     assert torch.load(last, weights_only=True)["global_step"] == 48  # 16 images, 2 on each of 2 nodes, 12 epochs
     assert (tmp_path / "run/scores_test.json").is_file()
+    again = OmegaConf.load(tmp_path / "run/config_resumed.yaml")
+    assert again.ckpt_path == "run/checkpoints/last.ckpt", "the job began anew"
 
 
 def _kill(name: str) -> None:

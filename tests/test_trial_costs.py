@@ -61,3 +61,13 @@ def test_what_is_not_timed_says_why(found: list[Result], tmp_path: Path, monkeyp
     costs = timing.trial_costs(elsewhere, tmp_path, idle=True)
     assert "trials ran on NVIDIA H100" in costs.timed and costs.of[0].seconds == ()
     assert not (tmp_path / "latency.json").exists()
+
+
+def test_a_net_that_cannot_be_measured_costs_no_other_its_figures(
+    found: list[Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (tmp_path / "2.yaml").read_text()
+    (tmp_path / "2.yaml").write_text(text.replace("fusion: sum", "fusion: product"))
+    costs = timing.trial_costs(found, tmp_path, idle=True)
+    assert set(costs.of) == {0, 1} and all(cost.seconds for cost in costs.of.values())
+    assert "warning: bisenetv2 is not measured" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from src.train import train
+from src.wandb_logger import wandb_logger
 from tests.conftest import ROOT
 from tests.test_training import PLAIN, SMALL
 
@@ -28,7 +30,7 @@ def _records(folder: Path) -> Iterator[Any]:
     from wandb.proto.wandb_internal_pb2 import Record
 
     data = next(folder.glob("*.wandb")).read_bytes()
-    assert data[:4] == b":W&B"
+    assert data[:4] in (b":W&B", b"")
     place, content = 7, b""
     while place + 7 <= len(data):
         room = BLOCK - place % BLOCK
@@ -36,6 +38,8 @@ def _records(folder: Path) -> Iterator[Any]:
             place += room
             continue
         _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        if place + 7 + length > len(data):
+            return  # its end is not written yet
         content += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
@@ -69,6 +73,31 @@ def _updates(records: list[Any], kind: str) -> dict[str, Any]:
             for item in getattr(record, kind).update:
                 found[".".join([*item.nested_key] or [item.key])] = json.loads(item.value_json)
     return found
+
+
+def test_a_trial_of_a_sweep_has_its_own_name_in_the_sweeps_group_and_other_processes_send_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the environment tells it that the driver gives to each trial."""
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    for name, value in {"MODE": "offline", "SILENT": "true", "NAME": "00_sum_seed1", "RUN_GROUP": "ablation"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    with monkeypatch.context() as patch:
+        patch.setattr(rank_zero_only, "rank", 1)
+        other = wandb_logger("semseg", "net_data", str(tmp_path / "other"))
+        other.log_metrics({"train/loss": 1.0}, step=1)
+        other.log_best(0.5)
+    with monkeypatch.context() as patch:
+        patch.setenv("NODE_RANK", "1")
+        wandb_logger("semseg", "net_data", str(tmp_path / "other"))
+    assert wandb.run is None and not (tmp_path / "other").exists()
+    wandb_logger("semseg", "net_data", str(tmp_path)).close()
+    folder, deadline, starts = next((tmp_path / "wandb").glob("offline-run-*")), time.monotonic() + 60, []
+    while not starts and time.monotonic() < deadline:  # wandb's own process may write a little after the run's end
+        starts = [record.run for record in _records(folder) if record.WhichOneof("record_type") == "run"]
+    (start,) = starts
+    assert (start.display_name, start.run_group) == ("00_sum_seed1", "ablation")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from src.callbacks.history import History
 from src.callbacks.images import Panels
 from src.callbacks.largest_first import LargestFirst
 from src.callbacks.last import LastCheckpoint
+from src.callbacks.movable import MovableCheckpoint
 from src.callbacks.page import Page
 from src.callbacks.progress import Progress
 from src.callbacks.scores import summary_table, write_scores
@@ -26,6 +27,7 @@ __all__ = [
     "History",
     "LargestFirst",
     "LastCheckpoint",
+    "MovableCheckpoint",
     "Page",
     "Panels",
     "Progress",

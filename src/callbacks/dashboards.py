@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,23 @@ class Dashboards(Callback):
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
             for logger in trainer.loggers:
                 if hasattr(logger, "log_config"):
-                    logger.log_config(config)
+                    self._try(logger, lambda logger=logger: logger.log_config(config))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         self._best = max(self._best, pl_module.val_scores.miou)  # in this order nan never wins
         for logger in trainer.loggers:
-            try:
-                self._show(logger, trainer, pl_module)
-            except Exception as error:  # a dashboard is never worth a run
-                if not self._told:
-                    reason = " ".join(str(error).split()) or type(error).__name__
-                    print(f"{type(logger).__name__}: pictures not sent ({reason}); the run goes on", flush=True)
-                self._told = True
+            self._try(logger, lambda logger=logger: self._show(logger, trainer, pl_module))
+
+    def _try(self, logger: Logger, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except Exception as error:  # a dashboard is never worth a run
+            if not self._told:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                print(f"{type(logger).__name__}: pictures not sent ({reason}); the run goes on", flush=True)
+            self._told = True
 
     def _show(self, logger: Logger, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
@@ -71,7 +75,8 @@ class Dashboards(Callback):
         if hasattr(logger, "log_scores"):
             panels = [callback for callback in trainer.callbacks if isinstance(callback, Panels)]
             examples = panels[0].examples if panels else []
-            logger.log_best(self._best)
+            if self._best >= 0:  # no score as yet: every label was ignored
+                logger.log_best(self._best)
             logger.log_scores("val", module.val_scores, module.label_space, step=step)
             logger.log_examples(examples, module.label_space, panel=pictures.get("val/panels"), step=step)
         elif isinstance(logger, TensorBoardLogger):

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src import viz
+from src.errors import UserError
 
 __all__ = ["Example", "Panels"]
 
@@ -43,6 +44,8 @@ class Panels(Callback):
     """
 
     def __init__(self, run_dir: str | Path, count: int = 4) -> None:
+        if not isinstance(count, int) or count < 1:
+            raise UserError(f"callbacks.panels.count={count} must be 1 or more; callbacks.panels=null draws none")
         self.folder = Path(run_dir) / "panels"
         self.count = count
         self.examples: list[Example] = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+
+from src.callbacks.movable import MovableCheckpoint
 
 __all__ = ["LastCheckpoint"]
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(MovableCheckpoint):
     """Writes ``last.ckpt`` every few epochs, or every few steps and at the end of each epoch.
 
     Lightning does not validate again when it goes on from a state that was saved between a step and the validation
@@ -38,8 +39,8 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         if step_is_whole(trainer):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        elif self._every_n_train_steps and trainer.global_step % self._every_n_train_steps == 0:
-            self._waits = True
+        elif self._every_n_train_steps and not trainer.fit_loop.epoch_loop._should_accumulate():
+            self._waits = trainer.global_step % self._every_n_train_steps == 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._waits and not trainer.sanity_checking and not _epoch_ends(trainer):

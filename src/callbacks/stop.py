@@ -10,8 +10,10 @@ import threading
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from src.callbacks.last import step_is_whole
 
@@ -23,14 +25,17 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(
 class StopOnSignal(Callback):
     """On SIGTERM or SIGUSR1 saves the newest checkpoint after the present step and exits with 128 + signal.
 
-    One process that gets the signal is enough: after every step all agree whether to stop, so none is left waiting. In
-    validation the signal waits for the first step behind it. In a test, and wherever no step follows, there is nothing
-    to save and the process ends at once. In a job of SLURM, SIGUSR1 (``#SBATCH --signal=USR1@120``) has the job queued
-    again, too. Replaces Lightning's handlers, which save in the middle of a step, or exit with status 0.
+    One process that gets the signal is enough: in every step all ask each other whether to stop, so none is left
+    waiting. They ask behind the forward pass, and what comes later counts for the next step: the answer is there
+    while the device still has work, so that hosts do not wait for the end of a step. In validation the signal waits for
+    the first step behind it. In a test, and wherever no step follows, there is nothing to save and the process ends at
+    once. In a job of SLURM, SIGUSR1 (``#SBATCH --signal=USR1@120``) has the job queued again, too. Replaces Lightning's
+    handlers, which save in the middle of a step, or exit with status 0.
     """
 
     def __init__(self) -> None:
         self._received = 0
+        self._asked: _Question | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._listen(self._remember)
@@ -38,15 +43,20 @@ class StopOnSignal(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._listen(_exit)
 
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        if trainer.world_size > 1:
+            self._asked = _Question(self._received, loss.device)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if step_is_whole(trainer) and (number := self._agreed(trainer)):
+        if step_is_whole(trainer) and (number := self._asked.answer() if self._asked else self._received):
             path = _save(trainer)
             _stop(trainer, number, f"saved {path}" if path else "nothing is saved, since callbacks.last=null")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if number := self._agreed(trainer):
+        several = trainer.world_size > 1
+        if number := _Question(self._received, pl_module.device).answer() if several else self._received:
             _stop(trainer, number, "training is over, its weights are still to be scored")
 
     def _listen(self, handler: Any) -> None:
@@ -57,12 +67,23 @@ class StopOnSignal(Callback):
     def _remember(self, number: int, frame: Any) -> None:
         self._received = number
 
-    def _agreed(self, trainer: Trainer) -> int:
-        """The signal that any process received, 0 for none."""
-        if trainer.world_size == 1:
-            return self._received
-        received = torch.tensor(self._received, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(received, reduce_op="max"))
+
+class _Question:
+    """Which signal any process has received, 0 for none; asked at once, answered when the devices have come to it."""
+
+    def __init__(self, own: int, device: torch.device) -> None:
+        highest = torch.full((), own, device=device)
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+        self._answer = highest.to("cpu", non_blocking=device.type == "cuda")
+        self._there = torch.cuda.Event() if device.type == "cuda" else None
+        if self._there:
+            self._there.record()
+
+    def answer(self) -> int:
+        """Waits for what the device was given before the question, not for what it was given since."""
+        if self._there:
+            self._there.synchronize()
+        return int(self._answer)
 
 
 def _stop(trainer: Trainer, number: int, what: str) -> None:
@@ -70,6 +91,7 @@ def _stop(trainer: Trainer, number: int, what: str) -> None:
         print(f"{signal.Signals(number).name} at step {trainer.global_step}: {what}", flush=True)
         if number != signal.SIGTERM:
             _requeue()
+    trainer.strategy.barrier()  # a launcher may kill all others when the first exits, the one that queues included
     _exit(number)
 
 

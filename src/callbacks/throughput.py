@@ -44,6 +44,7 @@ class Throughput(Callback):
         self._started = 0.0  # of the present step
         self._ended: float | None = None  # of the last step; None where what follows is not waiting for data
         self._warm = False
+        self._step = 0  # batches of one accumulated step share it
 
     @property
     def images_per_second(self) -> float:
@@ -74,8 +75,10 @@ class Throughput(Callback):
         images = batch["image"].shape[0] * trainer.world_size
         for tally in (self._total, self._window):
             tally.add(images, now - self._started + waited, waited)
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch:
-            self._log(pl_module)
+        step, last = trainer.global_step, self._step
+        self._step = step
+        if (step != last and step % trainer.log_every_n_steps == 0) or trainer.is_last_batch:
+            self._log(pl_module)  # at steps that Lightning sends to loggers, which go on counting over epochs
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds = time.perf_counter() - self._began

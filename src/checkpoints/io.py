@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -42,10 +43,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             _sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
             temporary.unlink(missing_ok=True)
+            cause = error if isinstance(error, OSError) else error.__context__ or error
             free = shutil.disk_usage(path.parent).free / 2**20
             kept = "; the previous checkpoint there is intact" if path.is_file() else ""
             raise UserError(
-                f"{path}: checkpoint cannot be written ({error}; {free:.0f} MiB free){kept}; free some space,"
+                f"{path}: checkpoint cannot be written ({cause}; {free:.0f} MiB free){kept}; free some space,"
                 " then go on"
                 " with resume=last"
             ) from error
@@ -61,8 +63,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename in it outlast a loss of power, where the system can."""
-    if os.name == "posix":
+    """Makes a rename in it outlast a loss of power; not all systems and network disks can, and the file is there."""
+    with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

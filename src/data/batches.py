@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 from torch.utils.data import DataLoader, default_collate
 
 from src.data.dataset import SampleKey
 from src.data.sampling import Draw
 from src.errors import UserError
 
-__all__ = ["EpochBatches", "ResumableLoader", "collate", "shard"]
+__all__ = ["EpochBatches", "ResumableLoader", "check_same", "collate", "shard"]
 
 
 def shard(count: int, rank: int, world_size: int) -> range:
@@ -109,6 +110,23 @@ class ResumableLoader(DataLoader):
             )
 
 
+def check_same(position: Mapping[str, int] | None) -> None:
+    """All processes must go on from one place (``ResumableLoader.state_dict``): else they wait for each other for ever.
+
+    Raises:
+        UserError: on every process, if they do not.
+    """
+    if not dist.is_initialized():
+        return
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, position)
+    if other := [rank for rank, place in enumerate(found) if place != found[0]]:
+        raise UserError(
+            f"process {other[0]} would go on from another place ({_place(found[other[0]])}) than the first"
+            f" ({_place(found[0])}); all nodes must see one run folder (hydra.run.dir=) on a file system they share"
+        )
+
+
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Samples -> batch: ``image`` (B,3,H,W) uint8 stored channels last, ``label`` (B,H,W) uint8, ``name`` list.
 
@@ -128,6 +146,10 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if all("label" in sample for sample in samples):
         batch["label"] = default_collate([sample["label"] for sample in samples])
     return batch
+
+
+def _place(position: Mapping[str, int] | None) -> str:
+    return f"epoch {position['epoch']}, batch {position['batches']}" if position else "the start"
 
 
 def _size(sample: Mapping[str, Any]) -> str:

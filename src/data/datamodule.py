@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -13,7 +15,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from src.data.batches import EpochBatches, ResumableLoader, collate, shard
+from src.data.batches import EpochBatches, ResumableLoader, check_same, collate, shard
 from src.data.concat import ConcatSource
 from src.data.cores import available_workers
 from src.data.dataset import SegmentationDataset, Source
@@ -145,6 +147,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         per_epoch, batches = self.train_batches, self._epoch_batches()
+        check_same(self._position)
         self._train_loader = ResumableLoader(self.train_dataset, batches, per_epoch=per_epoch, **self._loading())
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
@@ -175,7 +178,13 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self._eval_loader(self.test_dataset)
 
     def _eval_loader(self, dataset: SegmentationDataset) -> DataLoader:
-        indices = shard(len(dataset), *self._ranks())
+        rank, world_size = self._ranks()
+        if len(dataset) < world_size:
+            raise UserError(
+                f"a split to be scored has {len(dataset)} images, but each of {world_size} devices needs one; use"
+                f" trainer.devices={len(dataset)} or fewer, or more images (data.splits)"
+            )
+        indices = shard(len(dataset), rank, world_size)
         return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=indices, **self._loading())
 
     def _ranks(self) -> tuple[int, int]:
@@ -201,3 +210,11 @@ def _start_worker(worker: int) -> None:
     for name in ("SIGTERM", "SIGUSR1"):  # a scheduler signals all processes, but the step before the end needs a batch
         if hasattr(signal, name):  # Windows has one of them
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@atexit.register
+def _end_loading() -> None:
+    """Python ends its processes by SIGTERM, which those that load data ignore, and would wait for them for ever."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

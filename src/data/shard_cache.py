@@ -69,6 +69,8 @@ class ShardCache:
                 return found
             with self._alone(path):
                 if not path.exists():
+                    for left in self.folder.glob(f".{path.name}.*"):  # by a process that was killed
+                        left.unlink(missing_ok=True)
                     self._fetch(shard.file, path, sha256=shard.sha256)
                     self._make_room(path)
         raise UserError(f"data.cache_gb={self.limit_gb} is too little for the shards that are read at a time; raise it")

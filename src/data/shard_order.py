@@ -15,11 +15,12 @@ __all__ = ["ShuffleShards"]
 class ShuffleShards(Shuffle):
     """Every image once an epoch: shards in random order, and images shuffled among ``window`` shards at a time.
 
-    Like any sampler's, the order depends on seed and epoch alone, so that a run resumes exactly whatever its number of
-    loading processes. All ranks read the same shards at about the same time.
+    The window slides: half of it is read from the start, then one shard after the other joins and one is done with, so
+    that they are fetched evenly. Like any sampler's, the order depends on seed and epoch alone, so that a run resumes
+    exactly whatever its number of loading processes. All ranks read the same shards at about the same time.
 
     Args:
-        window: shards that are shuffled together; the more, the nearer to a full shuffle.
+        window: shards that are read at a time; all: a full shuffle.
 
     Raises:
         UserError: for a window below 1; on drawing from other data than shards.
@@ -33,14 +34,17 @@ class ShuffleShards(Shuffle):
 
     def draws(self, source: Source, first: int) -> Draw:
         ends = _ends(source)
+        count = len(ends) - 1
         images = np.full((len(source), 3), -1, np.int32)
         images[:, 0] = np.arange(len(source))
 
         def draw(generator: np.random.Generator, epoch: int) -> np.ndarray:
-            order = generator.permutation(len(ends) - 1)
-            windows = (order[start : start + self.window] for start in range(0, len(order), self.window))
-            taken = (np.concatenate([images[ends[k] : ends[k + 1]] for k in window]) for window in windows)
-            return np.concatenate([generator.permutation(part) for part in taken])
+            if self.window >= count:
+                return generator.permutation(images)
+            place = np.repeat(generator.permutation(count) + 0.5, np.diff(ends))  # of its shard in the epoch
+            place += self.window * (generator.random(len(images)) - 0.5)
+            place = count - np.abs(count - np.abs(place))  # what falls off at either end is folded back
+            return images[np.argsort(place, kind="stable")]
 
         return draw
 

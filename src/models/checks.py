@@ -42,12 +42,12 @@ def check_pooled(norm: nn.Module, x: Tensor) -> None:
     """Refuse to norm a map pooled to one pixel while training on one image: there is one value per channel.
 
     Raises:
-        UserError: unless the norm is frozen or synchronised, which sees the images of the other devices too.
+        UserError: unless the norm is frozen or synchronised (on CPUs one says so by ``synchronised``), which sees the
+            images of the other devices too.
     """
-    synchronised = (
-        isinstance(norm, nn.SyncBatchNorm) and distributed.is_initialized() and distributed.get_world_size() > 1
-    )
-    if norm.training and x.shape[0] == 1 and not synchronised:
+    shares = isinstance(norm, nn.SyncBatchNorm) or getattr(norm, "synchronised", False)
+    shares = shares and distributed.is_initialized() and distributed.get_world_size() > 1
+    if norm.training and x.shape[0] == 1 and not shares:
         raise UserError(
             "the net norms a map that is pooled to one pixel and cannot train on a batch of 1; use a batch of 2 or"
             " more, or with trained weights norms.freeze=statistics"

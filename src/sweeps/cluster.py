@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from src.sweeps.folder import LOG
 from src.sweeps.local import stop_leftovers
 
 __all__ = ["Cluster", "Job"]
+
+_TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)  # statuses of a trial that was asked to end
 
 
 class _Attempt:
@@ -33,7 +36,9 @@ class _Attempt:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-            return self._process.wait()
+        while (status := self._process.poll()) is None:  # ``wait`` here would keep ``checkpoint`` from seeing its end
+            time.sleep(0.5)
+        return status
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
@@ -56,6 +61,12 @@ class Job:
         if not self._submitted.done():
             return None
         return 1 if self._submitted.exception() is not None else self._submitted.result()
+
+    def was_stopped(self) -> bool:
+        """Whether it ended without a result of its own: it was cancelled, or its machine was lost."""
+        if self.poll() is None:
+            return False
+        return not self._submitted.paths.result_pickle.is_file() or self.poll() in _TERMINATED
 
     def ask_to_stop(self) -> None:
         """Does not wait."""
@@ -100,11 +111,24 @@ class Cluster:
         return self._running[-1]
 
     def adopt(self, job: str | None, folder: Path) -> Job | None:
-        """The job of an earlier driver, which may have ended meanwhile; ``None`` if nothing is known of it."""
+        """The job of an earlier driver, ended or not; ``None`` if there is none, or it was stopped."""
         import submitit
 
-        if job is None or self._executor.cluster != "slurm":
+        if self._executor.cluster != "slurm":
             stop_leftovers(folder)
             return None
-        self._running.append(Job(submitit.SlurmJob(folder=self._folder, job_id=job, tasks=[0]), folder))
-        return self._running[-1]
+        if (job := job or self._submitted(folder)) is None:
+            return None
+        found = Job(submitit.SlurmJob(folder=self._folder, job_id=job, tasks=[0]), folder)
+        if found.was_stopped():
+            return None
+        self._running.append(found)
+        return found
+
+    def _submitted(self, folder: Path) -> str | None:
+        """The last job for ``folder``: of a driver that was killed before it could write that down."""
+        from submitit.core.utils import DelayedSubmission
+
+        pickles = sorted(self._folder.glob("*_submitted.pkl"), key=lambda path: path.stat().st_mtime, reverse=True)
+        own = (path for path in pickles if DelayedSubmission.load(path).function.folder == folder)
+        return next((path.name.removesuffix("_submitted.pkl") for path in own), None)

@@ -56,6 +56,7 @@ def train_command(devices: int) -> list[str]:
 def attempt(command: list[str], folder: Path, options: list[str]) -> list[str]:
     """The command of a trial; made when it starts, since it depends on what lies in its folder then."""
     files.make_ready(folder)
+    files.begin_log(folder)
     return [*command, *files.arguments(folder, options)]
 
 
@@ -94,15 +95,11 @@ class Driver:
             UserError: if another driver holds the folder, or this one was stopped by Ctrl-C or SIGTERM.
         """
         with locked(self._folder), Journal(self._folder / JOURNAL) as self._journal, _interruptible():
-            ended = last_records(self._journal.records, "end")
+            started, ended = (last_records(self._journal.records, event) for event in ("start", "end"))
+            self._lost = {name: record for name, record in started.items() if name not in ended}
             if self._retry:
                 ended = {name: record for name, record in ended.items() if record["status"] != "failed"}
             self._plan = self._make_plan(ended)
-            self._lost = {
-                name: record
-                for name, record in last_records(self._journal.records, "start").items()
-                if name not in last_records(self._journal.records, "end")
-            }
             try:
                 self._loop()
             except KeyboardInterrupt:
@@ -137,7 +134,8 @@ class Driver:
         if before:
             handle = self._executor.adopt(before.get("job"), folder)
             if handle is None:
-                self._journal.append("lost", trial=trial.id, seconds=files.lasted(folder, before["time"]))
+                if trial.id not in last_records(self._journal.records, "lost"):  # or its time would count twice
+                    self._journal.append("lost", trial=trial.id, seconds=files.lasted(folder, before["time"]))
                 if files.value(folder, self._sweep.objective, self._sweep.direction) is not None:
                     return self._end(trial, 0)
         if handle is None:
@@ -146,7 +144,8 @@ class Driver:
             resumed = files.arguments(folder, [])[0].startswith("resume=")
             again = ", from its last checkpoint" if resumed else ""
             self._journal.append("start", trial=trial.id, resumed=resumed)
-            handle = self._executor.start(make, folder, {"WANDB_RUN_GROUP": self._folder.name, MARK: str(folder)})
+            names = {"WANDB_RUN_GROUP": self._folder.name, "WANDB_NAME": trial.id}
+            handle = self._executor.start(make, folder, {**names, MARK: str(folder)})
             if handle.job is not None:
                 self._journal.append("start", trial=trial.id, resumed=resumed, job=handle.job)
         self._running[trial] = (handle, time.time())
@@ -161,7 +160,7 @@ class Driver:
         if code is None:
             status, value = "pruned", curve[-1][1] if curve else None
         elif code != 0:
-            status, value, message = "failed", None, files.last_line(folder)
+            status, value, message = "failed", None, files.reason(folder, code)
         elif value is None:
             status, message = "failed", f"it ended well but left no '{self._sweep.objective}'; see sweep.objective"
         record = {"trial": trial.id, "status": status, "value": value, "seconds": round(time.time() - begun, 1)}

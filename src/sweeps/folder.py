@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import math
+import re
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LOG", "arguments", "curve", "last_line", "lasted", "make_ready", "scores", "value"]
+__all__ = ["LOG", "arguments", "begin_log", "curve", "lasted", "make_ready", "reason", "scores", "value"]
 
 LOG = "log.txt"
 _CHECKPOINT = Path("checkpoints/last.ckpt")
+_BEGINS = "--- attempt of "  # line of the log
+_AGENT = re.compile(r"^.*torch/distributed/elastic/multiprocessing/api\.py", re.M)  # torchrun's account of a failure
+_ROOT = re.compile(r"Root Cause.*?rank\s+: (\d+).*?exitcode\s+: -\d+ .*?\((SIG\w+)\)", re.S)
+_FOLLOWS = "error: another process of this run has ended"  # from processes that did not fail by themselves
 
 
 def make_ready(folder: Path) -> None:
@@ -75,13 +82,31 @@ def lasted(folder: Path, start: float) -> float:
     return round(max(0.0, max(written, default=0.0) - start), 1)
 
 
-def last_line(folder: Path) -> str:
-    """The line of the log that says why the trial failed: the last that begins with ``error:``, or the last."""
+def begin_log(folder: Path) -> None:
+    """Tells this attempt's part of the log from that of earlier ones."""
+    with (folder / LOG).open("a") as file:
+        file.write(f"{_BEGINS}{datetime.datetime.now().isoformat(' ', 'seconds')}\n")
+
+
+def reason(folder: Path, code: int) -> str:
+    """Why a trial's last attempt ended with the status ``code``.
+
+    The last line of its log that begins with ``error:``; else the signal that killed it, or one of torchrun's
+    processes; else the last line that a process of its own wrote.
+    """
     path = folder / LOG
     if not path.is_file():
         return "it left no log"
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 20_000))
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error:")]
-    return (errors or lines or ["its log is empty"])[-1][:300]
+        _, begins, text = file.read().decode(errors="replace").rpartition(_BEGINS)
+    text = text.partition("\n")[2] if begins else text
+    errors = [line for line in text.splitlines() if line.startswith("error:")]
+    if found := [line for line in errors if not line.startswith(_FOLLOWS)] or errors:
+        return found[-1][:300]
+    own, *agent = _AGENT.split(text, maxsplit=1)
+    if killed := _ROOT.search("".join(agent)):
+        return f"process {killed[1]} was killed by {killed[2]}"
+    if code < 0:
+        return f"killed by signal {-code} ({signal.strsignal(-code)})"
+    return next((line.strip() for line in reversed(own.splitlines()) if line.strip()), "its log is empty")[:300]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from src.errors import UserError
 from src.sweeps.folder import LOG
@@ -21,8 +22,16 @@ MARK = "SEMSEG_TRIAL"  # in the environment of every process of a trial
 _PATIENCE = 30.0  # seconds between being asked to end and being ended
 
 
-def gpus() -> list[str]:
-    """The GPUs that this process may use."""
+def gpus(chosen: Any = "auto") -> list[str]:
+    """The GPUs that are ``chosen``; those that this process may use with ``auto``.
+
+    Raises:
+        UserError: if it is neither ``auto`` nor a list.
+    """
+    if chosen != "auto":
+        if isinstance(chosen, str) or not isinstance(chosen, Sequence | None):
+            raise UserError(f"gpus={chosen} must be auto, or a list as gpus=[0,1]; gpus=[] is the CPU")
+        return [str(each) for each in chosen or ()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [each.strip() for each in visible.split(",") if each.strip() and each.strip() != "-1"]
@@ -43,7 +52,7 @@ def slots(devices: Sequence[str], *, per_trial: int, jobs: int | None) -> list[d
     Raises:
         UserError: if there are too few GPUs.
     """
-    if jobs is not None and jobs < 1:
+    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise UserError(f"jobs={jobs} must be a whole number of 1 or more")
     if not devices:
         jobs = jobs or 1
@@ -64,12 +73,18 @@ class Process:
 
     job = None  # nothing to find it by from another driver
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        self._process, self._folder = process, folder
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, *, patience: float | None = None) -> None:
+        self._process, self._folder, self._patience = process, folder, patience
 
     def poll(self) -> int | None:
-        """The exit status, ``None`` while it runs."""
-        return self._process.poll()
+        """The exit status, ``None`` while it runs; one that has gone silent is ended."""
+        status = self._process.poll()
+        if status is None and self._patience is not None and silent(self._folder) > 60 * self._patience:
+            with (self._folder / LOG).open("a") as log:
+                log.write(f"error: no sign of life for {self._patience:g} minutes, so it was ended; see patience=\n")
+            self.stop()
+            return self._process.returncode or 1
+        return status
 
     def ask_to_stop(self) -> None:
         """Does not wait."""
@@ -92,10 +107,13 @@ class Local:
 
     Args:
         environments: of the slots, see ``slots``.
+        patience: minutes without a new file or line in a trial's folder after which it is ended; ``None`` for no end.
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
-        self._slots = list(environments)
+    def __init__(self, environments: Sequence[Mapping[str, str]], *, patience: float | None = None) -> None:
+        if patience is not None and (not isinstance(patience, int | float) or patience <= 0):
+            raise UserError(f"patience={patience} must be a number of minutes, or null")
+        self._slots, self._patience = list(environments), patience
         self._taken: dict[int, Process] = {}
 
     def free(self) -> bool:
@@ -118,12 +136,22 @@ class Local:
                 start_new_session=True,
                 preexec_fn=_ends_with_its_parent,
             )
-        self._taken[slot] = Process(process, folder)
+        self._taken[slot] = Process(process, folder, patience=self._patience)
         return self._taken[slot]
 
     def adopt(self, job: str | None, folder: Path) -> Process | None:
         """Ends what an earlier driver left running: nobody can learn its exit status any more."""
         stop_leftovers(folder)
+
+
+def silent(folder: Path) -> float:
+    """Seconds since something in the trial's folder was written."""
+    places = [folder, *folder.glob("*"), *folder.glob("checkpoints/*")]
+    written = []
+    for path in places:
+        with contextlib.suppress(FileNotFoundError):  # moved away meanwhile
+            written.append(path.stat().st_mtime)
+    return time.time() - max(written)
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None

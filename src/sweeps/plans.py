@@ -71,7 +71,7 @@ class Search:
         self._optuna = _optuna()
         self._sweep, self._options, self._note = sweep, dict(sweep.search or {}), note
         self._space = {name: _Space(self._optuna, name, given) for name, given in self._options["space"].items()}
-        self._study = self._new_study(len(ended))
+        self._study = self._new_study(len(suggested))
         self._open: dict[int, Any] = {}  # row -> Optuna's trial
         self._records: dict[str, Record] = {}
         self._left: deque[Trial] = deque()

@@ -32,13 +32,16 @@ def _bars(sweep: Sweep, known: Sequence[Result]) -> bytes:
     published = {place: result.row.published for place, result in enumerate(known) if result.row.published is not None}
     figure, places = Figure(figsize=(12 if published else 8, 1.4 + 0.4 * len(known))), range(len(known))
     panels = figure.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
-    means, spreads = [100 * result.mean for result in known], [100 * (result.spread or 0.0) for result in known]
+    means, spreads = (
+        [sweep.unit * result.mean for result in known],
+        [sweep.unit * (result.spread or 0.0) for result in known],
+    )
     panels[0].barh(places, means, xerr=spreads, color=_OURS, ecolor=_INK, capsize=3)
     for place, result in zip(places, known, strict=True):
-        values = [100 * value for value in result.values]
+        values = [sweep.unit * value for value in result.values]
         panels[0].plot(values, [place] * len(values), ".", color=_INK, markersize=4)
-    every = [100 * value for result in known for value in result.values]
-    _name(panels[0], every, f"ours: {sweep.objective} %, mean ± standard deviation, seeds as dots")
+    every = [sweep.unit * value for result in known for value in result.values]
+    _name(panels[0], every, f"ours: {sweep.column}, mean ± standard deviation, seeds as dots", least=0.01 * sweep.unit)
     if published:
         panels[1].barh([*published], [*published.values()], color=_PUBLISHED)
         _name(panels[1], [*published.values()], f"published: {sweep.source}, {sweep.published_on}"[:80])
@@ -48,9 +51,9 @@ def _bars(sweep: Sweep, known: Sequence[Result]) -> bytes:
     return _png(figure)
 
 
-def _name(axes: Axes, values: Sequence[float], label: str) -> None:
+def _name(axes: Axes, values: Sequence[float], label: str, *, least: float = 1.0) -> None:
     """Cuts the axis close to the values: differences are what counts."""
-    margin = max(1.0, 0.25 * (max(values) - min(values)))
+    margin = max(least, 0.25 * (max(values) - min(values)))
     axes.set_xlim(max(0.0, min(values) - margin), max(values) + margin)
     axes.set_xlabel(f"{label}; axis cut", fontsize=8)
 
@@ -66,19 +69,22 @@ def _against_cost(sweep: Sweep, known: Sequence[Result], costs: Costs) -> bytes 
     figure = Figure(figsize=(6 * len(panels), max(4.5, 1.0 + 0.2 * len(shown))))
     for axes, (label, places) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for number, result in enumerate(shown):
+            if result.row.index not in places:
+                continue
             place, low, high = places[result.row.index], *costs.of[result.row.index].quartiles
             axes.errorbar(
                 place,
-                100 * result.mean,
+                sweep.unit * result.mean,
                 xerr=[[max(0.0, place - low)], [max(0.0, high - place)]] if places is latency else None,
-                yerr=None if result.spread is None else 100 * result.spread,
+                yerr=None if result.spread is None else sweep.unit * result.spread,
                 fmt=_MARKERS[number // 10 % len(_MARKERS)],
                 color=f"C{number % 10}",
                 capsize=3,
                 label=result.row.name,
             )
+        axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel(label)
-        axes.set_ylabel(f"{sweep.objective} %")
+        axes.set_ylabel(sweep.column)
         axes.margins(0.1)
     axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), fontsize=8, frameon=False)
     return _png(figure)

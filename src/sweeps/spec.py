@@ -17,6 +17,7 @@ _KEYS = (
     "grid", "search",
 )  # fmt: skip
 _ROW_KEYS = ("name", "set", "published", "note")
+_SEARCH = {"sampler": "tpe", "seed": 0, "startup": 10, "pruner": None, "warmup": 1}  # what need not be given
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,32 @@ class Sweep:
     rows: tuple[Row, ...]
     search: Mapping[str, Any] | None
 
+    @property
+    def unit(self) -> int:
+        """What values are multiplied with to be shown: scores, which are fractions, in percent; losses as they are."""
+        return 100 if self.direction == "maximize" else 1
+
+    @property
+    def column(self) -> str:
+        """The objective with its unit."""
+        return f"{self.objective} %" if self.unit == 100 else self.objective
+
+    def shown(self, value: float) -> str:
+        """``value`` of the objective as text."""
+        return f"{100 * value:.2f}" if self.unit == 100 else f"{value:.4g}"
+
     def trials(self, row: Row) -> list[Trial]:
         """One for each seed."""
         return [Trial(row, seed) for seed in self.seeds]
+
+    def samples(self) -> list[Row]:
+        """The rows; of a search, rows in which every option occurs with each choice, none of which is run."""
+        rows = list(self.rows)
+        for name, given in (self.search or {"space": {}})["space"].items():
+            for value in given.get("choices") or (given["low"], given["high"]):
+                chosen = {**(given.get("when") or {}), name: value}
+                rows.append(Row(len(rows), name, tuple(override(each, value) for each, value in chosen.items())))
+        return rows
 
     def options(self, trial: Trial) -> list[str]:
         """What ``src.train`` is told for ``trial``; later options win."""
@@ -117,8 +141,22 @@ def parse(tree: Mapping[str, Any]) -> Sweep:
         seeds=tuple(seeds),
         fixed=tuple(tree.get("fixed") or ()),
         rows=() if search else tuple(_rows(trials, grid)),
-        search=search,
+        search=_search(search) if search else None,
     )
+
+
+def _search(given: Mapping[str, Any]) -> dict[str, Any]:
+    """With every key."""
+    _known(given, ("trials", "space", *_SEARCH), "sweep.search")
+    search = {**_SEARCH, **given}
+    for key, least in (("trials", 1), ("seed", 0), ("startup", 0), ("warmup", 0)):
+        value = search.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UserError(f"sweep.search.{key}={value} must be a whole number of {least} or more")
+    space = search.get("space")
+    if not isinstance(space, Mapping) or not space or not all(isinstance(each, Mapping) for each in space.values()):
+        raise UserError("sweep.search.space must name options, each with choices, or with low and high")
+    return search
 
 
 def _known(tree: Mapping[str, Any], keys: Iterable[str], where: str) -> None:

@@ -17,14 +17,19 @@ __all__ = ["page", "tell_apart", "text"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse } th, td { padding: .3rem .7rem; border-bottom: 1px solid #e5e7eb; text-align: right }
-th:first-child, td:first-child { text-align: left } img { max-width: 100%; margin-top: 1rem } code { color: #6b7280 }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums } div { overflow-x: auto }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #e5e7eb; text-align: right; white-space: nowrap }
+th { vertical-align: bottom } th, td:last-child { white-space: normal }
+td:last-child { min-width: 16rem; color: #4b5563 }
+th:first-child, td:first-child, th:last-child, td:last-child { text-align: left } li { overflow-wrap: anywhere }
+img { max-width: 100%; margin-top: 1rem } code { color: #4b5563 }
 """
 
 
 def text(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence[Path]) -> str:
     """Markdown, whose table reads well on a console too; ``pictures`` are beside the file."""
-    head, body = _head(sweep, costs), [_cells(sweep, result, costs) for result in found]
+    rows = [_head(sweep, costs), *(_cells(sweep, result, costs) for result in found)]
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [head, *body]]
     lines = [f"| {' | '.join(row)} |" for row in padded]
@@ -54,12 +59,13 @@ def page(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence
         for path in pictures
     )
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(sweep.title)}</title><style>{_STYLE}</style></head>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(sweep.title)}</title><style>{_STYLE}</style></head>
 <body><h1>{html.escape(sweep.title)}</h1><ul>{facts}</ul>
-<table><thead>{row(_head(sweep, costs), "th")}</thead><tbody>
+<div><table><thead>{row(_head(sweep, costs), "th")}</thead><tbody>
 {body}
-</tbody></table>
-<ul>{failures}</ul><p>{html.escape(tell_apart(sweep, found))}</p>
+</tbody></table></div>
+{failures and f"<ul>{failures}</ul>"}<p>{html.escape(tell_apart(sweep, found))}</p>
 {images}
 </body></html>
 """
@@ -85,13 +91,13 @@ _STATES = ("done", "failed", "pruned", "started", "waiting")
 def _head(sweep: Sweep, costs: Costs) -> list[str]:
     latency = ["latency ms"] if any(cost.seconds for cost in costs.of.values()) else []
     published = ["published"] if any(row.published is not None for row in sweep.rows) else []
-    known = ["trial", f"{sweep.objective} %", "seeds", "parameters M", "G multiply-adds", *latency, "time", *published]
+    known = ["trial", sweep.column, "seeds", "parameters M", "G multiply-adds", *latency, "time", *published]
     return [*known, "options"]
 
 
 def _cells(sweep: Sweep, result: Result, costs: Costs) -> list[str]:
     mean, spread, row = result.mean, result.spread, result.row
-    score = "–" if mean is None else f"{100 * mean:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")
+    score = "–" if mean is None else sweep.shown(mean) + (f" ± {sweep.shown(spread)}" if spread is not None else "")
     cost, head = costs.of.get(row.index), _head(sweep, costs)
     states = [f"{result.states[state]} {state}" for state in _STATES[1:] if result.states.get(state)]
     cells = [
@@ -99,15 +105,20 @@ def _cells(sweep: Sweep, result: Result, costs: Costs) -> list[str]:
         score,
         ", ".join([str(len(result.values)), *states]),
         "–" if cost is None else f"{cost.parameters / 1e6:.2f}",
-        "–" if cost is None else f"{cost.multiply_adds / 1e9:.2f}",
+        "–" if cost is None else _three(cost.multiply_adds / 1e9),
     ]
     if "latency ms" in head:
-        cells.append("–" if cost is None or cost.milliseconds is None else f"{cost.milliseconds:.3g}")
+        cells.append("–" if cost is None or cost.milliseconds is None else _three(cost.milliseconds))
     cells.append(str(datetime.timedelta(seconds=round(statistics.mean(result.seconds)))) if result.seconds else "–")
     if "published" in head:
         figure = "–" if row.published is None else f"{row.published:.2f}"
         cells.append(f"{figure} ({row.note})" if row.note else figure)
     return [*cells, " ".join(row.options)]
+
+
+def _three(number: float) -> str:
+    """At least three digits."""
+    return f"{number:.0f}" if number >= 100 else f"{number:#.3g}".rstrip(".")
 
 
 def tell_apart(sweep: Sweep, found: Sequence[Result]) -> str:

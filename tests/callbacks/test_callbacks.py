@@ -307,7 +307,7 @@ def test_throughput_counts_training_only_and_no_first_step(monkeypatch: pytest.M
     monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
     logged: dict[str, float] = {}
     module = SimpleNamespace(log=logged.__setitem__, device=torch.device("cpu"))
-    trainer = SimpleNamespace(world_size=2, log_every_n_steps=2, is_last_batch=False)
+    trainer = SimpleNamespace(world_size=2, log_every_n_steps=2, is_last_batch=False, global_step=0)
     batch, speed = {"image": torch.zeros(4, 3, 2, 2)}, Throughput()
     speed.on_train_start(trainer, module)
     speed.on_train_epoch_start(trainer, module)
@@ -318,12 +318,46 @@ def test_throughput_counts_training_only_and_no_first_step(monkeypatch: pytest.M
         now += wait
         speed.on_train_batch_start(trainer, module, batch, index)
         now += step
+        trainer.global_step += 1
         speed.on_train_batch_end(trainer, module, None, batch, index)
         if index == 1:
             assert logged == {"train/images_per_second": 2.0, "train/data_wait": 0.25}
     speed.on_train_end(trainer, module)
     assert logged == {"train/images_per_second": 1.0, "train/data_wait": 0.125}  # 16 images in 16 s, 2 of them waiting
     assert speed.images_per_second == 1.2 and speed.seconds == now
+
+
+def test_throughput_reaches_the_logger_as_often_as_the_loss(tmp_path: Path) -> None:
+    """Also in later epochs, of a length that ``log_every_n_steps`` does not divide, and with accumulated batches."""
+
+    class Noted(pl.loggers.CSVLogger):
+        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+            rows.append({**metrics, "step": step})
+
+    for options in ({}, {"accumulate_grad_batches": 2}):
+        rows: list[dict[str, Any]] = []
+        torch.manual_seed(0)
+        trainer = pl.Trainer(
+            max_epochs=3, log_every_n_steps=4, accelerator="cpu", logger=Noted(tmp_path), callbacks=[Throughput()],
+            enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False, **options,
+        )  # fmt: skip
+        trainer.fit(Net(), Data())
+        told = {name: {row["step"] for row in rows if name in row} for name in ("train/loss", "train/data_wait")}
+        assert told["train/loss"] and told["train/data_wait"] == told["train/loss"]
+        assert {row["step"] for row in rows if "train/images_per_second" in row} == told["train/loss"]
+
+
+def test_memory_is_logged_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**30)
+    logged: dict[str, float] = {}
+    module = SimpleNamespace(log=logged.__setitem__, device=torch.device("cuda", 1))
+    trainer = SimpleNamespace(world_size=1, log_every_n_steps=1, is_last_batch=False, global_step=0)
+    speed, batch = Throughput(), {"image": torch.zeros(4, 3, 2, 2)}
+    for index in range(2):
+        speed.on_train_batch_start(trainer, module, batch, index)
+        trainer.global_step += 1
+        speed.on_train_batch_end(trainer, module, None, batch, index)
+    assert logged["train/peak_memory_gb"] == 3.0
 
 
 def test_throughput_of_a_real_run_is_logged(run: SimpleNamespace) -> None:
@@ -370,6 +404,8 @@ def test_dashboards_that_fail_end_nothing_and_say_so_once(
     state = {"is_global_zero": True, "state": SimpleNamespace(fn="fit"), "sanity_checking": False, "callbacks": []}
     trainer = SimpleNamespace(loggers=[Broken(tmp_path)], global_step=1, **state)
     dashboards = Dashboards(tmp_path)
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    dashboards.on_fit_start(trainer, module)
     for _ in range(2):
         dashboards.on_validation_end(trainer, module)
     assert capsys.readouterr().out == "Broken: pictures not sent (no server); the run goes on\n"

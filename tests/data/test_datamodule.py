@@ -1,5 +1,8 @@
 """Loaders: the sample contract, order that depends on the seed alone, and exact continuation."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +15,7 @@ from src.data.concat import ConcatSource
 from src.data.sampling import ClassUniform, Shuffle
 from src.data.transforms import train_transform
 from src.errors import UserError
+from tests.conftest import ROOT
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
 
@@ -178,6 +182,24 @@ def test_a_position_counts_for_other_ranks_of_the_same_total_and_for_no_other_to
         loader(6, 0, 2).load_state_dict({"epoch": 0, "batches": 1, "images": 6})
 
 
+_LEFT = """
+import sys
+from src.data import SegmentationDataModule
+from src.data.toy_streets import ToyStreets
+toy = ToyStreets(split="train", length=4, height=32, width=32)
+data = SegmentationDataModule(lambda split: toy, {"train": "s"}, batch_size=1, num_workers=1)
+batches = iter(data.train_dataloader())
+next(batches)
+sys.exit(3)
+"""
+
+
+def test_a_program_ends_though_its_loader_is_not_through() -> None:
+    """Loading processes ignore the signal by which Python ends what it has started."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", _LEFT], env=env, timeout=120, check=False).returncode == 3
+
+
 def test_a_batch_is_read_anew_by_its_place() -> None:
     module = _module(10, train_transform=Noted())
     batches = [list(epoch) for loader in [module.train_dataloader()] for epoch in (loader, loader)]
@@ -210,6 +232,14 @@ def test_labels_are_looked_through_before_a_fit_and_for_nothing_else() -> None:
 
 def test_evaluation_counts_every_image_once_whatever_the_ranks() -> None:
     assert sorted(index for rank in range(3) for index in shard(10, rank, 3)) == list(range(10))
+
+
+def test_a_split_with_fewer_images_than_devices_is_refused_on_each() -> None:
+    for rank in range(3):
+        module = _module(2)
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=3, limit_train_batches=1.0)
+        with pytest.raises(UserError, match=r"2 images, but each of 3 devices needs one; use trainer\.devices=2"):
+            module.val_dataloader()
 
 
 def test_a_split_smaller_than_a_batch_is_refused() -> None:

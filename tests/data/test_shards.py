@@ -283,6 +283,7 @@ def test_few_shards_are_read_at_a_time(folder: Path) -> None:
         shard = np.searchsorted(source.shard_ends, epoch, side="right")
         seen = [set(shard[:place]) & set(shard[place:]) for place in range(len(shard))]
         assert max(map(len, seen)) == 2  # begun and not finished
+    assert not np.array_equal(np.sort(epochs[0][:6]), np.sort(epochs[1][:6]))  # shards in another order
     both = ShuffleShards(window=1).draws(ConcatSource([source, source]), 2 * COUNT)
     assert sorted(both(np.random.default_rng(0), 0)[:, 0]) == list(range(2 * COUNT))
     with pytest.raises(UserError, match=r"sampler=shuffle_shards orders shards only"):
@@ -293,7 +294,10 @@ def test_shards_at_an_address_are_copied_when_first_read(files: FileSource, fold
     url, cache = f"file://{folder}", tmp_path / "cache"
     source = shards(root=url, split="train", cache=cache, cache_gb=1e-9)
     assert not list(cache.glob("*.tar"))
+    left = cache / f".{source.cache.local(ShardIndex.load(folder / 'train.json').shards[0]).name}.killed"
+    left.write_bytes(b"half a shard")
     source.read(0)
+    assert not left.exists()
     source.read(COUNT - 1)
     assert [path.stem[:12] for path in cache.glob("*.tar")] == [f"train-{len(source.shard_ends) - 1:06d}"]
     _same(source, files)  # though the limit holds one shard

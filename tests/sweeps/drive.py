@@ -7,6 +7,7 @@ from pathlib import Path
 
 from src.sweeps import Driver, Sweep, parse
 from src.sweeps.local import Local, slots
+from src.sweeps.ray_cluster import RayCluster
 
 STUB = str(Path(__file__).with_name("stub.py"))
 
@@ -35,6 +36,19 @@ def eight(*, pause: float = 0.0) -> Sweep:
     return sweep(trials, devices=2)
 
 
+SWEEPS = {
+    "eight": eight(pause=0.08),
+    "long": sweep([{"name": "long", "set": ["pause=60"]}]),
+    "steady": sweep([{"name": "steady", "set": ["pause=2"]}]),
+}
+
+
+def on_ray(spec: Sweep, folder: Path, address: str) -> None:
+    options = {"address": address, "cpus_per_trial": 1, "restarts": 0}
+    executor = RayCluster(folder / "ray", devices=1, jobs=None, gpus=None, options=options)
+    Driver(spec, folder, executor=executor, command=stub_command).run()
+
+
 if __name__ == "__main__":
-    SWEEPS = {"eight": eight(pause=0.08), "long": sweep([{"name": "long", "set": ["pause=60"]}])}
-    drive(SWEEPS[sys.argv[2]], Path(sys.argv[1]))
+    folder, name, *address = sys.argv[1:]
+    (on_ray if address else drive)(SWEEPS[name], Path(folder), *address)

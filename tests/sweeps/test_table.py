@@ -72,8 +72,18 @@ def test_latency_has_a_column_and_a_picture_once_it_is_known(tmp_path: Path) -> 
     costs = Costs({0: cost, 1: dataclasses.replace(cost, seconds=(0.02,))}, "how")
     table = rows(text(spec, found, costs, []))
     assert table["trial"][4] == "latency ms"
-    assert [table[name][4] for name in ("sum", "BGA <b>", "broken")] == ["11", "20", "–"]
+    assert [table[name][4] for name in ("sum", "BGA <b>", "broken")] == ["11.0", "20.0", "–"]
     assert draw(spec, found, costs)["cost.png"].startswith(b"\x89PNG")
+
+
+def test_a_loss_is_no_percentage_and_a_bar_in_an_option_no_column(tmp_path: Path) -> None:
+    spec = sweep([{"name": "a|b", "set": ["value=0.2"]}, {"name": "c", "set": ["value=0.5"]}], direction="minimize")
+    drive(spec, tmp_path)
+    found = results(spec, tmp_path)
+    lines = text(spec, found, Costs(), []).splitlines()
+    assert any(re.match(r"\| trial +\| miou +\| seeds", line) for line in lines)
+    assert any(re.match(r"\| a\\\|b +\| 0\.2 +\|", line) for line in lines)
+    assert set(draw(spec, found, Costs())) == {"bars.png"}
 
 
 def test_an_unfinished_sweep_has_a_table(tmp_path: Path) -> None:
@@ -119,6 +129,9 @@ def test_a_grid_crosses_the_named_trials_and_the_seeds() -> None:
         ({"trials": [{"name": "a"}], "devices": 0}, r"sweep\.devices=0 must be"),
         ({"trials": [{"name": "a"}], "search": {"trials": 1}}, r"sweep\.search is given beside"),
         ({"trial": []}, r"sweep\.trial does not exist\. Did you mean 'trials'\?"),
+        ({"search": {"trials": 2, "spce": {}}}, r"sweep\.search\.spce does not exist\. Did you mean 'space'\?"),
+        ({"search": {"space": {"a": {"low": 0}}}}, r"sweep\.search\.trials=None must be a whole number of 1 or more"),
+        ({"search": {"trials": 2, "space": {}}}, r"sweep\.search\.space must name options"),
     ],
 )
 def test_what_no_sweep_can_be(tree: dict[str, object], message: str) -> None:

@@ -1,0 +1,113 @@
+"""When checkpoints are written, what a moved run remembers, and how a run gives way to a signal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from src.callbacks import LastCheckpoint, MovableCheckpoint, StopOnSignal
+from tests.callbacks.test_callbacks import Data, Net
+
+
+class Scored(Net):
+    """Its validations have the scores that it is given."""
+
+    def __init__(self, *scores: float) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/miou", self.scores[self.current_epoch])
+
+
+class Noted(LastCheckpoint):
+    """Batches of its epoch that were over at each save."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.batches: list[int] = []
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        loops = torch.load(filepath, weights_only=True)["loops"]["fit_loop"]
+        self.batches.append(loops["epoch_loop.batch_progress"]["current"]["ready"])
+
+
+def _fit(module: Net, callbacks: list[pl.Callback], folder: Path, resume: Path | None = None, **options: Any) -> None:
+    quiet = {"logger": False, "enable_model_summary": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(default_root_dir=folder, callbacks=callbacks, **quiet, **options)
+    trainer.fit(module, Data(), ckpt_path=resume, weights_only=True)
+
+
+def test_a_moved_run_keeps_its_best_score_and_file(tmp_path: Path) -> None:
+    def callbacks(folder: Path) -> list[pl.Callback]:
+        best = MovableCheckpoint(folder, filename="best", monitor="val/miou", mode="max", enable_version_counter=False)
+        return [best, LastCheckpoint(str(folder))]
+
+    _fit(Scored(0.7, 0.5), callbacks(tmp_path / "a"), tmp_path, max_epochs=2)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    again = callbacks(tmp_path / "b")
+    _fit(Scored(0, 0, 0.6), again, tmp_path, tmp_path / "b/last.ckpt", max_epochs=3)
+    assert again[0].best_model_path == str(tmp_path / "b/best.ckpt")
+    assert float(again[0].best_model_score) == pytest.approx(0.7)
+    assert torch.load(tmp_path / "b/best.ckpt", weights_only=True)["epoch"] == 0
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "b/best.ckpt").unlink()
+    _fit(Scored(0, 0, 0, 0.1), [*callbacks(tmp_path / "b")], tmp_path, tmp_path / "b/last.ckpt", max_epochs=4)
+    assert torch.load(tmp_path / "b/best.ckpt", weights_only=True)["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("every", "options", "saved"),
+    [
+        (4, {"accumulate_grad_batches": 2, "val_check_interval": 5}, [6]),  # validates within a step
+        (1, {"accumulate_grad_batches": 2, "val_check_interval": 2}, [2, 4, 6]),  # between steps: saved behind it
+        (1, {"val_check_interval": 3}, [1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_no_state_is_saved_within_a_step(tmp_path: Path, every: int, options: dict[str, int], saved: list[int]) -> None:
+    last = Noted(str(tmp_path), every_n_epochs=None, every_n_train_steps=every)
+    _fit(Scored(0.5), [last], tmp_path, max_epochs=1, **options)
+    assert last.batches == saved
+
+
+@pytest.fixture
+def _handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_nobody_leaves_before_the_job_is_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``srun --kill-on-bad-exit`` ends all processes when the first one exits."""
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho queued >> {tmp_path}/order\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+
+    def barrier() -> None:
+        with (tmp_path / "order").open("a") as file:
+            file.write("left\n")
+
+    trainer = SimpleNamespace(
+        world_size=1, is_global_zero=True, global_step=3, strategy=SimpleNamespace(barrier=barrier)
+    )
+    stop = StopOnSignal()
+    stop.on_train_start(trainer, None)
+    stop.on_train_end(trainer, None)
+    signal.raise_signal(signal.SIGUSR1)
+    with pytest.raises(SystemExit) as ending:
+        stop.on_train_end(trainer, None)
+    assert ending.value.code == 128 + signal.SIGUSR1
+    assert (tmp_path / "order").read_text() == "queued\nleft\n"
