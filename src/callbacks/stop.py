@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,14 +30,19 @@ class StopOnSignal(Callback):
     One process that gets the signal is enough: in every step all ask each other whether to stop, so none is left
     waiting. They ask behind the forward pass, and what comes later counts for the next step: the answer is there
     while the device still has work, so that hosts do not wait for the end of a step. In validation the signal waits for
-    the first step behind it. In a test, and wherever no step follows, there is nothing to save and the process ends at
-    once. In a job of SLURM, SIGUSR1 (``#SBATCH --signal=USR1@120``) has the job queued again, too. Replaces Lightning's
-    handlers, which save in the middle of a step, or exit with status 0.
+    the end of the epoch or the first step behind it. In a test, and wherever no step follows, there is nothing to save
+    and the process ends at once. In a job of SLURM, SIGUSR1 (``#SBATCH --signal=USR1@120``) has the job queued again,
+    too, before the first step as well. Replaces Lightning's handlers, which save in the middle of a step, or exit with
+    status 0.
     """
 
     def __init__(self) -> None:
         self._received = 0
         self._asked: _Question | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self._listen(functools.partial(self._leave, trainer), _SIGNALS[1:])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._listen(self._remember)
@@ -50,19 +57,36 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if step_is_whole(trainer) and (number := self._asked.answer() if self._asked else self._received):
+        if step_is_whole(trainer):
+            self._give_way(trainer, self._asked.answer() if self._asked else self._received)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where every step ends an epoch, none is whole."""
+        self._give_way(trainer, self._ask_now(trainer, pl_module))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if number := self._ask_now(trainer, pl_module):
+            _stop(trainer, number, "training is over, its weights are still to be scored")
+
+    def _ask_now(self, trainer: Trainer, pl_module: LightningModule) -> int:
+        return _Question(self._received, pl_module.device).answer() if trainer.world_size > 1 else self._received
+
+    def _give_way(self, trainer: Trainer, number: int) -> None:
+        if number:
             path = _save(trainer)
             _stop(trainer, number, f"saved {path}" if path else "nothing is saved, since callbacks.last=null")
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        several = trainer.world_size > 1
-        if number := _Question(self._received, pl_module.device).answer() if several else self._received:
-            _stop(trainer, number, "training is over, its weights are still to be scored")
-
-    def _listen(self, handler: Any) -> None:
+    def _listen(self, handler: Any, signals: Sequence[int] = _SIGNALS) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in signals:
                 signal.signal(number, handler)
+
+    def _leave(self, trainer: Trainer, number: int, frame: Any) -> None:
+        """The first process queues the job again; its end is that of the others."""
+        if trainer.is_global_zero:
+            _requeue()
+            _exit(number)
+        self._received = number
 
     def _remember(self, number: int, frame: Any) -> None:
         self._received = number

@@ -88,16 +88,22 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("_handlers")
-def test_nobody_leaves_before_the_job_is_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``srun --kill-on-bad-exit`` ends all processes when the first one exits."""
+@pytest.fixture
+def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a stub for SLURM's ``scontrol`` notes that the job was queued again."""
     (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho queued >> {tmp_path}/order\n")
     (tmp_path / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    return tmp_path / "order"
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_nobody_leaves_before_the_job_is_queued_again(order: Path) -> None:
+    """``srun --kill-on-bad-exit`` ends all processes when the first one exits."""
 
     def barrier() -> None:
-        with (tmp_path / "order").open("a") as file:
+        with order.open("a") as file:
             file.write("left\n")
 
     trainer = SimpleNamespace(
@@ -110,4 +116,42 @@ def test_nobody_leaves_before_the_job_is_queued_again(tmp_path: Path, monkeypatc
     with pytest.raises(SystemExit) as ending:
         stop.on_train_end(trainer, None)
     assert ending.value.code == 128 + signal.SIGUSR1
-    assert (tmp_path / "order").read_text() == "queued\nleft\n"
+    assert order.read_text() == "queued\nleft\n"
+
+
+class Early(pl.Callback):
+    """A scheduler that wants its machine back before the first step."""
+
+    def on_fit_start(self, *_: Any) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_a_job_is_queued_again_before_the_first_step_too(order: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ending:
+        _fit(Scored(0.5), [StopOnSignal(), Early()], tmp_path, max_epochs=1)
+    assert ending.value.code == 128 + signal.SIGUSR1
+    assert order.read_text() == "queued\n"
+    assert not list(tmp_path.glob("**/*.ckpt")), "there is nothing to save"
+
+
+class Asked(pl.Callback):
+    """A scheduler that wants its machine back in the second epoch."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.current_epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_a_signal_is_heard_where_every_step_ends_an_epoch(tmp_path: Path) -> None:
+    options = {"max_epochs": 4, "limit_train_batches": 1}
+    last = LastCheckpoint(str(tmp_path / "a"), every_n_epochs=3)
+    with pytest.raises(SystemExit) as ending:
+        _fit(Scored(*[0.5] * 4), [StopOnSignal(), Asked(), last], tmp_path, **options)
+    assert ending.value.code == 128 + signal.SIGTERM
+    state = torch.load(tmp_path / "a/last.ckpt", weights_only=True)
+    assert (state["epoch"], state["global_step"]) == (1, 2)
+    torch.manual_seed(0)
+    _fit(module := Scored(*[0.5] * 4), [last], tmp_path, tmp_path / "a/last.ckpt", **options)
+    assert (module.trainer.current_epoch, module.trainer.global_step) == (4, 4)
