@@ -19,7 +19,7 @@ from src.data.label_space import LabelSpace
 from src.errors import UserError
 from src.inference import Inference
 from src.losses import Supervision
-from src.metrics import ConfusionMatrix, Scores
+from src.metrics import ConfusionMatrix, Scores, SharedMeans
 
 __all__ = ["Normalize", "SegmentationModule"]
 
@@ -116,6 +116,7 @@ class SegmentationModule(pl.LightningModule):
         self.metadata = dict(metadata or {})
         self.val_confusion = ConfusionMatrix(label_space.num_classes)
         self.test_confusion = ConfusionMatrix(label_space.num_classes)
+        self._shared_means = SharedMeans()
         self._make_optimizer = optimizer
         self._make_schedule = schedule
 
@@ -145,16 +146,12 @@ class SegmentationModule(pl.LightningModule):
         aux = {f"train/{name}": part for name, part in parts.items() if name != "logits"}
         fallbacks = getattr(self.supervision.criterion, "fallbacks", None)  # of region mutual information
         counted = {} if fallbacks is None else {"train/rmi_fallbacks": fallbacks.float()}
-        self._log_mean({"train/loss": loss, **aux, **counted}, batch_size=len(batch["name"]))
+        values = {"train/loss": loss, **aux, **counted}
+        if self.trainer.world_size > 1:
+            values = self._shared_means(values, renew=batch_idx == 0)
+        self.log_dict({name: value.detach().float() for name, value in values.items()}, batch_size=len(batch["name"]))
         self._log_learning_rates()
         return loss
-
-    def _log_mean(self, parts: Mapping[str, Tensor], *, batch_size: int) -> None:
-        """Logs the mean over devices, which all log the same names, in one exchange."""
-        values = torch.stack([part.detach().float() for part in parts.values()])
-        if self.trainer.world_size > 1:
-            values = self.trainer.strategy.reduce(values, reduce_op="mean")
-        self.log_dict(dict(zip(parts, values, strict=True)), batch_size=batch_size)
 
     def _log_learning_rates(self) -> None:
         for group in self.optimizers().param_groups:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ import torch
 
 import src.build
 from src import module, train
+from src.callbacks import finite
 from src.checkpoints import io
 from src.cli import command
 from src.losses import Supervision
@@ -89,7 +91,8 @@ def _join(processes: list[Any]) -> None:
 
 
 def _train(folder: Path, overrides: list[str], variables: dict[str, str], output: Path, fault: Fault | None) -> None:
-    os.setsid()  # a group of its own, which a fault may signal as a scheduler would
+    if os.getpgrp() != os.getpid():
+        os.setsid()  # a group of its own, which a fault may signal as a scheduler would
     os.chdir(folder)
     os.environ.update(variables, WANDB_MODE="offline")
     descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -107,6 +110,10 @@ def _train(folder: Path, overrides: list[str], variables: dict[str, str], output
         print("batches trained:", next(trained))
 
 
+class _Reached(Exception):
+    """Tells a place that changes something itself that it is due."""
+
+
 @contextlib.contextmanager
 def _armed(fault: Fault) -> Iterator[None]:
     """Puts the fault in place, in this process alone."""
@@ -117,8 +124,8 @@ def _armed(fault: Fault) -> Iterator[None]:
         left -= 1
         if left:
             return
-        if fault.place == "loss":
-            raise ArithmeticError
+        if fault.place in _TOLD:
+            raise _Reached
         if fault.signal == signal.SIGKILL:
             os.kill(os.getpid(), signal.SIGKILL)
         os.killpg(os.getpid(), fault.signal)  # as a scheduler does: processes that load data get it, too
@@ -161,7 +168,7 @@ def _not_finite(strike: Callable[[], None]) -> None:
         total, parts = original(self, outputs, label)
         try:
             strike()
-        except ArithmeticError:
+        except _Reached:
             total = total * torch.nan
         return total, parts
 
@@ -183,7 +190,47 @@ def _blind(strike: Callable[[], None]) -> None:
     train._saved = lambda folder: False  # a node that does not see the run folder of the others
 
 
+def _other_parts(strike: Callable[[], None]) -> None:
+    """From the ``count``-th batch on a callback logs too, one part of the loss is new, and one is missing."""
+    original, callback, reached = Supervision.forward, finite.FiniteLoss.on_train_batch_end, False
+
+    def forward(self: Supervision, outputs: Any, label: torch.Tensor) -> Any:
+        nonlocal reached
+        total, parts = original(self, outputs, label)
+        try:
+            strike()
+        except _Reached:
+            reached = True
+        if reached:
+            parts = {name: part for name, part in parts.items() if name != "aux_s2"} | {"own": torch.tensor(7.0)}
+        return total, parts
+
+    def on_train_batch_end(self: finite.FiniteLoss, *args: Any) -> None:
+        if reached:
+            self.log("callback/own", 3.0, on_step=True, on_epoch=True)
+        callback(self, *args)
+
+    Supervision.forward = forward
+    finite.FiniteLoss.on_train_batch_end = on_train_batch_end
+
+
+def _full_disk(strike: Callable[[], None]) -> None:
+    """Stands for one: no file may grow beyond 60 kB."""
+    save = torch.save
+
+    def limited(content: Any, file: Any) -> None:
+        try:
+            strike()
+        except _Reached:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        save(content, file)
+
+    io.torch.save = limited
+
+
 _PLACES = {
+    "other parts": _other_parts,
+    "full disk": _full_disk,
     "unused parameter": _unused,
     "no checkpoint to be seen": _blind,
     "step": _before(module.SegmentationModule, "training_step"),
@@ -197,3 +244,16 @@ _PLACES = {
     "loss": _not_finite,
     "test": _before(module.SegmentationModule, "test_step"),
 }
+_TOLD = ("loss", "other parts", "full disk")
+
+
+def _elastic() -> None:
+    """A rank that ``torchrun`` starts: its first life has the fault that ``FAULT`` spells as place, count and rank."""
+    life, rank = os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["LOCAL_RANK"]
+    place, count, struck = os.environ["FAULT"].split()
+    fault = Fault(place, int(count)) if (life, struck) == ("0", rank) else None
+    _train(Path(), sys.argv[1:], {}, Path(f"life_{life}_rank_{rank}.txt"), fault)
+
+
+if __name__ == "__main__":
+    _elastic()

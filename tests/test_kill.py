@@ -7,12 +7,15 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.ranks import Fault, run_ranks
+from tests.conftest import ROOT
+from tests.ranks import Ending, Fault, run_ranks
 
 KILLS = int(os.environ.get("SEMSEG_KILLS", "4"))  # SEMSEG_KILLS=20 for the whole of it
 OPTIONS = [
@@ -123,6 +126,71 @@ def test_a_loss_that_is_not_finite_on_one_rank_is_skipped_by_both(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_loss_that_is_not_finite_on_one_rank_stops_both(tmp_path: Path) -> None:
+    options = [*OPTIONS, *RANKS[2], "callbacks.non_finite.action=stop"]
+    ends = run_ranks(tmp_path, *options, ranks=2, fault=Fault("loss", 7, rank=1))
+    assert [end.code for end in ends] == [1, 1], ends
+    assert [end.batches for end in ends] == [7, 7]
+    (kept,) = (tmp_path / "run/non_finite").iterdir()
+    assert kept.name == "epoch_1_batch_0_rank_1"
+    assert sorted(path.name for path in kept.iterdir()) == ["batch.pt", "names.txt", "overlay.png"]
+    (name,) = torch.load(kept / "batch.pt", weights_only=True)["name"]
+    for end in ends:
+        (line,) = _errors(end)
+        assert f"the loss is not finite at step 3 (epoch 1, images {name}); the batch is in {kept};" in line
+        assert "last good checkpoint: " in line
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 3
+    assert all(tensor.isfinite().all() for tensor in last["state_dict"].values() if tensor.is_floating_point())
+
+
+@pytest.mark.slow
+def test_ranks_that_log_other_names_than_each_other_mix_nothing(tmp_path: Path, whole: dict[int, Path]) -> None:
+    """From the third batch on, within an epoch: one rank has a name of its own, and lacks one of the other's."""
+    ends = run_ranks(tmp_path, *OPTIONS, *RANKS[2], ranks=2, fault=Fault("other parts", 3, rank=1))
+    assert [end.code for end in ends] == [0, 0], ends
+    rows, expected = (_history(folder / "run") for folder in (tmp_path, whole[2]))
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        step, name = int(row["step"]), "train/aux_s2"
+        assert {key: row[key] for key in other if key != name} == {key: other[key] for key in other if key != name}
+        assert row["train/own"] == ("7" if step > 3 else ""), "known to all from the next epoch on"
+        assert (row[name] == other[name]) == (step == 1)
+        assert float(row[name]) == pytest.approx(float(other[name]), rel=0.3)  # of the first rank alone
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_ends_both_ranks_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    ends = run_ranks(tmp_path, *OPTIONS, *RANKS[2], ranks=2, fault=Fault("full disk", 3))
+    assert [end.code for end in ends] == [1, 1], ends  # the second would have -9, had it hung
+    (line,), (other,) = map(_errors, ends)
+    assert ".ckpt: checkpoint cannot be written (" in line
+    assert "File too large" in line
+    assert "the previous checkpoint there is intact" in line
+    assert other == "error: another process of this run has ended; its message says why"
+    files = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert files == {"best.ckpt", "last.ckpt"}
+    for name in files:
+        assert torch.load(tmp_path / "run/checkpoints" / name, weights_only=True)["global_step"] == 3
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_job_again_that_lost_a_worker(tmp_path: Path, whole: dict[int, Path]) -> None:
+    launcher = "torch.distributed.run --standalone --nproc-per-node=2 --max-restarts=1 -m tests.ranks"
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher.split(), *OPTIONS, *RANKS[2], "resume=auto"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FAULT": "step 9 1"},
+        cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    outputs = {path.stem: path.read_text() for path in tmp_path.glob("life_*.txt")}
+    assert done.returncode == 0, (done.stderr[-3000:], outputs)
+    assert sorted(outputs) == [f"life_{life}_rank_{rank}" for life in (0, 1) for rank in (0, 1)]
+    assert "batches trained" not in outputs["life_0_rank_1"]  # killed
+    assert [Ending(0, outputs[f"life_1_rank_{rank}"]).batches for rank in (0, 1)] == [12, 12]  # after epoch 1 of 3
+    assert_same_end(tmp_path / "run", whole[2] / "run", why="restarted")
+
+
+@pytest.mark.slow
 def test_ranks_that_do_not_see_one_run_folder_end_with_one_line(tmp_path: Path, whole: dict[int, Path]) -> None:
     shutil.copytree(whole[2] / "run", tmp_path / "run")
     options = [*OPTIONS, *RANKS[2], "resume=auto", "trainer.max_epochs=4"]
@@ -157,6 +225,11 @@ def assert_same_end(one: Path, other: Path, *, why: str) -> None:
         assert best[0] == best[1], (why, name)
     assert _history(one) == _history(other), why
     assert (one / "scores_test.json").is_file()
+
+
+def _errors(end: Ending) -> list[str]:
+    assert "Traceback" not in end.output
+    return [line for line in end.output.splitlines() if line.startswith("error: ")]
 
 
 def _best(checkpoint: dict) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -9,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from shutil import disk_usage
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from src.data.cache import cache_dir
@@ -19,6 +21,12 @@ from src.errors import UserError
 __all__ = ["ShardCache"]
 
 _TRIES = 3
+_PAUSE = 1  # seconds after the first failure, longer after the next
+_SILENCE = 60  # seconds without a byte after which a server is taken for gone
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_INSTALL = (
+    "install what its kind of address needs: nothing for http(s)://, s3fs for s3://, gcsfs for gs://, adlfs for abfs://"
+)
 
 Opened = TypeVar("Opened")
 
@@ -71,34 +79,18 @@ class ShardCache:
                 if not path.exists():
                     for left in self.folder.glob(f".{path.name}.*"):  # by a process that was killed
                         left.unlink(missing_ok=True)
-                    self._fetch(shard.file, path, sha256=shard.sha256)
+                    self._fetch(shard.file, path, shard)
                     self._make_room(path)
         raise UserError(f"data.cache_gb={self.limit_gb} is too little for the shards that are read at a time; raise it")
 
-    def _fetch(self, name: str, path: Path, *, sha256: str | None = None) -> None:
-        import fsspec  # here, since few data sets lie at an address
-
+    def _fetch(self, name: str, path: Path, shard: Shard | None = None) -> None:
         url = f"{self.url}/{name}"
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
-            for attempt in range(1, _TRIES + 1):
-                try:
-                    system, place = fsspec.core.url_to_fs(url)
-                    system.get_file(place, str(temporary))
-                    break
-                except Exception as error:  # each file system has its own kinds
-                    if attempt == _TRIES or isinstance(error, FileNotFoundError | ImportError | ValueError):
-                        raise UserError(
-                            f"{url}: cannot be fetched ({' '.join(str(error).split()) or type(error).__name__}); check"
-                            " data.root and the network, and install what fsspec needs (s3fs for s3://, gcsfs for gs://)"
-                        ) from error
-                    time.sleep(attempt)
-            with temporary.open("rb") as file:
-                if sha256 and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                    raise UserError(
-                        f"{url}: shard is truncated or changed (other sha256 than in its index); upload it again"
-                    )
+            _download(url, temporary, size=shard.bytes if shard else None)
+            if shard and _sha256(temporary) != shard.sha256:
+                raise UserError(f"{url}: shard was changed (other sha256 than in its index); upload it again")
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -124,3 +116,44 @@ class ShardCache:
             if excess > 0 and path != newest:
                 path.unlink(missing_ok=True)
                 excess -= size
+
+
+def _download(url: str, path: Path, *, size: int | None) -> None:
+    import fsspec  # here, since few data sets lie at an address
+
+    for attempt in range(1, _TRIES + 1):
+        try:
+            system, place = fsspec.core.url_to_fs(url, **_patience(url))
+            system.get_file(place, str(path))
+            if size not in (None, came := path.stat().st_size):
+                raise EOFError(f"{came} of {size} bytes came")
+            if url.endswith(".json") and not path.read_bytes().endswith(b"}"):
+                raise EOFError("what came is no whole index")
+            return
+        except Exception as error:  # each file system has its own kinds
+            why = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise UserError(
+                    f"{path.parent}: the disk is full ({error.strerror}; {disk_usage(path.parent).free / 2**20:.0f} MiB"
+                    f" free), so {url} cannot be kept there; free some space, choose another folder with"
+                    " data.cache=..., or keep fewer shards with data.cache_gb=... sampler=shuffle_shards"
+                ) from error
+            if isinstance(error, ImportError | ValueError):
+                raise UserError(f"{url}: cannot be fetched ({why}); correct data.root, or {_INSTALL}") from error
+            if attempt == _TRIES or isinstance(error, FileNotFoundError):
+                raise UserError(f"{url}: cannot be fetched ({why}); check data.root, server and network") from error
+            time.sleep(_PAUSE * attempt)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _patience(url: str) -> dict[str, Any]:
+    """However long a shard takes over HTTP, as long as bytes come; the library's own limit is five minutes in all."""
+    if not url.startswith(("http://", "https://")):
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)}}

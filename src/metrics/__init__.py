@@ -7,6 +7,7 @@ from src.metrics.confusion import ConfusionMatrix
 from src.metrics.measures import Measures
 from src.metrics.per_image import PerImage
 from src.metrics.scores import Scores
+from src.metrics.shared_means import SharedMeans
 
 __all__ = [
     "BoundaryCounts",
@@ -19,6 +20,7 @@ __all__ = [
     "Measures",
     "PerImage",
     "Scores",
+    "SharedMeans",
     "bootstrap",
     "compare",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import multiprocessing
@@ -10,7 +11,12 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -21,6 +27,7 @@ from src.data import FileSource, LabelSpace, Pair, SegmentationDataModule
 from src.data.cache import fingerprint
 from src.data.class_weights import class_weights
 from src.data.concat import ConcatSource
+from src.data.dataset import Source
 from src.data.sampling import ClassUniform, Shuffle
 from src.data.shard_index import ShardIndex
 from src.data.shard_order import ShuffleShards
@@ -311,7 +318,7 @@ def test_what_is_wrong_at_an_address_is_told_with_it(folder: Path, tmp_path: Pat
     url = f"file://{folder}"
     source = shards(root=url, split="train", cache=tmp_path / "cache")
     _damage(folder / "train-000001.tar", "changed")
-    with pytest.raises(UserError, match=rf"^{url}/train-000001\.tar: shard is truncated or changed"):
+    with pytest.raises(UserError, match=rf"^{url}/train-000001\.tar: shard was changed"):
         source.read(int(source.shard_ends[0]))
     (folder / "train-000000.tar").unlink()
     with pytest.raises(UserError, match=rf"^{url}/train-000000\.tar: cannot be fetched"):
@@ -319,8 +326,106 @@ def test_what_is_wrong_at_an_address_is_told_with_it(folder: Path, tmp_path: Pat
     assert not list((tmp_path / "cache").glob("*.tar"))
     with pytest.raises(UserError, match=rf"^{url}/val\.json: cannot be fetched .*data\.root"):
         shards(root=url, split="val", cache=tmp_path / "cache")
-    with pytest.raises(UserError, match=r"^nowhere://x/train\.json: cannot be fetched .*nowhere"):
+    with pytest.raises(UserError, match=r"^nowhere://x/train\.json: cannot be fetched .*nowhere.*; .*s3fs for s3://"):
         shards(root="nowhere://x", split="train", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    """Serves ``folder`` over HTTP."""
+    with Server(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as serving:
+        threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield serving
+        serving.shutdown()
+
+
+class Server(ThreadingHTTPServer):
+    cut: str | None = None  # end of the names of files of which only the first half is sent
+    told = True  # whether their length is
+    silent = 0.0  # seconds before any content is sent
+    asked = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    server: Server
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if self.server.told or keyword != "Content-Length":
+            super().send_header(keyword, value)
+
+    def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:
+        content = source.read()
+        time.sleep(self.server.silent)
+        if self.server.cut and self.path.endswith(self.server.cut):
+            self.server.asked += 1
+            content = content[: len(content) // 2]
+        outputfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_shards_come_over_http(files: FileSource, server: Server, tmp_path: Path) -> None:
+    """Fetched in loading processes, too, though their parent has fetched before the fork."""
+    source = shards(root=server.url, split="train", cache=tmp_path / "cache")
+    source.read(0)
+
+    def batches(of: Source, workers: int) -> list[bytes]:
+        module = SegmentationDataModule(lambda split: of, {"train": "s"}, batch_size=1, num_workers=workers)
+        return [batch["image"].numpy().tobytes() for batch in module.train_dataloader()]
+
+    assert batches(source, 2) == batches(files, 0)
+    _same(source, files)
+    left = {path.suffix for path in (tmp_path / "cache").iterdir()}
+    assert left == {".tar", ".npz", ".json", ".lock"}
+
+
+def test_a_server_that_dies_or_cuts_ends_in_a_sentence_and_leaves_no_half_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.data.shard_cache._PAUSE", 0)
+    url, cache = server.url, tmp_path / "cache"
+    source = shards(root=url, split="train", cache=cache)
+    before = {path.name for path in cache.iterdir()}
+    for told, why in ((True, "not enough data"), (False, r"\d+ of \d+ bytes came")):
+        server.cut, server.told, server.asked = "-000000.tar", told, 0
+        with pytest.raises(UserError, match=rf"(?i)^{url}/train-000000\.tar: cannot be fetched \(.*{why}.*network"):
+            source.read(0)
+        assert server.asked == 3
+    for told, why in ((True, "not enough data"), (False, "no whole index")):
+        server.cut, server.told = ".json", told
+        with pytest.raises(UserError, match=rf"(?i)^{url}/train\.json: cannot be fetched \(.*{why}"):
+            shards(root=url, split="train", cache=cache)
+    server.silent = 2.0
+    monkeypatch.setattr("src.data.shard_cache._SILENCE", 0.1)
+    with pytest.raises(UserError, match=r"train\.json: cannot be fetched \(.*(?i:timeout).*network"):
+        shards(root=url, split="train", cache=cache)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(UserError, match=rf"^{url}/train-000001\.tar: cannot be fetched \(.*connect.*network"):
+        source.read(int(source.shard_ends[0]))
+    assert {path.name for path in cache.iterdir() if path.suffix != ".lock"} == before
+
+
+def test_a_disk_that_fills_up_is_not_taken_for_the_network(folder: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    source = shards(root=f"file://{folder}", split="train", cache=tmp_path / "cache")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(
+            UserError, match=rf"^{tmp_path}/cache: the disk is full \(File too large; .*data\.cache="
+        ) as end:
+            source.read(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "network" not in str(end.value)
+    assert not list((tmp_path / "cache").glob("*.tar*")) + list((tmp_path / "cache").glob(".*"))
+    source.read(0)
 
 
 def test_a_loading_process_that_is_killed_ends_the_run_with_one_line(
