@@ -37,6 +37,7 @@ def check_options(cfg: DictConfig) -> None:
         UserError: naming the option, its value and what it may be.
     """
     _check_multirun(cfg)
+    _check_restarts()
     for name, least in _LEAST_WHOLE.items():
         value = OmegaConf.select(cfg, name, default=least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -77,6 +78,16 @@ def _check_multirun(cfg: DictConfig) -> None:
         raise UserError(
             f"--multirun runs on one device, and {given}; use python -m src.sweep sweep=<name> sweep.devices=<devices"
             " of a trial>, by itself and without torchrun or srun: it starts each trial"
+        )
+
+
+def _check_restarts() -> None:
+    """Processes that torchrun starts again would find addresses of those before in the store (pytorch issue 135712)."""
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0)
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise UserError(
+            f"torchrun --max-restarts={restarts} needs `export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` before:"
+            " without it, processes that are started again may not find each other"
         )
 
 

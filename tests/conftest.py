@@ -28,9 +28,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test comes first, so that nothing waits for it at the end; what may run out of time comes last."""
-    items.sort(key=lambda item: -item.nodeid.startswith("tests/test_overfit"))
-    items.sort(key=lambda item: item.nodeid.startswith("tests/test_families_learn"))
+    """Nets that learn take minutes each: they come last, where time may run out."""
+    items.sort(key=lambda item: item.nodeid.startswith(("tests/test_families_learn", "tests/test_overfit")))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -179,7 +179,10 @@ def test_torchrun_starts_a_job_again_that_lost_a_worker(tmp_path: Path, whole: d
     launcher = "torch.distributed.run --standalone --nproc-per-node=2 --max-restarts=1 -m tests.ranks"
     done = subprocess.run(
         [sys.executable, "-m", *launcher.split(), *OPTIONS, *RANKS[2], "resume=auto"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FAULT": "step 9 1"},
+        env={
+            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FAULT": "step 9 1",
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        },
         cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     outputs = {path.stem: path.read_text() for path in tmp_path.glob("life_*.txt")}

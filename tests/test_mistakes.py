@@ -14,11 +14,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from src import train
 from src.checkpoints.io import AtomicCheckpointIO
 from src.cli import command
 from src.errors import UserError
+from src.options import check_options
 
 TINY = ["data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2"]
 SHORT = ["data.batch_size=2", "data.num_workers=0", "trainer=cpu", "logger=none", "trainer.max_epochs=2"]
@@ -392,3 +394,15 @@ def test_a_run_that_leaves_nothing_leaves_no_folder_but_the_one_it_is_called_in(
 ) -> None:
     assert "data.root" in fails(*FOLDER, f"data.root={tmp_path / 'nowhere'}", f"hydra.run.dir={folder}")
     assert (tmp_path / "work" / folder).is_dir() == stays
+
+
+def test_restarts_by_torchrun_need_a_store_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's shared one holds the addresses of processes that are gone."""
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
+    check_options(OmegaConf.create())
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(UserError, match=r"--max-restarts=3 needs `export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`"):
+        check_options(OmegaConf.create())
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    check_options(OmegaConf.create())
