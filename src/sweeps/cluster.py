@@ -17,6 +17,7 @@ from src.sweeps.local import stop_leftovers
 
 __all__ = ["Cluster", "Job"]
 
+_PATIENCE = 60.0  # seconds that a cancelled job has to end
 _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)  # statuses of a trial that was asked to end
 
 
@@ -64,7 +65,7 @@ class Job:
 
     def was_stopped(self) -> bool:
         """Whether it ended without a result of its own: it was cancelled, or its machine was lost."""
-        if self.poll() is None:
+        if not self._submitted.done():
             return False
         return not self._submitted.paths.result_pickle.is_file() or self.poll() in _TERMINATED
 
@@ -73,9 +74,12 @@ class Job:
         self._submitted.cancel(check=False)
 
     def stop(self) -> None:
-        """Takes it from the queue, or ends it."""
+        """Takes it from the queue, or ends it; waits until the cluster says so: the next driver would take it up."""
         self.ask_to_stop()
         stop_leftovers(self._folder)  # of a job on this machine
+        deadline = time.monotonic() + _PATIENCE
+        while not self._submitted.done(force_check=True) and time.monotonic() < deadline:
+            time.sleep(1)  # each look is a call of sacct
 
 
 class Cluster:
