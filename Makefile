@@ -19,7 +19,7 @@ test: .venv/development  ## set up, then the fast tests
 	$(RUN) pytest -n 2 --dist worksteal $(args)
 
 test-slow: .venv/development  ## the tests that train for minutes
-	$(RUN) pytest -m slow -n 2 --dist worksteal $(args)
+	$(RUN) pytest -m slow -n 2 --dist load --maxschedchunk 1 $(args)
 
 test-all: test test-slow  ## both
 

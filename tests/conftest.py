@@ -27,9 +27,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+_LAST = ("models/test_contract", "test_recipes", "test_configs", "test_families_learn", "test_overfit")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Nets that learn take minutes each: they come last, where time may run out."""
-    items.sort(key=lambda item: item.nodeid.startswith(("tests/test_families_learn", "tests/test_overfit")))
+    """What goes through all nets or recipes comes last, where time may run out, and nets that learn behind it."""
+
+    def place(item: pytest.Item) -> int:
+        return next((place for place, name in enumerate(_LAST, 1) if item.nodeid.startswith(f"tests/{name}.py")), 0)
+
+    items.sort(key=place)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
