@@ -6,7 +6,6 @@ Labels are written without a threshold, and beside each the probability of its p
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from src import predict
 from src.cli import command, value_of
 from src.errors import UserError
+from src.files import sha256
 from src.image_files import AHEAD, choose_device, find_images, output_names, read_ahead
 
 if TYPE_CHECKING:
@@ -108,8 +108,6 @@ def _label_all(
 
 def _teacher(cfg: DictConfig, names: Iterable[str]) -> dict[str, Any]:
     """Everything that labels depend on besides the image."""
-    with Path(cfg.ckpt).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     chosen = {
         "inference": cfg.inference,
         "output_stride": cfg.output_stride,
@@ -117,7 +115,7 @@ def _teacher(cfg: DictConfig, names: Iterable[str]) -> dict[str, Any]:
         "ids": cfg.ids,
     }
     plain = {key: OmegaConf.to_container(OmegaConf.create({"it": each}))["it"] for key, each in chosen.items()}
-    return {"ckpt": digest, **plain, "classes": list(names)}
+    return {"ckpt": sha256(cfg.ckpt), **plain, "classes": list(names)}
 
 
 def _check_places(base: Path, out: Path, names: Iterable[Path]) -> None:

@@ -41,7 +41,7 @@ def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:
     from src import report, speed
     from src.costs import multiply_adds, parameters
     from src.environment import environment
-    from src.viz import write_bytes
+    from src.files import write_bytes
 
     _check(cfg)
     report.quiet()

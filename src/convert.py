@@ -5,7 +5,6 @@ The result holds what ``src.evaluate``, ``src.predict`` and ``init_from`` need: 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.cli import CONFIG_DIR, command, offer
 from src.errors import UserError
+from src.files import sha256
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -182,8 +182,7 @@ def _kept(cfg: DictConfig, project: str) -> dict[str, Any]:
     path = Path(cfg.ckpt)
     kept.converted = {"project": project, "file": path.name}
     if path.is_file():
-        with path.open("rb") as file:
-            kept.converted.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        kept.converted.sha256 = sha256(path)
     return OmegaConf.to_container(kept, resolve=False)
 
 

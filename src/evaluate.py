@@ -102,7 +102,7 @@ def compare(cfg: DictConfig) -> float:
     """Compares two run folders on the same images, writes ``comparison.json``; returns the difference of their mIoU."""
     from src import report
     from src.compare import compare_runs, comparison_table
-    from src.viz import write_bytes
+    from src.files import write_bytes
 
     if not OmegaConf.is_list(cfg.compare) or len(cfg.compare) != 2:
         raise UserError(

@@ -86,7 +86,7 @@ def _check(cfg: DictConfig) -> None:
 def _metadata(cfg: DictConfig, module: SegmentationModule, traced: Traced) -> dict[str, str]:
     """JSON by name: what a user of the file must know."""
     from src.environment import environment
-    from src.protocol import sha256
+    from src.files import sha256
     from src.restore import saved_config
 
     saved, surroundings = saved_config(cfg.ckpt), environment()

@@ -14,8 +14,9 @@ from src.data.auto_labels import MANIFEST
 from src.data.dataset import image_size, read_label
 from src.environment import environment
 from src.errors import UserError
+from src.files import write_bytes
 from src.image_files import SUFFIXES
-from src.viz import save_png, write_bytes
+from src.viz import save_png
 
 __all__ = ["LabelFolder", "confidence_name"]
 

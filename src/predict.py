@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.cli import command, offer, offer_inference, value_of
 from src.errors import UserError, nearest
+from src.files import sha256
 from src.image_files import choose_device, find_images, output_names
 
 if TYPE_CHECKING:
@@ -119,12 +119,10 @@ def _names(source: str, out: Path) -> tuple[Path, dict[Path, Path]]:
 
 def _made_with(cfg: DictConfig, base: Path) -> dict[str, Any]:
     """Everything that pictures depend on besides the image, as plain containers."""
-    with Path(cfg.ckpt).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     chosen = {key: cfg[key] for key in ("inference", "output_stride", "alpha", "frames", "huge")}
     chosen["model.scales"] = cfg.model.get("scales") or {}
     plain = {key: OmegaConf.to_container(OmegaConf.create({"it": each}))["it"] for key, each in chosen.items()}
-    return {"ckpt": digest, **plain, "source": str(base.resolve())}
+    return {"ckpt": sha256(cfg.ckpt), **plain, "source": str(base.resolve())}
 
 
 def _label(module: SegmentationModule, *, with_confidence: bool) -> Label:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.data import SegmentationDataModule, Source
 from src.environment import environment
+from src.files import sha256
 from src.metrics import Measures
 
-__all__ = ["differences", "protocol", "sha256"]
+__all__ = ["differences", "protocol"]
 
 _SIZES = 8  # named one by one; there may be as many as images
 _OF_A_RUN = ("checkpoint", "commit", "versions", "date")  # differ by nature, or change no rule
@@ -75,12 +75,6 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tupl
     """Entry -> its value in each of two stamps, where a rule of measuring differs."""
     names = [name for name in {**first, **second} if name not in _OF_A_RUN]
     return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sizes_of_files(sources: Iterable[Source]) -> Counter[tuple[int, int]]:

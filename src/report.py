@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from src.callbacks import Throughput, draw_scores, summary_table, write_scores
 from src.data import LabelSpace, SegmentationDataModule
 from src.environment import device_name, environment
+from src.files import write_bytes
 from src.html import REPORT, refresh_page
 from src.metrics import Measures, Scores
-from src.viz import write_bytes
 
 __all__ = ["headline", "quiet", "say", "scores", "write_start"]
 

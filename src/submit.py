@@ -104,7 +104,7 @@ def _check_source(cfg: DictConfig, source: Source) -> None:
 
 def _made_with(cfg: DictConfig) -> dict[str, Any]:
     """What label files depend on besides the image."""
-    from src.protocol import sha256
+    from src.files import sha256
 
     chosen = {"inference": cfg.inference, "model.scales": cfg.model.get("scales") or {}}
     chosen |= {"output_stride": cfg.output_stride, "split": cfg.split}
@@ -114,7 +114,7 @@ def _made_with(cfg: DictConfig) -> dict[str, Any]:
 
 def _check_origin(folder: Path, made_with: dict[str, Any]) -> None:
     """Refuses a folder with files of another net or inference; else notes what its files are made with."""
-    from src.viz import write_bytes
+    from src.files import write_bytes
 
     manifest = folder / _MANIFEST
     try:

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.cli import CONFIG_DIR, command, explain, value_of
 from src.errors import UserError
+from src.files import is_locked
 from src.sweeps import Driver, Result, Sweep, Trial, parse, results
-from src.sweeps.journal import is_locked
 from src.sweeps.plans import Search
 
 SPEC = "sweep.json"
@@ -185,7 +185,7 @@ def write_report(spec: Sweep, found: Sequence[Result], folder: Path) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    from src.viz import write_bytes
+    from src.files import write_bytes
 
     write_bytes(path, content)
 

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from src.build import build_net, without_download
 from src.costs import multiply_adds, parameters_without_aux
 from src.environment import environment
+from src.files import write_bytes
 from src.module import Normalize
 from src.speed import Kind, once, phases
 from src.sweeps import Cost, Costs, Result
-from src.viz import write_bytes
 
 __all__ = ["trial_costs"]
 

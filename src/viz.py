@@ -12,6 +12,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from src.files import write_bytes
+
 __all__ = [
     "Classes",
     "caption",
@@ -24,7 +26,6 @@ __all__ = [
     "row",
     "save_png",
     "stack_rows",
-    "write_bytes",
 ]
 
 BACKGROUND = (24, 26, 30)
@@ -165,14 +166,6 @@ def save_png(path: Path, image: np.ndarray) -> None:
     """Write (H,W,3) uint8 RGB or (H,W) uint8 indices as PNG; a reader never meets a half-written file."""
     _, content = cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_bytes(path, content.tobytes())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Create or replace a file in one move, so that it is never seen half-written; makes missing folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def _blank(height: int, width: int) -> np.ndarray:

@@ -16,9 +16,9 @@ from omegaconf import OmegaConf, open_dict
 
 from src import sweep as command
 from src.errors import UserError
+from src.files import locked
 from src.options import check_options
 from src.sweeps import Driver, Sweep, parse
-from src.sweeps.journal import locked
 from tests.conftest import ROOT
 from tests.sweeps.drive import stub_command
 
@@ -121,7 +121,7 @@ def test_a_finished_sweep_takes_further_seeds(tmp_path: Path, monkeypatch: pytes
     assert "seeds 0, 2" in (tmp_path / "report.md").read_text()
     with pytest.raises(UserError, match=r"add_seeds=\[3\] goes with resume=FOLDER"):
         run(add_seeds=3, resume=None, report=str(tmp_path))
-    with locked(tmp_path), pytest.raises(UserError, match=r"add_seeds=\[3\]: .* is being run"):
+    with locked(tmp_path, "running this sweep"), pytest.raises(UserError, match=r"add_seeds=\[3\]: .* is being run"):
         run(add_seeds=3)
     assert parse(json.loads((tmp_path / "sweep.json").read_text())).seeds == (0, 2)
 

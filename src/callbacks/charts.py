@@ -16,8 +16,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src.callbacks.history import History
 from src.errors import UserError
+from src.files import write_bytes
 from src.metrics import Scores
-from src.viz import Classes, write_bytes
+from src.viz import Classes
 
 __all__ = ["Charts", "draw_curves", "draw_scores"]
 

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from src import viz
 from src.errors import UserError
+from src.files import write_bytes
 
 __all__ = ["FiniteLoss"]
 
@@ -124,8 +125,8 @@ class FiniteLoss(Callback):
         batch = trainer.datamodule.train_batch(place.epoch, place.batch)
         content = io.BytesIO()
         torch.save(batch, content)
-        viz.write_bytes(folder / "batch.pt", content.getvalue())
-        viz.write_bytes(folder / "names.txt", "".join(f"{name}\n" for name in batch["name"]).encode(errors="replace"))
+        write_bytes(folder / "batch.pt", content.getvalue())
+        write_bytes(folder / "names.txt", "".join(f"{name}\n" for name in batch["name"]).encode(errors="replace"))
         viz.save_png(folder / "overlay.png", _picture(batch, trainer.lightning_module.label_space))
         return _Found(place, folder)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from src.viz import write_bytes
+from src.files import write_bytes
 
 __all__ = ["History"]
 

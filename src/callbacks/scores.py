@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from src.files import write_bytes
 from src.metrics import BoundaryScores, Calibration, Interval, Measures, Scores
-from src.viz import Classes, write_bytes
+from src.viz import Classes
 
 __all__ = ["summary_table", "write_scores"]
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from src.data.dataset import FileSource, Source
 from src.data.label_space import LabelSpace
+from src.files import write_bytes
 
-__all__ = ["cache_dir", "fingerprint", "load_json", "store_json", "write_atomically"]
+__all__ = ["cache_dir", "fingerprint", "load_json", "store_json"]
 
 
 def cache_dir() -> Path:
@@ -47,22 +47,6 @@ def fingerprint(source: Source, *extra: object) -> str | None:
     return digest.hexdigest()[:32]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, made if need be, then rename.
-
-    Raises:
-        OSError: if that fails; what was there before is left as it was. Where the file only saves time, suppress it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def load_json(kind: str, key: str | None) -> Any:
     """What ``store_json`` kept; ``None`` if that is nothing, or cannot be read."""
     if key is None:
@@ -77,7 +61,7 @@ def store_json(kind: str, key: str | None, value: Any) -> None:
     """Keep ``value`` under ``<cache>/<kind>/<key>.json``; a cache that cannot be written only costs time."""
     if key is not None:
         with suppress(OSError):
-            write_atomically(cache_dir() / kind / f"{key}.json", json.dumps(value).encode())
+            write_bytes(cache_dir() / kind / f"{key}.json", json.dumps(value).encode(), shared=True)
 
 
 def _attributes(source: Source) -> str | None:

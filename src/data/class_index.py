@@ -17,10 +17,11 @@ import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from tqdm import tqdm
 
-from src.data.cache import cache_dir, fingerprint, write_atomically
+from src.data.cache import cache_dir, fingerprint
 from src.data.concat import label_of
 from src.data.cores import reading_threads
 from src.data.dataset import Source
+from src.files import write_bytes
 
 __all__ = ["ClassIndex", "centroids", "class_index"]
 
@@ -134,7 +135,7 @@ def _write(path: Path, index: ClassIndex) -> None:
     content = io.BytesIO()
     np.savez(content, **index._asdict())
     try:
-        write_atomically(path, content.getvalue())
+        write_bytes(path, content.getvalue(), shared=True)
     except OSError as error:
         rank_zero_warn(
             f"{path}: cannot be written ({error.strerror or error}), so labels are looked through for their classes at"

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from src.data.cache import write_atomically
 from src.errors import UserError
+from src.files import write_bytes
 
 __all__ = ["png_labels", "read_mat"]
 
@@ -82,7 +82,7 @@ def _write(paths: tuple[Path, Path], *, variable: str, values: np.ndarray | None
         )
     label = stored.astype(np.uint8) if values is None else values[stored.astype(np.intp)]
     try:
-        write_atomically(copy, cv2.imencode(".png", label)[1].tobytes())
+        write_bytes(copy, cv2.imencode(".png", label)[1].tobytes(), shared=True)
     except OSError as error:
         raise UserError(
             f"{copy}: cannot be written ({error.strerror or error}); labels in .mat files are kept as PNG there, so"

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from src.data.cache import write_atomically
 from src.data.label_space import LabelSpace
 from src.errors import UserError, nearest
+from src.files import write_bytes
 
 __all__ = ["LABEL_SUFFIX", "Shard", "ShardIndex", "ShardTable", "scan", "table_of"]
 
@@ -71,7 +71,7 @@ class ShardIndex:
         """Write it whole or not at all."""
         shards = [shard._asdict() for shard in self.shards]
         content = {"format": _FORMAT, "samples": self.samples, **asdict(self), "shards": shards}
-        write_atomically(path, json.dumps(content).encode())
+        write_bytes(path, json.dumps(content).encode(), shared=True)
 
     @classmethod
     def load(cls, path: Path) -> ShardIndex:
@@ -132,7 +132,7 @@ def table_of(path: Path, shard: Shard) -> ShardTable:
     names = np.frombuffer(table.names, np.uint8)
     np.savez(content, sha256=shard.sha256, places=table.places, names=names, ends=table.ends)
     with suppress(OSError):  # of a place that cannot be written the table is made at every start
-        write_atomically(beside, content.getvalue())
+        write_bytes(beside, content.getvalue(), shared=True)
     return table
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from markupsafe import Markup
 
 from src.errors import UserError
+from src.files import write_bytes
 from src.html.curves import COLORS, Curve, chart, smoothed
 from src.html.page import REPORT, render
 from src.html.run_folder import Run
 from src.html.tables import flat
-from src.viz import write_bytes
 
 __all__ = ["runs_below", "write_comparison"]
 

@@ -15,11 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from src.errors import UserError
+from src.files import write_bytes
 from src.html.curves import Curve, chart, smoothed
 from src.html.pictures import Album
 from src.html.run_folder import Run, ScoreFile
 from src.html.tables import class_rows, confusion, flat
-from src.viz import write_bytes
 
 __all__ = ["REPORT", "refresh_page", "render", "write_page"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.viz import write_bytes
+from src.files import write_bytes
 
 __all__ = ["Areas"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from src.environment import environment
 from src.errors import UserError
-from src.viz import write_bytes
+from src.files import write_bytes
 
 __all__ = ["OutputFolder", "writing"]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from src.errors import UserError
+from src.files import locked
 from src.sweeps import folder as files
-from src.sweeps.journal import Journal, last_records, locked
+from src.sweeps.journal import Journal, last_records
 from src.sweeps.local import MARK
 from src.sweeps.plans import Listed, Plan, Search
 from src.sweeps.spec import Sweep, Trial
@@ -94,7 +95,11 @@ class Driver:
         Raises:
             UserError: if another driver holds the folder, or this one was stopped by Ctrl-C or SIGTERM.
         """
-        with locked(self._folder), Journal(self._folder / JOURNAL) as self._journal, _interruptible():
+        with (
+            locked(self._folder, "running this sweep"),
+            Journal(self._folder / JOURNAL) as self._journal,
+            _interruptible(),
+        ):
             started, ended = (last_records(self._journal.records, event) for event in ("start", "end"))
             self._lost = {name: record for name, record in started.items() if name not in ended}
             if self._retry:

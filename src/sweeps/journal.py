@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
 
-__all__ = ["Journal", "is_locked", "last_records", "locked", "read_journal"]
+__all__ = ["Journal", "last_records", "read_journal"]
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -71,35 +67,3 @@ class Journal:
         os.fsync(self._file.fileno())
         self.records.append(record)
         return record
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds ``folder`` for this process until the block, or the process, ends.
-
-    Raises:
-        UserError: if another process holds it.
-    """
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(f"{folder}: another process runs this sweep ({holder}); wait for it, or stop it") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds ``folder``."""
-    try:
-        with (folder / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.cache import cache_dir, fingerprint, load_json, store_json, write_atomically
+from src.data.cache import cache_dir, fingerprint, load_json, store_json
 from src.data.concat import ConcatSource
 from src.data.dataset import FileSource, Pair
 from src.data.label_space import LabelSpace
 from src.data.toy_streets import ToyStreets
+from src.files import write_bytes
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
 
@@ -122,9 +123,9 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, monkeypa
 
 def test_a_file_is_whole_or_as_before(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "a.bin"
-    write_atomically(path, b"old")
+    write_bytes(path, b"old")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
-        write_atomically(path, b"new")
+        write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["a.bin"]

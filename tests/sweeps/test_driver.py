@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
+from src.files import locked
 from src.sweeps import Driver, results
 from src.sweeps.folder import reason
-from src.sweeps.journal import Journal, locked, read_journal
+from src.sweeps.journal import Journal, read_journal
 from src.sweeps.local import MARK, Local, gpus, slots
 from tests.conftest import ROOT
 from tests.sweeps.drive import drive, eight, stub_command, sweep
@@ -250,7 +251,10 @@ def test_a_run_without_the_objective_has_failed(tmp_path: Path) -> None:
 
 
 def test_two_drivers_in_one_folder_are_refused(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(UserError, match=rf"another process runs this sweep \(process {os.getpid()}"):
+    with (
+        locked(tmp_path, "running this sweep"),
+        pytest.raises(UserError, match=rf"another process is running this sweep \(process {os.getpid()}"),
+    ):
         drive(sweep([{"name": "a"}]), tmp_path)
 
 

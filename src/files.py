@@ -1,0 +1,122 @@
+"""Files that appear whole or not at all, folders with one writer, and digests: the one place for each of these."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from src.errors import UserError
+
+__all__ = ["fitting_name", "is_locked", "locked", "sha256", "whole_file", "write_bytes"]
+
+_LONGEST_NAME = 255  # bytes of a file name, on all common file systems
+_LOCK = ".lock"
+
+
+def write_bytes(path: Path, content: bytes, *, shared: bool = False) -> None:
+    """Create or replace a file in one move; makes missing folders.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        shared: see ``whole_file``.
+
+    Raises:
+        OSError: if that fails; what was there before is left as it was.
+    """
+    with whole_file(path, shared=shared) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Yield the path of an empty file beside ``path``, to be written there; rename it to ``path`` after the block.
+
+    If the block raises, the file is removed and ``path`` is left as it was. The file keeps the extension of ``path``,
+    since some libraries choose a format by it. It is always a new file: a link that lies in its place is removed, never
+    followed.
+
+    Args:
+        path: file to create or replace; missing folders are made.
+        shared: several processes may write this path at once, as in a cache, so each gets a name of its own. Otherwise
+            the name is always the same, and what a killed process left behind is written over.
+
+    Raises:
+        OSError: if the file cannot be created or renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = f".{os.urandom(8).hex()}.partial." if shared else ".partial."
+    partial = path.with_name(fitting_name(mark, path.name))
+    try:
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def fitting_name(start: str, name: str) -> str:
+    """``start + name`` as a file name of at most 255 bytes; too long a ``name`` loses its beginning for a digest.
+
+    Two names that are shortened stay different, and the extension stays.
+    """
+    given = os.fsencode(start + name)
+    if len(given) <= _LONGEST_NAME:
+        return start + name
+    mark = hashlib.sha256(os.fsencode(name)).hexdigest()[:12] + "_"
+    room = _LONGEST_NAME - len(os.fsencode(start + mark))
+    end = os.fsencode(name)[-room:].decode(errors="ignore")  # a character that is cut is left out
+    return f"{start}{mark}{end}"
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold ``folder`` for this process until the block, or the process, ends; makes the folder.
+
+    Args:
+        folder: to be held; a file ``.lock`` is kept there.
+        what: the folder is used for, in words that follow "another process is", such as "writing to it".
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise UserError(
+                f"{folder}: another process is {what} ({holder}); wait for it, stop it, or choose another folder"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds ``folder``."""
+    try:
+        with (folder / _LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
