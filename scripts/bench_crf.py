@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.bench_attention import MIB, machine, parse_size, resident
+from src import buildable
 from src.cli import CONFIG_DIR
 from src.data.dataset import read_image
 from src.environment import environment
@@ -40,7 +41,7 @@ CLASSES = {(513, 513): 21, (512, 1024): 19}
 def create() -> DenseCRF:
     """The preset."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return instantiate(compose("inference/refine/crf").inference.refine)
+        return instantiate(compose("inference/refine/crf").inference.refine, buildable.INFERENCE)
 
 
 def inputs(photo: Path | None, size: tuple[int, int], device: str) -> tuple[Tensor, Tensor]:

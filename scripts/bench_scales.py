@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
-from src import build
+from src import build, buildable
 from src.environment import environment
 from src.instantiate import instantiate
 from src.losses import Supervision
@@ -95,7 +95,7 @@ def make(method: str, checkpointing: bool, options: argparse.Namespace) -> Varia
     torch.manual_seed(0)
     net = build.build_net(cfg).train().to(options.device)
     weights = {name: weight for name, weight in (cfg.model.aux_weights or {}).items() if weight is not None}
-    supervision = Supervision(instantiate(cfg.loss), weights).to(options.device)
+    supervision = Supervision(instantiate(cfg.loss, buildable.LOSS), weights).to(options.device)
     image = torch.randn(options.batch_size, 3, *options.size, device=options.device)
     label = torch.randint(CLASSES, (options.batch_size, *options.size), device=options.device)
     return Variant(method, checkpointing, net, supervision, image, label)

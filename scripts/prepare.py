@@ -19,6 +19,7 @@ from src.errors import UserError
 
 def prepare(cfg: DictConfig) -> None:
     """Prints a line per split and what must be mended; exits with status 1 if something must."""
+    from src import buildable
     from src.data.release import archives
     from src.instantiate import instantiate
     from src.options import check_options
@@ -27,7 +28,7 @@ def prepare(cfg: DictConfig) -> None:
     release = cfg.data.get("release")
     if release is None:
         raise UserError(f"data={cfg.data.name} is no published download; use one of {', '.join(_published())}")
-    make = instantiate(cfg.data.dataset)
+    make = instantiate(cfg.data.dataset, buildable.DATA)
     needed = {
         name for names in cfg.data.splits.values() for name in ([names] if isinstance(names, str) else names or ())
     }

@@ -10,19 +10,21 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from src import buildable
 from src.callbacks import LargestFirst, Progress, StopOnSignal
 from src.checkpoints.io import AtomicCheckpointIO
 from src.data import LabelSpace, SegmentationDataModule
 from src.data.class_weights import class_weights
 from src.data.transforms import eval_transform
 from src.errors import UserError
-from src.instantiate import TARGETS, instantiate, targets
+from src.instantiate import instantiate, targets
 from src.layer_sync import SyncBatchNorms
 from src.losses import Supervision
 from src.module import SegmentationModule
 from src.norms import FreezeNorms, set_norms
 from src.optim import param_groups
 from src.options import check_options
+from src.saved_config import plain_references
 
 __all__ = [
     "build_callbacks",
@@ -47,11 +49,11 @@ def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     sampler = cfg.get("sampler")
     eval_edge = cfg.data.get("eval_long_edge")
     return SegmentationDataModule(
-        instantiate(cfg.data.dataset),
+        instantiate(cfg.data.dataset, buildable.DATA),
         OmegaConf.to_container(cfg.data.splits, resolve=True),
-        train_transform=instantiate(transforms) if transforms else None,
+        train_transform=instantiate(transforms, buildable.TRANSFORM) if transforms else None,
         eval_transform=None if eval_edge is None else eval_transform(eval_edge),
-        sampler=instantiate(sampler) if sampler else None,
+        sampler=instantiate(sampler, buildable.SAMPLER) if sampler else None,
         batch_size=cfg.data.batch_size,
         eval_batch_size=cfg.data.eval_batch_size,
         num_workers=cfg.data.num_workers,
@@ -107,9 +109,9 @@ def _check_head(net: nn.Module, label_space: LabelSpace) -> None:
         )
 
 
-def build_net(cfg: DictConfig, *, allowed: tuple[str, ...] = TARGETS) -> nn.Module:
+def build_net(cfg: DictConfig) -> nn.Module:
     """The net of ``cfg.model.net`` inside the scales of ``cfg.model.scales``, where there are any."""
-    net = instantiate(cfg.model.net, allowed=allowed)
+    net = instantiate(cfg.model.net, buildable.NET)
     if norms := cfg.get("norms"):
         set_norms(net, momentum=norms.momentum, eps=norms.eps)
     backbone = getattr(net, "backbone", None)
@@ -118,7 +120,7 @@ def build_net(cfg: DictConfig, *, allowed: tuple[str, ...] = TARGETS) -> nn.Modu
             f"model={cfg.model.name} reads some of its backbone's maps only, and an HRNet exchanges between all; choose"
             " another backbone, or model=fcn_hrnet_w48 or hrnet_ocr"
         )
-    return instantiate(cfg.model.scales, allowed=allowed, net=net) if cfg.model.get("scales") else net
+    return instantiate(cfg.model.scales, buildable.SCALES, net=net) if cfg.model.get("scales") else net
 
 
 def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule:
@@ -133,19 +135,19 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
         net,
         label_space=label_space,
         supervision=Supervision(
-            instantiate(cfg.loss),
+            instantiate(cfg.loss, buildable.LOSS),
             _given(cfg.model.aux_weights),
-            aux_criterion=instantiate(cfg.aux_loss) if cfg.get("aux_loss") else None,
+            aux_criterion=instantiate(cfg.aux_loss, buildable.LOSS) if cfg.get("aux_loss") else None,
         ),
-        inference=instantiate(cfg.inference),
+        inference=instantiate(cfg.inference, buildable.INFERENCE),
         optimizer=functools.partial(_optimizer, OmegaConf.to_container(cfg.optimizer, resolve=True)),
-        schedule=functools.partial(_schedule, instantiate(cfg.schedule)),
+        schedule=functools.partial(_schedule, instantiate(cfg.schedule, buildable.SCHEDULE)),
         mean=mean,
         std=std,
         channel_order=cfg.data.get("channel_order", "rgb"),
         seed=cfg.seed,
         channels_last=cfg.channels_last,
-        metadata={"config": OmegaConf.to_container(cfg, resolve=False)},
+        metadata={"config": plain_references(cfg)},
     )
 
 
@@ -173,7 +175,7 @@ def _given(weights: DictConfig | None) -> dict[str, float]:
 def _optimizer(options: Mapping[str, Any], net: nn.Module, images_per_step: int) -> Any:
     """``options`` are those of ``cfg.optimizer``; its rate is for ``reference_batch`` images a step."""
     named = dict(options)
-    algorithm, reference = instantiate(named.pop("algorithm")), named.pop("reference_batch", None)
+    algorithm, reference = instantiate(named.pop("algorithm"), buildable.OPTIMIZER), named.pop("reference_batch", None)
     lr = named.pop("lr") * (images_per_step / reference if reference else 1)
     return _called("optimizer.algorithm", algorithm, _called("optimizer", param_groups, net, lr=lr, **named), lr=lr)
 
@@ -194,7 +196,7 @@ def _called(option: str, make: Callable[..., Any], *arguments: Any, **named: Any
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     """The callbacks of ``cfg.callbacks`` that are not null, and weight averaging where ``cfg.ema`` asks for it."""
-    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
+    callbacks = [instantiate(node, buildable.CALLBACK) for node in cfg.callbacks.values() if node]
     if freeze := OmegaConf.select(cfg, "norms.freeze"):
         callbacks.insert(0, FreezeNorms(freeze))
     if cfg.ema is not None:
@@ -204,7 +206,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
 
 def build_loggers(cfg: DictConfig) -> list[Any]:
     """The loggers of ``cfg.logger``; each entry is one."""
-    return [instantiate(node) for node in (cfg.logger or {}).values() if node]
+    return [instantiate(node, buildable.LOGGER) for node in (cfg.logger or {}).values() if node]
 
 
 def build_trainer(cfg: DictConfig, *, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:

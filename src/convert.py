@@ -41,11 +41,13 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 
 def convert(cfg: DictConfig) -> Path:
     """Writes ``cfg.out``; returns its path."""
+    from src import buildable
     from src.checkpoints.foreign import identify, renamed, translate
     from src.checkpoints.heads import take_classes
     from src.checkpoints.io import METADATA_KEY, AtomicCheckpointIO
     from src.checkpoints.reading import load_checkpoint, tensors_of
     from src.checkpoints.sources import SOURCES
+    from src.instantiate import instantiate
     from src.report import say
     from src.restore import untrained
 
@@ -79,7 +81,9 @@ def convert(cfg: DictConfig) -> Path:
     if out.exists() and out.samefile(cfg.ckpt):
         raise UserError(f"out={out}: is the file to convert; give the checkpoint another name")
     config = _kept(cfg, source.project)
-    module = untrained(cfg, net, label_space, inference=cfg.inference, metadata={"config": config})
+    module = untrained(
+        cfg, net, label_space, inference=instantiate(cfg.inference, buildable.INFERENCE), metadata={"config": config}
+    )
     space = label_space.to_dict()
     AtomicCheckpointIO().save_checkpoint(
         {"state_dict": module.state_dict(), METADATA_KEY: {**module.metadata, "label_space": space}}, out
@@ -147,11 +151,12 @@ def _classes(cfg: DictConfig, found: int) -> tuple[LabelSpace, list[int] | None]
 
 
 def _label_space(cfg: DictConfig) -> LabelSpace:
+    from src import buildable
     from src.data.known_classes import known_classes
     from src.instantiate import instantiate
 
     known = known_classes(OmegaConf.to_container(cfg.data.dataset, resolve=True))
-    return known or instantiate(cfg.data.dataset)(split=cfg.data.splits.val[0]).label_space
+    return known or instantiate(cfg.data.dataset, buildable.DATA)(split=cfg.data.splits.val[0]).label_space
 
 
 def _follow(cfg: DictConfig, source: Any) -> None:

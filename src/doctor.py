@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 def doctor(cfg: DictConfig) -> None:
     """Prints what the computer offers, what every split holds, and what to mend; status 1 if something must be."""
+    from src import buildable
     from src.instantiate import instantiate
     from src.options import check_options
 
     check_options(cfg)
-    instantiate(cfg.transforms)  # refuses sizes and scales that cannot be
+    instantiate(cfg.transforms, buildable.TRANSFORM)  # refuses sizes and scales that cannot be
     sick = _check_machine(cfg)
     sick |= _check_data(cfg)
     if sick:
@@ -46,13 +47,14 @@ def _check_machine(cfg: DictConfig) -> bool:
 
 
 def _check_data(cfg: DictConfig) -> bool:
+    from src import buildable
     from src.build import settle_classes
     from src.data.checkup import checkup
     from src.data.release import archives, count_finding
     from src.data.split_findings import notes_between, problems_between
     from src.instantiate import instantiate
 
-    make, stages, release = instantiate(cfg.data.dataset), _stages(cfg), cfg.data.get("release")
+    make, stages, release = instantiate(cfg.data.dataset, buildable.DATA), _stages(cfg), cfg.data.get("release")
     sources, found, problems, notes, counts = {}, {}, [], [], []
     for name in dict.fromkeys(name for names in stages.values() for name in names):
         try:
@@ -80,13 +82,14 @@ def _check_data(cfg: DictConfig) -> bool:
 
 def _stages(cfg: DictConfig) -> dict[str, list[str]]:
     """Stage -> splits that it reads, among them those that the sampler adds to training."""
+    from src import buildable
     from src.instantiate import instantiate
 
     stages = {
         stage: [names] if isinstance(names, str) else list(names or ())
         for stage, names in OmegaConf.to_container(cfg.data.splits, resolve=True).items()
     }
-    stages["train"] = [*stages.get("train", ()), *instantiate(cfg.sampler).extra]
+    stages["train"] = [*stages.get("train", ()), *instantiate(cfg.sampler, buildable.SAMPLER).extra]
     return stages
 
 

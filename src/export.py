@@ -116,6 +116,7 @@ def _metadata(cfg: DictConfig, module: SegmentationModule, traced: Traced) -> di
 
 def _images(cfg: DictConfig) -> tuple[str, list[np.ndarray]]:
     """What the file is checked on, in words and as (H,W,3) uint8 RGB."""
+    from src import buildable
     from src.data.dataset import read_image
     from src.data.toy_streets import ToyStreets
     from src.image_files import find_images
@@ -128,7 +129,7 @@ def _images(cfg: DictConfig) -> tuple[str, list[np.ndarray]]:
         return f"{len(paths)} images of {cfg.source}", [read_image(path) for path in paths]
     data = saved_config(cfg.ckpt).data
     try:
-        source = instantiate(data.dataset, allowed=("src.data.",))(split=data.splits["val"][0])
+        source = instantiate(data.dataset, buildable.DATA)(split=data.splits["val"][0])
         images = [source.read(index)[0] for index in range(min(count, len(source)))]
         return f"{len(images)} validation images of {data.name}", images
     except (UserError, OSError, KeyError, TypeError):  # the data lie elsewhere, or nowhere

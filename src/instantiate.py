@@ -1,63 +1,150 @@
-"""The one place in which what a config names is imported and called."""
+"""The one place in which what a config names is imported and called.
+
+A config says what to build by ``_target_``. It may name only what its place allows (``Kind``), and that is decided by
+the object that the name leads to, not by the name: ``src.models.layers.torch.hub.load`` begins like a net and is none.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
-from hydra import utils as hydra_utils
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import OmegaConf
 
 from src.errors import UserError
 
-__all__ = ["TARGETS", "instantiate", "targets"]
+__all__ = ["Kind", "instantiate", "targets"]
 
-TARGETS = ("src.", "torch.", "pytorch_lightning.", "albumentations.", "timm.")
-"""How a ``_target_`` may begin."""
+_OPTIONS = ("_target_", "_partial_", "_convert_")  # of a node itself; everything is built with plain containers
 
 
-def instantiate(node: Any, *, allowed: tuple[str, ...] = TARGETS, **arguments: Any) -> Any:
+@dataclass(frozen=True)
+class Kind:
+    """What may be built in one place of a config.
+
+    Args:
+        name: of these objects in messages, in the plural.
+        packages: where they are defined; that a module merely imports them is not enough.
+        bases: classes that they are, or derive from.
+        functions: further ones by their full names, as their own modules define them.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    bases: tuple[type, ...] = ()
+    functions: frozenset[str] = frozenset()
+
+    def find(self, target: Any) -> type | FunctionType:
+        """Import what ``target`` names.
+
+        Raises:
+            UserError: for anything that this kind does not allow, and for names that lead nowhere.
+        """
+        if not isinstance(target, str) or not target.startswith(tuple(f"{package}." for package in self.packages)):
+            raise UserError(self._refusal(target))
+        try:
+            found = _imported(target)
+        except ImportError as error:
+            raise UserError(
+                f"{target}: {_reason(error)}; correct its _target_, or install what is missing (requirements.txt)"
+            ) from error
+        if not self._allows(found):
+            raise UserError(self._refusal(target))
+        return found
+
+    def _allows(self, found: Any) -> bool:
+        if not isinstance(found, type | FunctionType) or not found.__module__:
+            return False
+        place = f"{found.__module__}.{found.__qualname__}"
+        if isinstance(found, FunctionType):
+            return place in self.functions
+        return place.startswith(tuple(f"{package}." for package in self.packages)) and issubclass(found, self.bases)
+
+    def _refusal(self, target: Any) -> str:
+        packages = " or ".join(self.packages)
+        return f"_target_ {target} is not allowed here; name one of the {self.name} that {packages} defines"
+
+
+def instantiate(node: Any, kind: Kind, **arguments: Any) -> Any:
     """The object that ``node`` describes, nested ones included, with plain containers as arguments.
 
+    Args:
+        node: a mapping with ``_target_`` and arguments; with ``_partial_: true`` the arguments are kept for a later
+            call. References are resolved first, so that what is checked is what is built.
+        kind: what may be named, by ``node`` and by all in it.
+        arguments: further ones of the outermost object.
+
     Raises:
-        UserError: for a ``_target_`` outside the allowed packages, or arguments that it does not take.
+        UserError: for a ``_target_`` that is not allowed, or arguments that it does not take.
     """
-    for target, options in targets(node):
-        if not target.startswith(allowed):
-            raise UserError(f"_target_ {target} is not allowed; use one that starts with {', '.join(allowed)}")
-        _check_lists(target, options)
+    plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+    return _built(plain, kind, arguments)
+
+
+def _built(node: Any, kind: Kind, arguments: Mapping[str, Any] | None = None) -> Any:
+    if isinstance(node, Mapping):
+        options = {key: _built(value, kind) for key, value in node.items() if key not in _OPTIONS}
+        return options if "_target_" not in node else _called(node, kind, options | dict(arguments or {}))
+    return [_built(item, kind) for item in node] if isinstance(node, list | tuple) else node
+
+
+def _called(node: Mapping[Any, Any], kind: Kind, options: dict[Any, Any]) -> Any:
+    target = node["_target_"]
+    found = kind.find(target)
+    if odd := [key for key in options if not isinstance(key, str) or key.startswith("_")]:
+        raise UserError(f"{target}: {odd[0]} is no argument of it; leave it out")
+    _check_lists(target, found, options)
+    if node.get("_partial_"):
+        return functools.partial(found, **options)
     try:
         with warnings.catch_warnings():
             # Albumentations drops arguments that it does not know, such as the former name of a mask's fill value.
             warnings.filterwarnings("error", message="Argument.* not valid for transform")
-            return hydra_instantiate(node, _convert_="all", **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, UserError):
-            raise cause from None
-        reason = _reason(cause)
-        if isinstance(cause, (TypeError, ValueError, RuntimeError, UserWarning)):
-            raise UserError(f"{node['_target_']}: {reason}; correct its values") from error
-        if isinstance(cause, ImportError):
-            raise UserError(
-                f"{node['_target_']}: {reason}; correct its _target_, or install what is missing (requirements.txt)"
-            ) from error
-        raise
+            return found(**options)
+    except (TypeError, ValueError, RuntimeError, UserWarning) as error:
+        raise UserError(f"{target}: {_reason(error)}; correct its values") from error
 
 
-def _reason(cause: BaseException | None) -> str:
+def _imported(target: str) -> Any:
+    """Follow a dotted name through modules and then through their attributes.
+
+    Raises:
+        ImportError: where it leads nowhere, or a module on the way needs a package that is missing.
+    """
+    parts = target.split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise ImportError(f"'{target}' is no name in Python")
+    for length in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:length])
+        try:
+            found: Any = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # of another package that the module imports
+            continue
+        for part in parts[length:]:
+            if not hasattr(found, part):
+                raise ImportError(f"{module} has no {'.'.join(parts[length:])}")
+            found = getattr(found, part)
+        return found
+    raise ImportError(f"there is no package {parts[0]}")
+
+
+def _reason(error: BaseException) -> str:
     """What an error says, in one line; of values that pydantic refuses for albumentations without its addresses."""
-    text = " ".join(str(cause).split())
+    text = " ".join(str(error).split())
     return re.sub(r"\d+ validation errors? for InitSchema | For further information visit \S+(?<![;,])", "", text)
 
 
 def targets(node: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """Every target in ``node`` with its options."""
+    """Every target in ``node`` with its options, references as they are."""
     plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
     if isinstance(plain, Mapping):
         own = [(plain["_target_"], plain)] if "_target_" in plain else []
@@ -65,14 +152,14 @@ def targets(node: Any) -> list[tuple[str, Mapping[str, Any]]]:
     return [found for value in plain for found in targets(value)] if isinstance(plain, list) else []
 
 
-def _check_lists(target: str, options: Mapping[str, Any]) -> None:
+def _check_lists(target: str, found: Any, options: Mapping[str, Any]) -> None:
     """Refuses a single number where one of this project's constructors takes a list."""
     scalars = [
         name for name, value in options.items() if isinstance(value, int | float) and not isinstance(value, bool)
     ]
     if not scalars or not target.startswith("src."):
         return
-    parameters = inspect.signature(hydra_utils.get_object(target)).parameters
+    parameters = inspect.signature(found).parameters
     for name in scalars:
         if name in parameters and str(parameters[name].annotation).startswith("Sequence["):
             raise UserError(f"{name}={options[name]} must be a list; write {name}=[{options[name]}]")

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import re
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
 
-from src.build import build_net, without_download
+from src import buildable
+from src.build import build_net
 from src.checkpoints.io import METADATA_KEY
-from src.checkpoints.reading import load_checkpoint
+from src.checkpoints.reading import load_checkpoint, weights_of_run
 from src.data import LabelSpace
 from src.errors import UserError
+from src.files import write_bytes
+from src.inference import Inference
 from src.instantiate import instantiate
 from src.losses import Supervision
 from src.module import SegmentationModule
+from src.resumed_config import resumed_config
+from src.saved_config import read_sections
 
 __all__ = [
+    "blaming",
     "checkpoint_file",
+    "config_to_resume",
     "keep_wandb_id",
     "load_best",
     "load_module",
     "readable_checkpoint",
     "saved_config",
+    "telling_of_damage",
     "untrained",
 ]
 
-_TARGETS_OF_CHECKPOINTS = ("src.models.", "src.inference.")  # files from elsewhere may name nothing else
+_MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
 
 def checkpoint_file(path: str | Path) -> Path:
@@ -72,26 +85,50 @@ def keep_wandb_id(checkpoint: Path, run_dir: Path) -> None:
         _metadata(load_checkpoint(checkpoint, mmap=True), checkpoint).get("wandb_id"),
         run_dir / "wandb_id.txt",
     )
-    if saved and not file.is_file():
-        file.write_text(saved)
+    if isinstance(saved, str) and re.fullmatch(r"[\w-]{1,64}", saved) and not file.is_file():
+        write_bytes(file, saved.encode())
 
 
 def saved_config(path: str | Path) -> DictConfig:
-    """The config a checkpoint was trained with, interpolations kept.
+    """What a checkpoint's config says of its model and data, references kept (``src.saved_config``).
 
     Raises:
-        UserError: if the file is no checkpoint of this project.
+        UserError: if the file is no checkpoint of this project, or its config cannot be used.
     """
-    return OmegaConf.create(_metadata(load_checkpoint(path, mmap=True), path)["config"])
+    return OmegaConf.create(read_sections(_metadata(load_checkpoint(path, mmap=True), path)["config"], path))
+
+
+def config_to_resume(path: str | Path, given: Sequence[str]) -> dict[str, Any]:
+    """The config with which the run of a checkpoint goes on, see ``src.resumed_config``.
+
+    Raises:
+        UserError: as ``saved_config``.
+    """
+    return resumed_config(_metadata(load_checkpoint(path, mmap=True), path)["config"], path, given)
 
 
 def _metadata(checkpoint: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
-    if METADATA_KEY not in checkpoint:
+    metadata = checkpoint.get(METADATA_KEY)
+    if metadata is None:
         raise UserError(
             f"{path}: is not a checkpoint of this project (no '{METADATA_KEY}' entry); train one with src.train,"
             " or turn another project's weights into one with src.convert"
         )
-    return checkpoint[METADATA_KEY]
+    if not isinstance(metadata, Mapping) or "config" not in metadata:
+        raise UserError(f"{path}: its '{METADATA_KEY}' entry holds no config; the file is damaged")
+    return metadata
+
+
+def _label_space(saved: Any) -> LabelSpace:
+    """The classes that a checkpoint names."""
+    names, colors = saved["names"], saved["colors"]
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise UserError("its label_space has names that are no texts; the file is damaged")
+    if not all(len(color) == 3 and all(0 <= level <= 255 for level in color) for color in colors):
+        raise UserError(
+            "its label_space has colors that are not three levels of 0..255 for each class; the file is damaged"
+        )
+    return LabelSpace(**saved)
 
 
 def load_module(
@@ -103,7 +140,7 @@ def load_module(
 ) -> SegmentationModule:
     """The module in a checkpoint, in evaluation mode on the CPU.
 
-    Nothing outside ``src.models`` and ``src.inference`` is ever built from what a checkpoint says.
+    Nothing is built from what a checkpoint says but what ``src.buildable`` lists for nets and inference.
 
     Args:
         path: checkpoint file.
@@ -117,24 +154,83 @@ def load_module(
     """
     checkpoint = load_checkpoint(path)
     metadata = _metadata(checkpoint, path)
-    config = OmegaConf.create(metadata["config"])
+    config = OmegaConf.create(read_sections(metadata["config"], path))
+    if missing := [name for name in ("model", "data", "inference") if name not in config]:
+        raise UserError(f"{path}: its config has no {missing[0]}; the file is damaged, or of another program")
     saved, wanted = config.model.get("scales"), None if model is None else model.get("scales")
     same_kind = bool(saved) and bool(wanted) and saved["_target_"] == wanted["_target_"]
     if same_kind:
         config.model.scales = wanted
     if output_stride is not None:
         _set_output_stride(config, output_stride)
-    module = untrained(
-        config,
-        build_net(without_download(config), allowed=_TARGETS_OF_CHECKPOINTS),
-        LabelSpace(**metadata["label_space"]),
-        inference=config.inference if inference is None else inference,
-        metadata={"config": metadata["config"]},
-    )
-    module.load_state_dict(checkpoint["state_dict"])
+    state = weights_of_run(checkpoint, path)
+    applied = instantiate(inference, buildable.INFERENCE) if inference is not None else None
+    with blaming(path):
+        with torch.device("meta"):
+            _check_fit(build_net(config), state)
+        module = untrained(
+            config,
+            build_net(config),
+            _label_space(metadata["label_space"]),
+            inference=applied or instantiate(config.inference, buildable.INFERENCE),
+            metadata={"config": OmegaConf.to_container(config, resolve=False)},
+        )
+        module.load_state_dict(state)
     if model is not None and not same_kind:
         module.net = _with_scales(module.net.net if saved else module.net, wanted)
     return module.eval()
+
+
+@contextlib.contextmanager
+def telling_of_damage(checkpoint: str | Path | None) -> Iterator[None]:
+    """Names ``checkpoint`` where Lightning cannot put the state in it into a trainer; for a block with ``fit``.
+
+    Raises:
+        UserError: in place of whatever Lightning, or what it restores, raises over the entries of the file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not _while_restoring(error):
+            raise
+        raise UserError(
+            f"{checkpoint}: the run cannot go on from it ({type(error).__name__}: {' '.join(str(error).split())[:200]});"
+            f" it is damaged, or options or versions have changed since: start a new run with init_from={checkpoint}"
+        ) from error
+
+
+def _while_restoring(error: Exception) -> bool:
+    """Whether Lightning raised it in a function that puts the entries of a checkpoint into place."""
+    functions = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(each.co_filename.endswith("checkpoint_connector.py") and "restore" in each.co_name for each in functions)
+
+
+@contextlib.contextmanager
+def blaming(path: str | Path) -> Iterator[None]:
+    """Names the file in whatever goes wrong while its entries are used."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except (OmegaConfBaseException, RuntimeError, *_MALFORMED) as error:
+        raise UserError(
+            f"{path}: its entries cannot be used ({' '.join(str(error).split())[:300]}); the file is damaged, or of"
+            " another version of this project"
+        ) from error
+
+
+def _check_fit(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuses weights of other names or shapes than the net of the config has, before that takes memory."""
+    wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("net.")}
+    if odd := next((name for name in wanted if found.get(name) != wanted[name]), None):
+        has = f"has shape {list(found[odd])}" if odd in found else "is missing"
+        raise UserError(
+            f"its weights do not fit the net that its config describes ({odd} {has}, wanted {list(wanted[odd])}); the"
+            " file is damaged, or was put together from two"
+        )
 
 
 def untrained(
@@ -142,7 +238,7 @@ def untrained(
     net: nn.Module,
     label_space: LabelSpace,
     *,
-    inference: DictConfig,
+    inference: Inference,
     metadata: Mapping[str, Any],
 ) -> SegmentationModule:
     """A module that is evaluated and saved but never trained: the normalisation of ``config.data`` before ``net``."""
@@ -150,7 +246,7 @@ def untrained(
         net,
         label_space=label_space,
         supervision=Supervision(None),
-        inference=instantiate(inference, allowed=_TARGETS_OF_CHECKPOINTS),
+        inference=inference,
         optimizer=_no_training,
         schedule=_no_training,
         mean=config.data.mean,
@@ -174,7 +270,7 @@ def _with_scales(net: nn.Module, scales: DictConfig | None) -> nn.Module:
     """A trained net inside other scales, which must have no weights of their own."""
     if not scales:
         return net
-    wrapped = instantiate(scales, allowed=_TARGETS_OF_CHECKPOINTS, net=net)
+    wrapped = instantiate(scales, buildable.SCALES, net=net)
     if len(wrapped.state_dict()) > len(net.state_dict()):
         raise UserError(
             f"the checkpoint has no {type(wrapped).__name__} over scales; choose model/scales=none, average or max, or"

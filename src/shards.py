@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def shards(cfg: DictConfig) -> None:
     """Writes each split named, says how to train on it, and lists at the end what could not be read."""
+    from src import buildable
     from src.data.shard_writer import write_shards
     from src.instantiate import instantiate
     from src.options import check_options
@@ -28,7 +29,7 @@ def shards(cfg: DictConfig) -> None:
         raise UserError(f"shard_mb={cfg.shard_mb} must be a number of megabytes above 0, such as 256")
     if not cfg.out:
         raise UserError(f"out={cfg.out}: names no folder; give one for the shards, such as out=shards/camvid")
-    make, out, left_out = instantiate(cfg.data.dataset), Path(cfg.out), []
+    make, out, left_out = instantiate(cfg.data.dataset, buildable.DATA), Path(cfg.out), []
     splits = list(cfg.split) if OmegaConf.is_list(cfg.split) else [cfg.split]
     for split in splits:
         index = write_shards(make(split=split), out, split=split, shard_mb=cfg.shard_mb, progress=True)

@@ -14,11 +14,12 @@ from src.build import build_net, without_download
 from src.checkpoints.foreign import renamed
 from src.checkpoints.heads import carry_over, class_axes, count_classes, same_classes
 from src.checkpoints.io import METADATA_KEY, load_matching
-from src.checkpoints.reading import load_checkpoint, tensors_of
+from src.checkpoints.reading import check_finite, load_checkpoint, tensors_of
 from src.checkpoints.sources import SOURCES, Statistics
 from src.errors import UserError
 from src.module import SegmentationModule
-from src.restore import checkpoint_file
+from src.restore import blaming, checkpoint_file
+from src.saved_config import read_sections
 
 __all__ = ["check_start", "init_from"]
 
@@ -50,10 +51,21 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
             f"init_from {path} ({origin}): only {len(found)} of the backbone's {len(trunk)} tensors fit; choose the"
             " model and backbone it was trained with"
         )
+    with blaming(path):
+        names, data = _known_of(checkpoint, path)
+        fitting, classes = _by_name(module, fitting, names)
+        check_finite(fitting, path)
+        report = load_matching(module.net, fitting)
+        return f"init_from {path} ({origin}): {report}{classes}{_other_input(module, data, origin)}"
+
+
+def _known_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[list[str], Mapping[str, Any]]:
+    """The classes and the data that a checkpoint of this project was trained with; nothing of another's."""
     metadata = checkpoint.get(METADATA_KEY, {})
-    fitting, classes = _by_name(module, fitting, metadata.get("label_space", {}).get("names", ()))
-    report = load_matching(module.net, fitting)
-    return f"init_from {path} ({origin}): {report}{classes}{_other_input(module, metadata, origin)}"
+    names = list(metadata.get("label_space", {}).get("names", ()))
+    if not all(isinstance(name, str) for name in names):
+        raise UserError("its classes are no texts; the file is damaged")
+    return names, read_sections(metadata.get("config", {}), path).get("data", {})
 
 
 def check_start(path: str | Path) -> None:
@@ -106,10 +118,9 @@ def _by_name(
     return carry_over(state, own, axes, pairs), told
 
 
-def _other_input(module: SegmentationModule, metadata: Mapping[str, Any], origin: str) -> str:
+def _other_input(module: SegmentationModule, data: Mapping[str, Any], origin: str) -> str:
     """A line where weights were trained on images in another order or range than the run gives them."""
     normalize = getattr(module, "normalize", None)
-    data = metadata.get("config", {}).get("data", {})
     if data.get("mean"):
         expected = Statistics(tuple(data["mean"]), tuple(data["std"]), data.get("channel_order", "rgb"))
     else:

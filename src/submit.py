@@ -37,7 +37,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 
 def submit(cfg: DictConfig) -> Path:
     """Predicts what is missing, checks every file, and packs them; returns the archive."""
-    from src import report, restore
+    from src import buildable, report, restore
     from src.instantiate import instantiate
 
     report.quiet()
@@ -46,7 +46,7 @@ def submit(cfg: DictConfig) -> Path:
         raise UserError(f"out={cfg.out}: must end in .zip; the PNGs are kept in a folder of that name without it")
     device = choose_device(cfg.device)
     module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
-    source = instantiate(cfg.data.dataset)(split=cfg.split)
+    source = instantiate(cfg.data.dataset, buildable.DATA)(split=cfg.split)
     values = _label_ids(cfg, module)
     _check_source(cfg, source)
     folder = out.with_suffix("")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.cli import CONFIG_DIR, command, offer, value_of
 from src.errors import UserError
@@ -55,15 +55,11 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 
 
 def _resumed(run_dir: Path, overrides: list[str]) -> tuple[str, list[str]]:
-    from src.restore import (
-        keep_wandb_id,
-        readable_checkpoint,
-        saved_config,
-    )  # and torch, which --help need not wait for
+    from src import restore  # and torch, which --help need not wait for
 
-    checkpoint = readable_checkpoint(run_dir)
-    keep_wandb_id(checkpoint, run_dir)
-    offer(None, "resumed", OmegaConf.to_container(saved_config(checkpoint), resolve=False))
+    checkpoint = restore.readable_checkpoint(run_dir)
+    restore.keep_wandb_id(checkpoint, run_dir)
+    offer(None, "resumed", restore.config_to_resume(checkpoint, overrides))
     return "resumed", [
         *overrides,
         "init_from=null",
@@ -131,7 +127,7 @@ def train(cfg: DictConfig) -> float:
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
         report.say(report.headline(cfg, module, datamodule, devices=trainer.world_size))
-    with _says_how_to_go_on(trainer, run_dir):
+    with _says_how_to_go_on(trainer, run_dir), restore.telling_of_damage(cfg.ckpt_path):
         trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     checkpoint = restore.load_best(module, trainer) if cfg.score == "best" else run_dir / LAST_CHECKPOINT
     measure = Evaluation(module.label_space.num_classes, worst_images=cfg.get("worst_images", 6), folder=run_dir)

@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from src import build
+from src import build, buildable
 from src.errors import UserError
 from src.instantiate import instantiate
 from src.models import BiSeNetV2
@@ -117,8 +117,10 @@ def test_every_optimizer_runs_under_every_schedule(optimizer: str, schedule: str
     cfg = _compose(f"optimizer={optimizer}", f"schedule={schedule}")
     net = torch.nn.Conv2d(3, 2, 1)
     groups = param_groups(net, lr=cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay)
-    factor = instantiate(cfg.schedule)(100, 10)
-    stepper = torch.optim.lr_scheduler.LambdaLR(instantiate(cfg.optimizer.algorithm)(groups), factor)
+    factor = instantiate(cfg.schedule, buildable.SCHEDULE)(100, 10)
+    stepper = torch.optim.lr_scheduler.LambdaLR(
+        instantiate(cfg.optimizer.algorithm, buildable.OPTIMIZER)(groups), factor
+    )
     for _ in range(100):
         net(torch.randn(1, 3, 2, 2)).sum().backward()
         stepper.optimizer.step()
@@ -129,15 +131,15 @@ def test_every_optimizer_runs_under_every_schedule(optimizer: str, schedule: str
 
 def test_a_target_outside_the_allowed_packages_is_refused() -> None:
     with pytest.raises(UserError, match=r"os\.system is not allowed"):
-        instantiate(OmegaConf.create({"_target_": "os.system", "command": "true"}))
+        instantiate(OmegaConf.create({"_target_": "os.system", "command": "true"}), buildable.LOSS)
     nested = OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "x": [{"_target_": "subprocess.run"}]})
     with pytest.raises(UserError, match=r"subprocess\.run is not allowed"):
-        instantiate(nested)
+        instantiate(nested, buildable.LOSS)
 
 
 def test_an_unknown_argument_names_target_and_argument() -> None:
     with pytest.raises(UserError, match=r"CrossEntropyLoss.*gamma"):
-        instantiate(OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "gamma": 2}))
+        instantiate(OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "gamma": 2}), buildable.LOSS)
 
 
 def test_a_class_count_that_is_not_the_data_sets_is_refused() -> None:

@@ -14,11 +14,12 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from src.checkpoints.reading import load_checkpoint
+from src.checkpoints.reading import load_checkpoint, weights_of_run
 from src.errors import UserError
 
 __all__ = ["METADATA_KEY", "AtomicCheckpointIO", "LoadReport", "load_matching"]
 
+_STATE = {"epoch": int, "global_step": int, "loops": Mapping, "callbacks": Mapping, "optimizer_states": list}
 METADATA_KEY = "semseg"  # entry of a checkpoint with its config and label space, plain containers only
 
 
@@ -59,6 +60,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         checkpoint = load_checkpoint(path, weights_only=weights_only is not False)
         if METADATA_KEY not in checkpoint:
             raise UserError(f"{path}: is no run to continue, but a file of weights; use init_from={path}")
+        for name, kind in _STATE.items():
+            if not isinstance(checkpoint.get(name), kind):
+                raise UserError(f"{path}: holds no state to continue from ({name}); use init_from={path}")
+        weights_of_run(checkpoint, path)
         return checkpoint
 
 

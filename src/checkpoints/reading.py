@@ -19,7 +19,7 @@ from torch import Tensor
 
 from src.errors import UserError
 
-__all__ = ["load_checkpoint", "tensors_of"]
+__all__ = ["check_finite", "load_checkpoint", "tensors_of", "weights_of_run"]
 
 _STATE_KEYS = ("state_dict", "model_state", "model")  # where the projects' files hold their tensors
 _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")  # what a folder of a model hub holds
@@ -59,6 +59,7 @@ def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool =
     if path.suffix == ".safetensors":
         return _safetensors(path)
     _check_kind(path)
+    _check_archive(path, whole=not mmap)
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickle's version
@@ -92,6 +93,29 @@ def tensors_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor
     return {name.removeprefix("module.") if parallel else name: tensor for name, tensor in tensors.items()}
 
 
+def weights_of_run(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The ``state_dict`` of a checkpoint of this project: finite tensors by name.
+
+    Raises:
+        UserError: if it holds anything else.
+    """
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"{path}: its state_dict does not hold tensors by name; the file is damaged")
+    check_finite(state, path)
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise a ``UserError`` if a tensor holds nan or an infinity: a net with such weights says class 0 everywhere."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise UserError(
+                f"{path}: its weights are not finite ({name}); the training that wrote it diverged, or the file is"
+                " damaged: use an earlier checkpoint"
+            )
+
+
 def _safetensors(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
@@ -108,6 +132,35 @@ def _check_kind(path: Path) -> None:
     if not start or (start.startswith(b"PK") and not zipfile.is_zipfile(path)):
         size = path.stat().st_size
         raise UserError(f"{path}: ends too early, after {size} bytes; copy or download it again, completely")
+
+
+def _check_archive(path: Path, *, whole: bool) -> None:
+    """Compare the checksums in an archive with its content, which PyTorch does not: one bit turns -0.001 into -4e35.
+
+    Args:
+        path: file; of PyTorch's older formats, which have no checksums, nothing is asked.
+        whole: check tensors, too, not only the pickle that names them.
+
+    Raises:
+        UserError: where they differ, or an entry is compressed, which PyTorch never writes: it might be of any size.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise UserError(f"{path}: is a compressed archive, not a checkpoint; unpack it, or choose another file")
+            for entry in entries:
+                if whole or entry.filename.endswith("data.pkl"):
+                    with archive.open(entry) as file:
+                        while file.read(1 << 20):
+                            pass
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{path}: is damaged ({error}): its content is not what was written; copy or download it again, or use an"
+            " earlier checkpoint"
+        ) from error
 
 
 def _why_not(path: Path, error: Exception) -> str:

@@ -14,7 +14,10 @@ from src.data.label_space import IGNORE_INDEX
 from src.data.random_crop import RandomScaleCrop
 from src.errors import UserError
 
-__all__ = ["eval_transform", "train_transform"]
+__all__ = ["STEPS", "eval_transform", "train_transform"]
+
+STEPS = (A.BasicTransform, A.BaseCompose)
+"""What a step of a pipeline is."""
 
 
 def train_transform(
@@ -151,7 +154,7 @@ def _jitter(brightness: float, contrast: float, saturation: float, hue: float) -
 def _check_extra(extra: Sequence[Any], size: Sequence[int]) -> None:
     """Tries each further transform on a grey crop, and has it ignore labels where it shows what lies beyond one."""
     for step in extra:
-        if not isinstance(step, A.BasicTransform | A.BaseCompose):
+        if not isinstance(step, STEPS):
             raise UserError(f"transforms.extra: {step} must be like {{_target_: albumentations.Rotate, limit: 10}}")
         if isinstance(step, A.BaseCompose):
             _check_extra(step.transforms, size)
