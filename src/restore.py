@@ -193,10 +193,11 @@ def telling_of_damage(checkpoint: str | Path | None) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        reason = " ".join(str(error).split())
         if not _while_restoring(error):
             raise
         raise UserError(
-            f"{checkpoint}: the run cannot go on from it ({type(error).__name__}: {' '.join(str(error).split())[:200]});"
+            f"{checkpoint}: the run cannot go on from it ({type(error).__name__}: {reason[:200]});"
             f" it is damaged, or options or versions have changed since: start a new run with init_from={checkpoint}"
         ) from error
 

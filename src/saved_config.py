@@ -52,6 +52,8 @@ def read_sections(config: Any, where: object, sections: Sequence[str] = MODEL) -
     for name in _MAPPINGS:
         if not isinstance(found.get(name, {}), dict):
             raise UserError(f"{where}: {name} in its config is no mapping; the file is damaged, or of another program")
+    if not isinstance(found.get("model", {}).get("scales") or {}, dict):
+        raise UserError(f"{where}: model.scales in its config is no mapping; the file is damaged")
     reader.check_references(found)
     return found
 
