@@ -39,7 +39,7 @@ WRONG = [
     {"_target_": "os.getcwd"},
     True,
     ...,
-]  # ...: absent
+]  # the last: absent
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +113,14 @@ def _attempt(saved: Callable[..., Path], checkpoint: dict[str, Any], count: int,
 
 
 def test_wrong_entries_end_in_a_sentence(saved: Callable[..., Path], checkpoint: dict[str, Any]) -> None:
-    _attempt(saved, checkpoint, count=60, seed=0)
+    _attempt(saved, checkpoint, count=25, seed=0)
 
 
 @pytest.mark.slow
 def test_more_wrong_entries_end_in_a_sentence(saved: Callable[..., Path], checkpoint: dict[str, Any]) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    _attempt(saved, checkpoint, count=600, seed=seed)
+    _attempt(saved, checkpoint, count=200, seed=seed)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -157,7 +157,7 @@ def test_a_compressed_archive_is_refused(saved: Callable[..., Path], tmp_path: P
         for name in archive.namelist():
             bomb.writestr(name, archive.read(name))
     with pytest.raises(UserError, match="compressed archive"):
-        load_checkpoint(tmp_path / "bomb.ckpt")
+        load_checkpoint(bomb)
 
 
 def test_a_net_that_is_not_the_weights_costs_no_memory(saved: Callable[..., Path]) -> None:
@@ -206,7 +206,7 @@ def test_containers_that_hold_each_other_are_refused_at_once(shared: bool) -> No
             node = [node, node]
     else:
         node.append(node)
-    with pytest.raises(UserError, match="nested too deeply|too large"):
+    with pytest.raises(UserError, match=r"nested too deeply|too large"):
         read_sections(CONFIG | {"model": {"a": node}}, "a file")
 
 
