@@ -65,6 +65,12 @@ class SavedScores(Open, total=False):
     """``scores_<split>.json`` and ``validation.json``, as ``callbacks.scores.write_scores`` describes them."""
 
     miou: Share | None
+    pixel_accuracy: Share | None
+    mean_accuracy: Share | None
+    frequency_weighted_iou: Share | None
+    category_miou: Share | None
+    boundary_miou: Share | None
+    calibration_error: Share | None
     iou: dict[str, Share | None]
     accuracy: dict[str, Share | None]
     boundary_iou: dict[str, Share | None]
@@ -86,11 +92,15 @@ def limited(path: Path, limit: int, *, remedy: str) -> bytes:
         if not path.is_file():  # a pipe or a device would be read for ever
             there = "is no regular file" if path.exists() else "is not there"
             raise UserError(f"{path}: {there}; {remedy}")
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
+        size, content = path.stat().st_size, b""
+        if size <= limit:
+            with path.open("rb") as file:
+                content = file.read(size + 1)
+                if len(content) > size:  # it grows
+                    content += file.read(limit)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {remedy}") from error
-    if len(content) > limit:
+    if max(size, len(content)) > limit:
         raise UserError(f"{path}: has more than {limit / MiB:g} MiB, which none of its kind needs; {remedy}")
     return content
 
@@ -177,6 +187,7 @@ def checked(tree: Any, kind: type[T], *, where: str, remedy: str) -> T:
         entry = ".".join(_keys(tree, first)) or "what it holds"
         what = first["msg"].replace("Input should", "should", 1).replace("Field required", "is missing")
         what = what.removeprefix("Value error, ")
+        what = _printable(what)[:200]
         raise UserError(f"{where}: {entry} {what[:1].lower()}{what[1:]}; {remedy}") from None
 
 
@@ -194,7 +205,7 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     whole = read_text(path, remedy=remedy).rpartition("\n")[0]
     curves: dict[str, list[tuple[int, float]]] = {}
     try:
-        rows = csv.reader(io.StringIO(whole, newline=""))
+        rows = csv.reader(io.StringIO(whole, newline=""), strict=True)
         columns = next(rows, [])
         if whole and (columns[:1] != ["step"] or len(set(columns)) < len(columns)):
             raise ValueError("its columns are not step, epoch and scalars")

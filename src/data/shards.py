@@ -156,6 +156,8 @@ def shards(
             f"{path}: writing stopped after {len(index.shards)} shards; repeat the command that wrote it, which goes on"
             " from there"
         )
+    if not index.shards:
+        raise UserError(f"{path}: lists no shard; write the shards anew with src.shards")
     return ShardSource(index, folder, cache=remote)
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src import run_files, wandb_logger
+from src import wandb_logger
 from src.callbacks import write_scores
 from src.compare import compare_runs
 from src.dashboard import dashboard
@@ -55,10 +55,9 @@ def _run(folder: Path) -> Path:
     for name in ("a", "b"):
         images.add(name, MATRIX)
     scores = Scores(2 * MATRIX)
-    measures = Measures(
-        images, {(8, 8): 2}, Calibration(torch.ones(2, 256, dtype=torch.int64)), BoundaryScores(torch.ones(3, 3, dtype=torch.int64)),
-        bootstrap(images, resamples=20),
-    )  # fmt: skip
+    calibration = Calibration(torch.ones(2, 256, dtype=torch.int64))
+    boundary = BoundaryScores(torch.ones(3, 3, dtype=torch.int64))
+    measures = Measures(images, {(8, 8): 2}, calibration, boundary, bootstrap(images, resamples=20))
     space = LabelSpace(names=NAMES, colors=distinct_colors(3))
     write_scores(scores, space, folder / "scores_test.json", measures=measures, protocol=STAMP)
     (folder / "per_image_test.csv").write_text(images.to_csv(NAMES))
@@ -164,7 +163,7 @@ def _fails(read: Callable[[Path], Any], folder: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "read"), READERS, ids=IDS)
-def test_what_is_no_such_file_is_named(name: str, read: Callable, tmp_path: Path, monkeypatch) -> None:
+def test_what_is_no_such_file_is_named(name: str, read: Callable, tmp_path: Path) -> None:
     folder = MAKERS[name](tmp_path / "folder")
     path = folder / name
     if name != "wandb_id.txt":
@@ -174,12 +173,8 @@ def test_what_is_no_such_file_is_named(name: str, read: Callable, tmp_path: Path
             continue
         path.write_bytes(content)
         _fails(read, folder, name)
-    monkeypatch.setattr(run_files, "_LIMITS", {})
-    monkeypatch.setattr(run_files, "MiB", 1)
-    for module in ("src.metrics.per_image", "src.sweeps.journal"):
-        monkeypatch.setattr(f"{module}.{'_LARGEST'}", 1000)
     with path.open("wb") as file:
-        file.truncate(10**9)  # sparse
+        file.truncate(10**10)  # sparse
     assert "MiB" in _fails(read, folder, name)
 
 
@@ -330,7 +325,7 @@ def test_a_stored_sweep_gives_values_to_options_of_a_run_and_nothing_else(option
             parse(tree)
         assert str(caught.value).isprintable()
     key = option.partition("=")[0]
-    if key != "data.root" and "model=" not in option and "=/tmp/evil" not in option and "\n" not in option:
+    if "hydra" in key or key.startswith("-") or key in ("resume", "run_dir"):
         with pytest.raises(UserError):
             parse({**TREE, "grid": {key: ["x"]}})
 
