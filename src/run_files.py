@@ -23,7 +23,7 @@ from src.errors import UserError
 
 __all__ = [
     "Count", "Finite", "Line", "MiB", "Number", "Open", "SavedScores", "Share", "checked", "limited", "parsed",
-    "read_curves", "read_json", "read_text", "read_yaml",
+    "read_bytes", "read_curves", "read_json", "read_text", "read_yaml",
 ]  # fmt: skip
 
 MiB = 2**20
@@ -105,19 +105,27 @@ def limited(path: Path, limit: int, *, remedy: str) -> bytes:
     return content
 
 
-def read_text(path: Path, *, remedy: str) -> str:
-    """A text file of a run, in UTF-8.
+def read_bytes(path: Path, limit: int, *, remedy: str) -> bytes:
+    """A file of a run.
 
     A link is followed within its own folder only: a run from elsewhere could show any file of this computer on a page.
 
     Raises:
-        UserError: for such a link, other bytes than UTF-8, and as ``limited``.
+        UserError: for such a link, and as ``limited``.
     """
-    home = path.parent.resolve()
-    if path.is_symlink() and not path.resolve().is_relative_to(home):
+    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
         raise UserError(f"{path}: is a link to a place outside of its folder; put the file itself there")
+    return limited(path, limit, remedy=remedy)
+
+
+def read_text(path: Path, *, remedy: str) -> str:
+    """A text file of a run, in UTF-8.
+
+    Raises:
+        UserError: for other bytes, and as ``read_bytes``.
+    """
     try:
-        return limited(path, _LIMITS.get(path.suffix, MiB), remedy=remedy).decode()
+        return read_bytes(path, _LIMITS.get(path.suffix, MiB), remedy=remedy).decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is broken (byte {error.start} is not UTF-8); {remedy}") from error
 

@@ -8,10 +8,12 @@ import os
 import pickle
 import re
 import types
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -122,7 +124,7 @@ RUN = {
     "metrics.csv": [write_page, _compared],
     "config.yaml": [write_page, _compared],
     "environment.json": [write_page],
-    "wandb_id.txt": [lambda folder: wandb_logger._stored_id(folder / "wandb_id.txt")],
+    "wandb_id.txt": [lambda folder: wandb_logger.wandb_logger("project", "name", str(folder))],
 }
 SWEEP = {
     "journal.jsonl": [lambda folder: results(parse(TREE), folder)],
@@ -192,6 +194,21 @@ def test_links_pipes_and_folders_are_not_read(name: str, read: Callable, tmp_pat
             assert "root:x" not in str(error) and "\n" not in str(error)
     for page in folder.glob("*.html"):
         assert "root:x" not in page.read_text()
+
+
+def test_pictures_of_a_run_are_small_and_its_own(tmp_path: Path) -> None:
+    folder, secret = _run(tmp_path / "run"), tmp_path / "secret.png"
+    cv2.imwrite(str(secret), np.full((9, 9, 3), 200, np.uint8))
+    (folder / "worst_images").mkdir()
+    path = folder / "worst_images/1_miou_1.0_a.png"
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (2**31 - 1).to_bytes(4) * 2 + b"\x08\x02\0\0\0"
+    for content in (b"", b"x", header + zlib.crc32(header[12:]).to_bytes(4), secret.read_bytes()[:40]):
+        path.write_bytes(content)
+        (folder / "worst_images/\u00b2_miou_1.0_a.png").write_bytes(content)
+        assert b"data:image" not in write_page(folder).read_bytes()  # as one that is being written
+    path.unlink()
+    path.symlink_to(secret)
+    assert "link" in _fails(write_page, folder, path.name)
 
 
 @pytest.mark.parametrize("text", [BOMB, "a: &a [*a]\n", "a: !!python/object/apply:os.system [id]\n", "a: 2024-99-99\n",

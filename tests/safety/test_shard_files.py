@@ -153,7 +153,8 @@ def _header(shape: tuple[int, ...], descr: str = "<i8") -> bytes:
     "changed",
     [
         {"places": _header((2**40, 8))}, {"places": _header((3, 8), "|O")}, {"places": np.zeros((2**10, 8), np.int64)},
-        {"places": np.full((3, 8), 2**62)}, {"places": np.zeros((3, 8), np.int64)}, {"places": np.ones((3, 8), np.int32)},
+        {"places": np.full((3, 8), 2**62)}, {"places": np.zeros((3, 8), np.int64)},
+        {"places": np.ones((3, 8), np.int32)},
         {"ends": np.array([5, 4, 3])}, {"ends": np.array([0, 0, 2**40])}, {"ends": np.array([-5, 0, 0])},
         {"names": b"\x93NUMPY"}, {"names": b""}, {"sha256": _header((2**50,), "<U64")},
         {"places": b"\x93NUMPY\x01\x00\xff\xff"},
