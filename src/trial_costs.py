@@ -29,7 +29,6 @@ from src.sweeps import Cost, Costs, Result
 __all__ = ["trial_costs"]
 
 _FILE = "latency.json"
-_OF_NETS = ("src.models.",)  # what a trial's config may build
 _ROUNDS, _RUNS, _SECONDS = 3, 10, 2.0  # in each round a net runs so often, or for so long, after one run that warms up
 
 
@@ -89,7 +88,7 @@ def _size(cfg: DictConfig) -> list[int]:
 
 def _counted(cfg: DictConfig) -> Cost:
     with torch.device("meta"):
-        net = build_net(without_download(cfg), allowed=_OF_NETS).eval()
+        net = build_net(without_download(cfg)).eval()
     return Cost(parameters_without_aux(net), multiply_adds(net, _size(cfg))[0])
 
 
@@ -132,7 +131,7 @@ def _timed(configs: dict[str, DictConfig], device: str) -> dict[str, list[float]
 
 def _runs(cfg: DictConfig, device: str) -> list[float]:
     """A whole prediction of one image, from uint8 in the host's memory to classes there."""
-    net = build_net(without_download(cfg), allowed=_OF_NETS).eval().to(device)
+    net = build_net(without_download(cfg)).eval().to(device)
     normalize = Normalize([0.45] * 3, [0.25] * 3).to(device)
     image = torch.randint(256, (1, net.in_channels, *_size(cfg)), dtype=torch.uint8)
     kind = Kind("", 1, phases(net, normalize, "eager", torch.float32, torch.contiguous_format), image)
