@@ -17,7 +17,7 @@ SHAPE = [None, 3, None, None]
 
 
 def _file(path: Path, *, elsewhere: str | None = None, **ends: tuple[str, int, list[int | None]]) -> Path:
-    """A graph that adds one; with ``elsewhere``, what it adds lies in that file, named within a function."""
+    """A graph that adds one; with ``elsewhere``, what it adds lies in that file, named within a node."""
     one = onnx.numpy_helper.from_array(np.ones(1, np.uint8), "one")
     if elsewhere is not None:
         one.ClearField("raw_data")
