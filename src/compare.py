@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from src.errors import UserError
+from src.file_schema import SavedScores
 from src.metrics import Comparison, PerImage, compare
 from src.protocol import differences
-from src.run_files import SavedScores, read_json
+from src.run_files import read_json
 
 __all__ = ["compare_runs", "comparison_table"]
 

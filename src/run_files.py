@@ -7,79 +7,24 @@ names the file and the entry. Nothing that a file says is imported, called or lo
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
 
 from src.errors import UserError
+from src.file_schema import DEEPEST, checked, printable
 
-__all__ = [
-    "Count", "Finite", "Line", "MiB", "Number", "Open", "SavedScores", "Share", "checked", "limited", "parsed",
-    "read_bytes", "read_curves", "read_json", "read_text", "read_yaml",
-]  # fmt: skip
+__all__ = ["MiB", "limited", "parsed", "read_bytes", "read_curves", "read_json", "read_text", "read_yaml"]
 
 MiB = 2**20
 _LIMITS = {".yaml": 4 * MiB, ".json": 64 * MiB, ".csv": 256 * MiB}  # far above what thousands of classes or steps need
-_DEEPEST = 64  # levels of nesting; a resolved config has about 8
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 T = TypeVar("T")
-Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Number = Annotated[int, Field(strict=True)] | Finite
-Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-Line = Annotated[str, AfterValidator(lambda text: " ".join(_printable(text).split()))]  # safe to print
-
-
-class Open(TypedDict):
-    """What may have further entries: files of later versions do."""
-
-    __pydantic_config__ = ConfigDict(extra="allow", strict=True)
-
-
-_Bounds = Annotated[list[Share | None], Field(min_length=2, max_length=2)]
-_Color = Annotated[list[Count], Field(min_length=3, max_length=3)]
-
-
-class _Interval(Open, total=False):
-    miou: _Bounds | None
-    iou: dict[str, _Bounds] | None
-
-
-class _Protocol(Open, total=False):
-    data: str | None
-    splits: list[str] | None
-    images: Count | None
-    device: str | None
-
-
-class SavedScores(Open, total=False):
-    """``scores_<split>.json`` and ``validation.json``, as ``callbacks.scores.write_scores`` describes them."""
-
-    miou: Share | None
-    pixel_accuracy: Share | None
-    mean_accuracy: Share | None
-    frequency_weighted_iou: Share | None
-    category_miou: Share | None
-    boundary_miou: Share | None
-    calibration_error: Share | None
-    iou: dict[str, Share | None]
-    accuracy: dict[str, Share | None]
-    boundary_iou: dict[str, Share | None]
-    truth_share: dict[str, Share | None]
-    interval_over_images: _Interval | None
-    classes: list[str]
-    colors: list[_Color]
-    confusion_matrix: Annotated[list[list[Count]], AfterValidator(lambda rows: _square(rows))]
-    protocol: _Protocol | None
 
 
 def limited(path: Path, limit: int, *, remedy: str) -> bytes:
@@ -161,7 +106,7 @@ def parsed(text: str | bytes, kind: type[T], *, where: str, remedy: str) -> T:
     except RecursionError:
         raise UserError(f"{where}: is broken (nested too deeply); {remedy}") from None
     except ValueError as error:
-        raise UserError(f"{where}: is broken ({_printable(str(error))}); {remedy}") from error
+        raise UserError(f"{where}: is broken ({printable(str(error))}); {remedy}") from error
     return checked(tree, kind, where=where, remedy=remedy)
 
 
@@ -176,27 +121,8 @@ def read_yaml(path: Path, *, remedy: str) -> dict[str, Any]:
         _check_events(text)
         tree = yaml.load(text, _LOADER)
     except (yaml.YAMLError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path}: is broken ({_printable(' '.join(str(error).split()))}); {remedy}") from error
+        raise UserError(f"{path}: is broken ({printable(' '.join(str(error).split()))}); {remedy}") from error
     return checked({} if tree is None else tree, dict[str, Any], where=str(path), remedy=remedy)
-
-
-def checked(tree: Any, kind: type[T], *, where: str, remedy: str) -> T:
-    """``tree`` as a ``kind``, which is named with its first entry that is not one.
-
-    Raises:
-        UserError: for that entry, or nesting of more than 64 levels.
-    """
-    if _too_deep(tree):
-        raise UserError(f"{where}: is broken (nested too deeply); {remedy}")
-    try:
-        return _adapter(kind).validate_python(tree, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        entry = ".".join(_keys(tree, first)) or "what it holds"
-        what = first["msg"].replace("Input should", "should", 1).replace("Field required", "is missing")
-        what = what.removeprefix("Value error, ")
-        what = _printable(what)[:200]
-        raise UserError(f"{where}: {entry} {what[:1].lower()}{what[1:]}; {remedy}") from None
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
@@ -225,7 +151,7 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
                 if cell:
                     curves.setdefault(name, []).append((step, _number(cell, rows.line_num)))
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}: is broken ({_printable(str(error))}); {remedy}") from error
+        raise UserError(f"{path}: is broken ({printable(str(error))}); {remedy}") from error
     return curves
 
 
@@ -249,44 +175,8 @@ def _check_events(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("it has aliases, which no file of a run has")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
+        if depth > DEEPEST:
             raise ValueError("nested too deeply")
-
-
-def _too_deep(tree: Any) -> bool:
-    level = [tree]
-    for _ in range(_DEEPEST + 1):
-        level = [each for node in level if isinstance(node, dict | list) for each in _children(node)]
-        if not level:
-            return False
-    return True
-
-
-def _children(node: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
-    """Those that may have children of their own."""
-    values = node.values() if isinstance(node, Mapping) else node
-    return [value for value in values if isinstance(value, dict | list)]
-
-
-def _keys(tree: Any, error: Mapping[str, Any]) -> Iterator[str]:
-    """The keys that lead to an error, without the names that pydantic gives to choices between kinds."""
-    for place, part in enumerate(error["loc"], 1):
-        known = part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int)
-        if known or (error["type"] == "missing" and place == len(error["loc"])):
-            yield _printable(str(part))[:60]
-        if known:
-            tree = tree[part]
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _square(rows: list[list[int]]) -> list[list[int]]:
-    if any(len(row) != len(rows) for row in rows):
-        raise ValueError("should have as many columns as rows")
-    return rows
 
 
 def _refuse(word: str) -> float:
@@ -296,8 +186,3 @@ def _refuse(word: str) -> float:
 def _finite(word: str) -> float:
     number = float(word)
     return number if math.isfinite(number) else _refuse(word)
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -20,9 +20,10 @@ from src.build import build_net, without_download
 from src.costs import multiply_adds, parameters_without_aux
 from src.environment import environment
 from src.errors import UserError
+from src.file_schema import Finite, Line, Open
 from src.files import write_bytes
 from src.module import Normalize
-from src.run_files import Finite, Line, Open, read_json, read_yaml
+from src.run_files import read_json, read_yaml
 from src.speed import Kind, once, phases
 from src.sweeps import Cost, Costs, Result
 

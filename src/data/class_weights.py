@@ -20,7 +20,7 @@ from src.data.concat import label_of
 from src.data.cores import reading_threads
 from src.data.dataset import Source
 from src.errors import UserError, nearest
-from src.run_files import Count
+from src.file_schema import Count
 
 __all__ = ["CLASS_WEIGHTS", "class_weights", "count_pixels"]
 

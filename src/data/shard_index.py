@@ -16,8 +16,9 @@ from typing_extensions import TypedDict
 
 from src.data.label_space import LabelSpace
 from src.errors import UserError, nearest
+from src.file_schema import Count
 from src.files import write_bytes
-from src.run_files import Count, MiB, limited, parsed
+from src.run_files import MiB, limited, parsed
 
 __all__ = ["LABEL_SUFFIX", "LARGEST_INDEX", "Shard", "ShardIndex"]
 

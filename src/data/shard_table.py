@@ -19,8 +19,9 @@ from pydantic import Field
 
 from src.data.shard_index import LABEL_SUFFIX, Shard
 from src.errors import UserError
+from src.file_schema import Open
 from src.files import sha256, write_bytes
-from src.run_files import MiB, Open, limited, parsed
+from src.run_files import MiB, limited, parsed
 
 __all__ = ["ShardTable", "scan", "table_of"]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from src.run_files import SavedScores, read_curves, read_json, read_text, read_yaml
+from src.file_schema import SavedScores
+from src.run_files import read_curves, read_json, read_text, read_yaml
 
 __all__ = ["Run", "ScoreFile"]
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import UserError
-from src.run_files import SavedScores, read_curves, read_json
+from src.file_schema import SavedScores
+from src.run_files import read_curves, read_json
 
 __all__ = ["LOG", "arguments", "begin_log", "check_place", "curve", "lasted", "make_ready", "reason", "scores", "value"]
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, Field
 
 from src.errors import UserError
-from src.run_files import Count, Finite, Line, MiB, Number, Open, limited, parsed
+from src.file_schema import Count, Finite, Line, Number, Open
+from src.run_files import MiB, limited, parsed
 
 __all__ = ["Journal", "last_records", "read_journal"]
 

@@ -7,16 +7,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from src.errors import UserError, nearest
-from src.run_files import Line, Number, Open, checked
+from src.file_schema import Line, Number, Open, checked
+from src.sweeps.options import check_option
 
-__all__ = ["Row", "Sweep", "Trial", "check_option", "override", "parse"]
+__all__ = ["Row", "Sweep", "Trial", "override", "parse"]
 
 _KEYS = (
     "name", "title", "source", "published_on", "objective", "direction", "devices", "seeds", "fixed", "trials",
@@ -26,13 +26,6 @@ _ROW_KEYS = ("name", "set", "published", "note")
 _REMEDY = "correct it; conf/sweep.yaml says what it may be"
 _MOST_ROWS, _MOST_DEVICES = 10_000, 1024
 _SEARCH = {"sampler": "tpe", "seed": 0, "startup": 10, "pruner": None, "warmup": 1}  # what need not be given
-
-
-_OF_TRAIN = re.compile(r"(?:\+{0,2}[A-Za-z_][\w.@/:-]*=|~[A-Za-z_][\w.@/:-]*(?:=|$))")  # and no flag
-_GROUPS = Path(__file__).parents[2] / "conf"
-_OWN = ("hydra", "resume", "run_dir")  # Hydra itself could be told to run anything; the others are the sweep's to give
-
-
 _Name = Line | Number | None
 
 
@@ -163,30 +156,6 @@ class Sweep:
         return [*several, *self.fixed, *trial.row.options, f"seed={trial.seed}"]
 
 
-def check_option(option: str) -> None:
-    """Refuses what would make a trial more than ``python -m src.train`` with values for its own options.
-
-    The record of a sweep may be of a stranger. Hydra runs what its own keys name, and reads any file as the choice of a
-    group; a flag may name a folder of other configs; a resolver may put an environment variable into an address.
-
-    Raises:
-        UserError: naming the option.
-    """
-    key, _, value = option.lstrip("+~").partition("=")
-    parts = re.split(r"[.@/:]", key)
-    if not _OF_TRAIN.match(option) or not option.isprintable() or "" in parts:
-        what = "is no option of src.train; write name=value"
-    elif own := set(parts) & set(_OWN):
-        what = f"cannot be given to a trial: {own.pop()} is not its own; leave it out"
-    elif re.search(r"\$\{[^}]*:", value):
-        what = "has a resolver, which reads what is not in the config; write the value itself"
-    elif (_GROUPS / key.split("@")[0]).is_dir() and not re.fullmatch(r"[\w'\"\[\], -]*", value):
-        what = f"must name an option of {key}, not a file; python -m src.train --help lists them"
-    else:
-        return
-    raise UserError(f"sweep: {option[:200]!r} {what}")
-
-
 def override(name: str, value: Any) -> str:
     """``name=value`` as Hydra reads it."""
     return f"{name}={_written(value)}"
@@ -211,11 +180,8 @@ def parse(tree: Mapping[str, Any]) -> Sweep:
     _known(tree, _KEYS, "sweep")
     tree = checked(dict(tree), _Tree, where="sweep", remedy=_REMEDY)
     search, seeds = tree.get("search") or None, tree.get("seeds") or ()
-    if (
-        not seeds
-        or any(not isinstance(seed, int) or not 0 <= seed < 2**32 for seed in seeds)
-        or len(set(seeds)) < len(seeds)
-    ):
+    whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise UserError(f"sweep.seeds={seeds} must be different whole numbers of 0 or more, such as [0,1,2]")
     if tree.get("direction") not in ("maximize", "minimize"):
         raise UserError(f"sweep.direction={tree.get('direction')} is unknown; use maximize or minimize")
