@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,21 @@ from typing import Any
 import numpy as np
 
 from src.errors import UserError
+from src.file_schema import SavedScores
 from src.metrics import Comparison, PerImage, compare
 from src.protocol import differences
+from src.run_files import read_json
 
 __all__ = ["compare_runs", "comparison_table"]
 
+_REMEDY = "score the run again with src.evaluate"
 _INDEX, _SCORES = "per_image_{}.csv", "scores_{}.json"
 
 
 @dataclass(frozen=True)
 class _Run:
     folder: Path
-    scores: dict[str, Any]
+    scores: SavedScores
     images: PerImage
 
 
@@ -124,11 +126,9 @@ def _common(folders: list[Path], wanted: str) -> str:
 
 def _read(folder: Path, split: str) -> _Run:
     path = folder / _SCORES.format(split)
-    try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
-        classes, _ = scores["classes"], scores["protocol"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); score the run again with src.evaluate") from error
+    scores = read_json(path, SavedScores, remedy=_REMEDY)
+    _check_complete(path, scores)
+    classes = scores["classes"]
     run = _Run(folder, scores, PerImage.read(folder / _INDEX.format(split), classes))
     if run.images.counts()[0].sum(0).tolist() != [row[index] for index, row in enumerate(scores["confusion_matrix"])]:
         raise UserError(
@@ -136,6 +136,19 @@ def _read(folder: Path, split: str) -> _Run:
             " src.evaluate"
         )
     return run
+
+
+def _check_complete(path: Path, scores: SavedScores) -> None:
+    missing = [name for name in ("miou", "iou", "classes", "confusion_matrix", "protocol") if scores.get(name) is None]
+    if missing:
+        raise UserError(f"{path}: holds no {missing[0]}; {_REMEDY}")
+    names = scores["classes"]
+    if (
+        len(set(names)) < len(names)
+        or set(names) != set(scores["iou"])
+        or len(scores["confusion_matrix"]) != len(names)
+    ):
+        raise UserError(f"{path}: its classes, iou and confusion_matrix are not of the same classes; {_REMEDY}")
 
 
 def _check_pairs(first: _Run, second: _Run) -> None:

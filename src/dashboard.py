@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.cli import command
 from src.errors import UserError
@@ -20,6 +20,8 @@ def dashboard(cfg: DictConfig) -> Path:
         page = html.write_page(Path(str(cfg.run)))
     elif isinstance(cfg.compare, str):
         page = html.write_comparison(html.runs_below(cfg.compare), cfg.out or Path(cfg.compare) / "compare.html")
+    elif not OmegaConf.is_list(cfg.compare) or not cfg.compare:
+        raise UserError(f"compare={cfg.compare} must name run folders, such as 'compare=[runs/train/a,runs/train/b]'")
     else:
         page = html.write_comparison([Path(str(folder)) for folder in cfg.compare], cfg.out or "compare.html")
     print(page, flush=True)

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.cli import CONFIG_DIR, command, explain, value_of
 from src.errors import UserError
 from src.files import is_locked
+from src.run_files import read_json
 from src.sweeps import Driver, Result, Sweep, Trial, parse, results
 from src.sweeps.plans import Search
 
@@ -58,7 +59,7 @@ def sweep(cfg: DictConfig) -> None:
     folder = Path(cfg.resume or cfg.report or cfg.run_dir)
     if cfg.add_seeds:
         _add_seeds(cfg, folder)
-    tree = json.loads((folder / SPEC).read_text()) if cfg.resume or cfg.report else _begin(cfg, folder)
+    tree = _stored(folder) if cfg.resume or cfg.report else _begin(cfg, folder)
     spec = parse(tree)
     if not cfg.report:
         executor = _executor(cfg, spec, folder)
@@ -75,6 +76,11 @@ def sweep(cfg: DictConfig) -> None:
             f"{len(failed)} of {sum(sum(result.states.values()) for result in found)} trials failed, {name} first:"
             f" {message} (log: {folder / 'trials' / name / 'log.txt'}); once mended: resume={folder} retry_failed=true"
         )
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """What the sweep in ``folder`` is, in plain containers for ``parse``, which checks them."""
+    return read_json(folder / SPEC, dict[str, Any], remedy="restore it, or start a new sweep")
 
 
 def _say(line: str) -> None:
@@ -108,9 +114,10 @@ def _add_seeds(cfg: DictConfig, folder: Path) -> None:
         raise UserError(f"add_seeds={seeds} goes with resume=FOLDER; a new sweep takes sweep.seeds=")
     if is_locked(folder):
         raise UserError(f"add_seeds={seeds}: {folder} is being run; wait for it, or stop it")
-    tree = json.loads((folder / SPEC).read_text())
+    tree = _stored(folder)
     if tree.get("search"):
         raise UserError(f"add_seeds={seeds}: a search judged its rows by the seeds it has; start a new one")
+    parse(tree)
     tree["seeds"] = [*tree["seeds"], *(seed for seed in seeds if seed not in tree["seeds"])]
     parse(tree)
     _write(folder / SPEC, (json.dumps(tree, indent=1) + "\n").encode())

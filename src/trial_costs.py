@@ -9,17 +9,21 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
 from tqdm import tqdm
 
 from src.build import build_net, without_download
 from src.costs import multiply_adds, parameters_without_aux
 from src.environment import environment
+from src.errors import UserError
+from src.file_schema import Finite, Line, Open
 from src.files import write_bytes
 from src.module import Normalize
+from src.run_files import read_json, read_yaml
 from src.speed import Kind, once, phases
 from src.sweeps import Cost, Costs, Result
 
@@ -27,6 +31,11 @@ __all__ = ["trial_costs"]
 
 _FILE = "latency.json"
 _ROUNDS, _RUNS, _SECONDS = 3, 10, 2.0  # in each round a net runs so often, or for so long, after one run that warms up
+
+
+class _Timing(Open):
+    about: Line
+    seconds: dict[str, list[Annotated[Finite, Field(gt=0)]]]
 
 
 def trial_costs(found: Sequence[Result], folder: Path, *, idle: bool) -> Costs:
@@ -37,9 +46,11 @@ def trial_costs(found: Sequence[Result], folder: Path, *, idle: bool) -> Costs:
         folder: of the sweep.
         idle: whether nets may be timed: no trial runs here.
     """
-    configs = {result.row.index: OmegaConf.load(result.config) for result in found if result.config is not None}
+    read = {each.row.index: _tried(_read, each.config, each.row.name) for each in found if each.config is not None}
+    configs = {index: cfg for index, cfg in read.items() if cfg is not None}
+    names = {each.row.index: each.row.name for each in found}
     keys = {index: _key(cfg) for index, cfg in configs.items()}
-    of = {index: cost for index, cfg in configs.items() if (cost := _tried(_counted, cfg)) is not None}
+    of = {index: cost for index, cfg in configs.items() if (cost := _tried(_counted, cfg, names[index])) is not None}
     device, reason = _device(found, idle)
     known = _known(folder / _FILE, {keys[index] for index in of})
     if known is None and device is not None:
@@ -52,13 +63,22 @@ def trial_costs(found: Sequence[Result], folder: Path, *, idle: bool) -> Costs:
     return Costs({index: dataclasses.replace(cost, seconds=runs[index]) for index, cost in of.items()}, known["about"])
 
 
-def _tried(measure: Callable[..., Any], cfg: DictConfig, *others: Any) -> Any:
+def _read(path: Path) -> DictConfig:
+    """A trial's config, from which only the net is built."""
+    cfg = OmegaConf.create(read_yaml(path, remedy="its net is not measured"))
+    if "${" in OmegaConf.to_yaml(cfg):
+        raise UserError(f"{path}: is not resolved, as src.train writes it")
+    _key(cfg)  # has what is read below
+    return cfg
+
+
+def _tried(measure: Callable[..., Any], given: Any, name: str, *others: Any) -> Any:
     """What ``measure`` gives, or ``None``: days of training are not to end without a table for one net's sake."""
     try:
-        return measure(cfg, *others)
+        return measure(given, *others)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        tqdm.write(f"warning: {cfg.model.name} is not measured ({type(error).__name__}: {reason})", file=sys.stderr)
+        tqdm.write(f"warning: {name} is not measured ({type(error).__name__}: {reason})", file=sys.stderr)
         return None
 
 
@@ -96,7 +116,7 @@ def _device(found: Sequence[Result], idle: bool) -> tuple[str | None, str]:
 
 def _known(path: Path, keys: set[str]) -> dict[str, Any] | None:
     """An earlier timing, if it has all nets: figures of two timings are not set side by side."""
-    known = json.loads(path.read_text()) if path.is_file() else None
+    known = read_json(path, _Timing, remedy="remove it, and nets are timed anew") if path.is_file() else None
     return known if known and keys <= known["seconds"].keys() else None
 
 
@@ -106,7 +126,7 @@ def _timed(configs: dict[str, DictConfig], device: str) -> dict[str, list[float]
     turns = [key for _ in range(_ROUNDS) for key in configs]
     with torch.inference_mode():
         for key in tqdm(turns, desc="timing nets", disable=None, leave=False):
-            seconds[key] += _tried(_runs, configs[key], device) or []
+            seconds[key] += _tried(_runs, configs[key], str(configs[key].model.name), device) or []
     return seconds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,10 @@ import numpy as np
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from src.errors import UserError
+from src.files import write_bytes
+from src.run_files import read_text
 
 __all__ = ["RunLogger", "wandb_logger"]
 
@@ -127,7 +132,7 @@ def wandb_logger(
         wandb.finish()
     folder = Path(run_dir)
     id_file = folder / _ID_FILE
-    run_id = id_file.read_text().strip() if id_file.is_file() else secrets.token_hex(4)
+    run_id = _stored_id(id_file) if id_file.exists() else secrets.token_hex(4)
     logged_in = _logged_in()
     mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
     if not logged_in and mode == "offline":
@@ -140,12 +145,19 @@ def wandb_logger(
     logger = _start(
         mode, project=project, name=name, folder=folder, run_id=run_id, group=group, tags=tags, settings=settings
     )
-    partial = id_file.with_suffix(".partial")
-    partial.write_text(run_id)
-    partial.replace(id_file)
+    write_bytes(id_file, run_id.encode())
     # The best is given by hand (``log_best``): wandb would take that of this process only, and a resumed run has two.
     logger.experiment.define_metric("val/miou", summary="none", step_metric=_STEP, step_sync=True)
     return logger
+
+
+def _stored_id(path: Path) -> str:
+    """The id in a run folder: wandb makes paths and addresses of it."""
+    remedy = "remove it, and wandb begins another run"
+    run_id = read_text(path, remedy=remedy).strip()
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id):
+        raise UserError(f"{path}: holds no id of a run; {remedy}")
+    return run_id
 
 
 def _start(

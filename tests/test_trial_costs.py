@@ -70,4 +70,4 @@ def test_a_net_that_cannot_be_measured_costs_no_other_its_figures(
     (tmp_path / "2.yaml").write_text(text.replace("fusion: sum", "fusion: product"))
     costs = timing.trial_costs(found, tmp_path, idle=True)
     assert set(costs.of) == {0, 1} and all(cost.seconds for cost in costs.of.values())
-    assert "warning: bisenetv2 is not measured" in capsys.readouterr().err
+    assert "warning: row 2 is not measured" in capsys.readouterr().err

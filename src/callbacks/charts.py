@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from src.callbacks.history import History
 from src.errors import UserError
 from src.files import write_bytes
 from src.metrics import Scores
+from src.run_files import read_curves
 from src.viz import Classes
 
 __all__ = ["Charts", "draw_curves", "draw_scores"]
@@ -63,7 +63,7 @@ def draw_curves(history: Path, folder: Path) -> None:
     _draw_loss(axes["loss"], curves)
     _draw_rates(axes["lr"], curves)
     _draw_validation(axes["val"], curves)
-    last = max(curve[0, -1] for curve in curves.values())
+    last = max((curve[0, -1] for curve in curves.values()), default=1)
     for part in axes.values():
         part.set_xlim(0, 1.03 * last)
         part.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -85,15 +85,11 @@ def draw_scores(scores: Scores, label_space: Classes, folder: Path) -> None:
 
 def _read(history: Path) -> dict[str, np.ndarray]:
     """Scalar name -> (2,N) float64 of its steps and values, N >= 1, for the scalars that the curves show."""
-    with history.open(newline="") as file:
-        columns, *rows = csv.reader(file)
-    curves = {}
-    for index, name in enumerate(columns):
-        if name in ("train/loss", "val/miou", "val/pixel_accuracy") or name.startswith("lr/"):
-            points = [(float(row[0]), float(row[index])) for row in rows if row[index]]
-            if points:
-                curves[name] = np.array(points).T
-    return curves
+    return {
+        name: np.array(points, float).T
+        for name, points in read_curves(history).items()
+        if name in ("train/loss", "val/miou", "val/pixel_accuracy") or name.startswith("lr/")
+    }
 
 
 def _plot(axes: Axes, curve: np.ndarray, *, color: str | None, label: str | None = None, faint: bool = False) -> None:

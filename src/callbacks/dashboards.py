@@ -8,11 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from src.callbacks.images import Panels
+from src.run_files import read_yaml
 
 __all__ = ["Dashboards"]
 
@@ -48,7 +48,7 @@ class Dashboards(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = self.run_dir / "config.yaml"
         if trainer.is_global_zero and path.is_file():
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+            config = read_yaml(path, remedy="correct it, or start a new run")
             for logger in trainer.loggers:
                 if hasattr(logger, "log_config"):
                     self._try(logger, lambda logger=logger: logger.log_config(config))

@@ -9,13 +9,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from src.data.dataset import FileSource, Source
 from src.data.label_space import LabelSpace
+from src.errors import UserError
 from src.files import write_bytes
+from src.run_files import MiB, limited, parsed
 
 __all__ = ["cache_dir", "fingerprint", "load_json", "store_json"]
+
+_LARGEST = 256 * MiB
+T = TypeVar("T")
 
 
 def cache_dir() -> Path:
@@ -47,13 +52,14 @@ def fingerprint(source: Source, *extra: object) -> str | None:
     return digest.hexdigest()[:32]
 
 
-def load_json(kind: str, key: str | None) -> Any:
-    """What ``store_json`` kept; ``None`` if that is nothing, or cannot be read."""
+def load_json(kind: str, key: str | None, content: type[T]) -> T | None:
+    """What ``store_json`` kept; ``None`` if that is nothing, cannot be read, or is no ``content``."""
     if key is None:
         return None
+    path = cache_dir() / kind / f"{key}.json"
     try:
-        return json.loads((cache_dir() / kind / f"{key}.json").read_bytes())
-    except (OSError, ValueError):
+        return parsed(limited(path, _LARGEST, remedy=""), content, where=str(path), remedy="")
+    except UserError:  # it is made anew
         return None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from src.data.audit import Audit, audit
 from src.data.cache import fingerprint, load_json, store_json
@@ -20,7 +22,7 @@ class Checkup(NamedTuple):
         total: samples in the source.
         looked_at: samples that were read; all of them where the audit was full.
         labelled: samples with a label.
-        sizes: (width, height, how many images).
+        sizes: width, height, and how many images have them.
         label_images: for each class, the labels in which it occurs.
         problems: what must be mended, a sentence each.
         notes: what is odd but may be meant.
@@ -30,7 +32,7 @@ class Checkup(NamedTuple):
     total: int
     looked_at: int
     labelled: int
-    sizes: list[tuple[int, int, int]]
+    sizes: list[Annotated[list[int], Field(min_length=3, max_length=3)]]
     label_images: list[int]
     problems: list[str]
     notes: list[str]
@@ -67,7 +69,7 @@ def summary(found: Audit) -> Checkup:
         total=found.total,
         looked_at=found.looked_at,
         labelled=found.labelled,
-        sizes=[(width, height, images) for (width, height), images in found.sizes.items()],
+        sizes=[[width, height, images] for (width, height), images in found.sizes.items()],
         label_images=found.label_images[: found.label_space.num_classes].tolist(),
         problems=found.problems,
         notes=found.notes,
@@ -76,5 +78,4 @@ def summary(found: Audit) -> Checkup:
 
 
 def _recall(key: str | None) -> Checkup | None:
-    kept = load_json(_KIND, key)
-    return None if kept is None else Checkup(**kept)
+    return load_json(_KIND, key, Checkup)

@@ -20,6 +20,7 @@ from src.data.concat import label_of
 from src.data.cores import reading_threads
 from src.data.dataset import Source
 from src.errors import UserError, nearest
+from src.file_schema import Count
 
 __all__ = ["CLASS_WEIGHTS", "class_weights", "count_pixels"]
 
@@ -57,8 +58,8 @@ def class_weights(source: Source, rule: str) -> list[float]:
             f" null.{nearest(rule, CLASS_WEIGHTS)}"
         )
     key = fingerprint(source, "class pixels 1")
-    counts = load_json("class_pixels", key)
-    if counts is None:
+    counts = load_json("class_pixels", key, list[list[Count]])
+    if counts is None or [len(row) for row in counts] != [source.label_space.num_classes] * 2:
         counts = count_pixels(source).tolist()
         store_json("class_pixels", key, counts)
     pixels, beside = np.array(counts, np.int64)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field
 from tqdm import tqdm
 
 from src.data.cache import fingerprint, load_json, store_json
@@ -24,14 +25,14 @@ class Leak(NamedTuple):
     Attributes:
         total: images of the scored split.
         copies: those of them that are, byte by byte, a training image too.
-        files: up to three examples: (training image, scored image).
+        files: up to three examples: training image and scored image.
         namesakes: scored images that are no copy but have the name of a training image.
         names: up to three of these names.
     """
 
     total: int
     copies: int
-    files: list[tuple[str, str]]
+    files: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     namesakes: int
     names: list[str]
 
@@ -56,7 +57,7 @@ def leak(train: Source, scored: Source, *, fresh: bool = False, progress: bool =
     copies = _copies([pair.image for pair in train.pairs], [pair.image for pair in scored.pairs], progress)
     taken = {pair.name for pair in train.pairs}
     names = [pair.name for pair in scored.pairs if pair.name in taken and pair.image not in copies]
-    files = [(str(first), str(second)) for second, first in copies.items()]
+    files = [[str(first), str(second)] for second, first in copies.items()]
     found = Leak(len(scored), len(copies), files[:3], len(names), names[:3])
     store_json(_KIND, key, found._asdict())
     return found
@@ -74,8 +75,7 @@ def _key(train: Source, scored: Source) -> str | None:
 
 
 def _recall(key: str | None) -> Leak | None:
-    kept = load_json(_KIND, key)
-    return None if kept is None else Leak(**kept)
+    return load_json(_KIND, key, Leak)
 
 
 def _copies(train: list[Path], scored: list[Path], progress: bool) -> dict[Path, Path]:

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from src.data.cache import cache_dir
-from src.data.shard_index import Shard
+from src.data.shard_index import LARGEST_INDEX, Shard
 from src.errors import UserError
+from src.files import sha256
+from src.run_files import MiB
 
 __all__ = ["ShardCache"]
 
@@ -65,7 +67,7 @@ class ShardCache:
         beside = self.local(shard).with_suffix(".npz")
         if not beside.exists():
             with suppress(UserError):
-                self._fetch(f"{Path(shard.file).stem}.npz", beside)
+                self._fetch(f"{Path(shard.file).stem}.npz", beside, shard)
 
     def opened(self, shard: Shard, open_file: Callable[[Path], Opened]) -> Opened:
         """``open_file`` of the copy, which is fetched first if it is not there."""
@@ -88,8 +90,10 @@ class ShardCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
-            _download(url, temporary, size=shard.bytes if shard else None)
-            if shard and _sha256(temporary) != shard.sha256:
+            size = shard.bytes if shard and name == shard.file else None
+            limit = shard.bytes + MiB if shard else LARGEST_INDEX  # a table is smaller than its shard
+            _download(url, temporary, size=size, limit=limit)
+            if size is not None and sha256(temporary) != shard.sha256:
                 raise UserError(f"{url}: shard was changed (other sha256 than in its index); upload it again")
             temporary.replace(path)
         finally:
@@ -118,13 +122,20 @@ class ShardCache:
                 excess -= size
 
 
-def _download(url: str, path: Path, *, size: int | None) -> None:
+def _download(url: str, path: Path, *, size: int | None, limit: int) -> None:
+    """``size`` is what must come, where that is known, and ``limit`` what may."""
     import fsspec  # here, since few data sets lie at an address
+
+    class Counted(fsspec.Callback):
+        def relative_update(self, inc: int = 1) -> None:
+            super().relative_update(inc)
+            if self.value > limit:
+                raise ValueError(f"more than {limit} bytes came")
 
     for attempt in range(1, _TRIES + 1):
         try:
             system, place = fsspec.core.url_to_fs(url, **_patience(url))
-            system.get_file(place, str(path))
+            system.get_file(place, str(path), callback=Counted())
             if size not in (None, came := path.stat().st_size):
                 raise EOFError(f"{came} of {size} bytes came")
             if url.endswith(".json") and not path.read_bytes().endswith(b"}"):
@@ -143,11 +154,6 @@ def _download(url: str, path: Path, *, size: int | None) -> None:
             if attempt == _TRIES or isinstance(error, FileNotFoundError):
                 raise UserError(f"{url}: cannot be fetched ({why}); check data.root, server and network") from error
             time.sleep(_PAUSE * attempt)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _patience(url: str) -> dict[str, Any]:

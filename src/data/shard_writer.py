@@ -21,7 +21,8 @@ from src.data.cache import fingerprint
 from src.data.cores import reading_threads
 from src.data.dataset import FileSource, Source
 from src.data.label_space import LabelSpace
-from src.data.shard_index import LABEL_SUFFIX, Shard, ShardIndex, table_of
+from src.data.shard_index import LABEL_SUFFIX, Shard, ShardIndex
+from src.data.shard_table import table_of
 from src.errors import UserError
 
 __all__ = ["write_shards"]

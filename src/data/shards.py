@@ -19,7 +19,8 @@ from tqdm import tqdm
 from src.data.cores import reading_threads
 from src.data.dataset import decode_image
 from src.data.shard_cache import ShardCache
-from src.data.shard_index import Shard, ShardIndex, ShardTable, table_of
+from src.data.shard_index import Shard, ShardIndex
+from src.data.shard_table import ShardTable, table_of
 from src.errors import UserError
 
 __all__ = ["ShardSource", "shards"]
@@ -144,6 +145,8 @@ def shards(
     Raises:
         UserError: for a split that is not there or not finished, and as ``ShardSource``.
     """
+    if split != Path(split).name:
+        raise UserError(f"data.splits: split={split} must be a name, without a folder; correct data.splits")
     remote = ShardCache(str(root), folder=cache, limit_gb=cache_gb) if "://" in str(root) else None
     folder = remote.bring_index(split) if remote else Path(root).expanduser()
     path = folder / f"{split}.json"
@@ -153,6 +156,8 @@ def shards(
             f"{path}: writing stopped after {len(index.shards)} shards; repeat the command that wrote it, which goes on"
             " from there"
         )
+    if not index.shards:
+        raise UserError(f"{path}: lists no shard; write the shards anew with src.shards")
     return ShardSource(index, folder, cache=remote)
 
 

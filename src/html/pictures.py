@@ -10,9 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from src.run_files import MiB, read_bytes
+
 __all__ = ["Album", "Picture", "data_uri"]
 
 _QUALITY = 85
+_LARGEST = 256 * MiB  # of a file
+_MOST_PIXELS = 2**27
 _PER_CLASS = 40  # pictures of single classes
 
 
@@ -56,8 +60,7 @@ class Album:
     def _take(self, paths: list[Path], pattern: str, title: str) -> list[Picture]:
         taken = []
         for path in paths:
-            content = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
-            image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+            image = _decoded(path) if path.exists() else None
             if image is None:
                 continue
             uri = data_uri(image)
@@ -71,6 +74,15 @@ class Album:
         return taken
 
 
+def _decoded(path: Path) -> np.ndarray | None:
+    """(H,W,3) uint8 BGR of a PNG that a page can show; ``None`` for what is being written, or is none."""
+    content = read_bytes(path, _LARGEST, remedy="remove it")
+    width, height = (int.from_bytes(content[place : place + 4]) for place in (16, 20))
+    if not content.startswith(b"\x89PNG") or not 0 < width * height <= _MOST_PIXELS:
+        return None
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+
+
 def data_uri(image: np.ndarray, *, exact: bool = False) -> str:
     """(H,W,3) uint8 BGR as PNG if ``exact``, else as JPEG of full colour resolution, as thin classes need it."""
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
@@ -80,5 +92,5 @@ def data_uri(image: np.ndarray, *, exact: bool = False) -> str:
 
 
 def _by_rank(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("*_miou_*.png") if path.name.split("_")[0].isdigit()]
+    found = [path for path in folder.glob("*_miou_*.png") if path.name.split("_")[0].isdecimal()]
     return sorted(found, key=lambda path: int(path.name.split("_")[0]))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from src.errors import UserError
+from src.file_schema import SavedScores
+from src.run_files import read_curves, read_json, read_text, read_yaml
 
 __all__ = ["Run", "ScoreFile"]
 
+_REMEDY = "remove it, or score the run again"
 _DRAWN = ("val/", "lr/", "train/loss", "train/images_per_second", "train/data_wait", "train/peak_memory_gb")
 
 
@@ -50,31 +49,25 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config, empty where there is none."""
-        try:
-            return yaml.safe_load(self.text("config.yaml")) or {}
-        except yaml.YAMLError as error:
-            raise UserError(f"{self.folder / 'config.yaml'}: is broken ({' '.join(str(error).split())})") from error
+        path = self.folder / "config.yaml"
+        return read_yaml(path, remedy=_REMEDY) if path.is_file() else {}
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, command and device, empty where unknown."""
-        return _json(self.folder / "environment.json") if (self.folder / "environment.json").is_file() else {}
+        path = self.folder / "environment.json"
+        return read_json(path, dict[str, Any], remedy=_REMEDY) if path.is_file() else {}
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:
         """Scalar -> (2,N) float64, steps and finite values, N >= 1, of those that a page draws."""
-        if not (self.folder / "metrics.csv").is_file():
-            return {}
-        with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            columns, *rows = list(csv.reader(file)) or [[]]
         curves = {}
-        for index, name in enumerate(columns):
+        for name, points in read_curves(self.folder / "metrics.csv").items():
             if name.startswith(_DRAWN):
-                cells = ((row[0], row[index]) for row in rows if len(row) > index and row[index])
-                points = np.array([(float(step), float(value)) for step, value in cells]).reshape(-1, 2)
-                points = points[np.isfinite(points).all(1)]
-                if len(points):
-                    curves[name] = points.T
+                curve = np.array(points, float)
+                curve = curve[np.isfinite(curve).all(1)]
+                if len(curve):
+                    curves[name] = curve.T
         return curves
 
     @cached_property
@@ -113,21 +106,12 @@ class Run:
     def text(self, name: str) -> str:
         """A text file's content, empty where there is none."""
         path = self.folder / name
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        return read_text(path, remedy=_REMEDY) if path.is_file() else ""
 
     def _score_files(self) -> list[Path]:
         return [*self.folder.glob("scores_*.json"), *self.folder.glob("validation.json")]
 
 
 def _scores(path: Path) -> ScoreFile:
-    return ScoreFile(path.stem.removeprefix("scores_"), _json(path), path.stat().st_mtime)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: is broken ({error}); remove it or score the run again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no object; remove it or score the run again")
-    return content
+    content = read_json(path, SavedScores, remedy=_REMEDY)
+    return ScoreFile(path.stem.removeprefix("scores_"), content, path.stat().st_mtime)

@@ -12,9 +12,11 @@ import numpy as np
 from torch import Tensor
 
 from src.errors import UserError
+from src.run_files import MiB, limited
 
 __all__ = ["PerImage", "unique_names"]
 
+_LARGEST = 1024 * MiB  # of a file: some millions of images
 _COLUMNS = ("intersection", "predicted", "truth")
 
 
@@ -102,26 +104,33 @@ class PerImage:
             UserError: for a file that is missing, broken, or of other classes.
         """
         ids = {name: train_id for train_id, name in enumerate(classes)}
-        images: dict[str, list[list[int]]] = {}
+        remedy = "score the run again with src.evaluate"
+        text = limited(path, _LARGEST, remedy=remedy).decode(errors="surrogateescape")
+        images: dict[str, dict[int, list[int]]] = {}
         try:
-            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                for row in csv.DictReader(file):
-                    rows = images.setdefault(row["image"], [])
-                    counts = [int(row[column]) for column in _COLUMNS]
-                    if row["class"]:
-                        rows.append([ids[row["class"]], *counts])
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be read ({error.strerror}); score the run again with src.evaluate"
-            ) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path}: is broken or of other classes ({error}); score again with src.evaluate"
-            ) from error
+            for row in csv.DictReader(io.StringIO(text, newline=""), restval=""):
+                rows = images.setdefault(row["image"], {})
+                counts = [_pixels(row[column]) for column in _COLUMNS]
+                if row["class"]:
+                    if ids[row["class"]] in rows or counts[0] > min(counts[1:]):
+                        raise ValueError(f"class {row['class']} of {row['image']} cannot be so")
+                    rows[ids[row["class"]]] = counts
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise UserError(f"{path}: is broken or of other classes ({error}); {remedy}") from error
         read = cls(len(classes))
         read.names = list(images)
-        read._rows = [np.array(rows, np.int64).reshape(-1, 4) for rows in images.values()]
+        read._rows = [
+            np.array([[train_id, *counts] for train_id, counts in rows.items()], np.int64).reshape(-1, 4)
+            for rows in images.values()
+        ]
         return read
+
+
+def _pixels(cell: str) -> int:
+    """A count that sums of many leave within int64."""
+    if not (cell.isdecimal() and len(cell) < 16):
+        raise ValueError(f"{cell[:40]!r} is no number of pixels")
+    return int(cell)
 
 
 def unique_names(names: Iterable[str]) -> list[str]:

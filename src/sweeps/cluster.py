@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import pickle
+import pickletools
 import signal
 import subprocess
 import time
@@ -12,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.run_files import MiB, limited
 from src.sweeps.folder import LOG
 from src.sweeps.local import stop_leftovers
 
 __all__ = ["Cluster", "Job"]
 
 _PATIENCE = 60.0  # seconds that a cancelled job has to end
+_FILE_PATIENCE = 15.0  # seconds until a shared file system shows the result of a job that has ended
 _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)  # statuses of a trial that was asked to end
 
 
@@ -61,7 +66,7 @@ class Job:
         """The exit status, ``None`` while it waits or runs; 1 if the job itself failed."""
         if not self._submitted.done():
             return None
-        return 1 if self._submitted.exception() is not None else self._submitted.result()
+        return _status(self._submitted.paths.result_pickle)
 
     def was_stopped(self) -> bool:
         """Whether it ended without a result of its own: it was cancelled, or its machine was lost."""
@@ -121,7 +126,8 @@ class Cluster:
         if self._executor.cluster != "slurm":
             stop_leftovers(folder)
             return None
-        if (job := job or self._submitted(folder)) is None:
+        submitted = self._submitted(folder)
+        if (job := job or next(iter(submitted), None)) not in submitted:  # never another job of this user
             return None
         found = Job(submitit.SlurmJob(folder=self._folder, job_id=job, tasks=[0]), folder)
         if found.was_stopped():
@@ -129,10 +135,37 @@ class Cluster:
         self._running.append(found)
         return found
 
-    def _submitted(self, folder: Path) -> str | None:
-        """The last job for ``folder``: of a driver that was killed before it could write that down."""
-        from submitit.core.utils import DelayedSubmission
-
+    def _submitted(self, folder: Path) -> list[str]:
+        """The jobs for ``folder``, the last one first: also of a driver that was killed before it wrote that down."""
         pickles = sorted(self._folder.glob("*_submitted.pkl"), key=lambda path: path.stat().st_mtime, reverse=True)
-        own = (path for path in pickles if DelayedSubmission.load(path).function.folder == folder)
-        return next((path.name.removesuffix("_submitted.pkl") for path in own), None)
+        return [path.name.removesuffix("_submitted.pkl") for path in pickles if str(folder) in _strings(path)]
+
+
+def _status(path: Path) -> int:
+    """The exit status in a job's result; 1 if the job itself failed, or left none.
+
+    A job of an earlier driver may have been put there by anybody, so nothing that the pickle names is imported.
+    """
+    deadline = time.monotonic() + _FILE_PATIENCE
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    with contextlib.suppress(Exception):  # a pickle can fail in any way
+        outcome, status = _Plain(io.BytesIO(limited(path, MiB, remedy="submit it again"))).load()
+        if outcome == "success" and isinstance(status, int):
+            return status
+    return 1
+
+
+class _Plain(pickle.Unpickler):
+    """Of containers, numbers and strings only."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} is not plain")
+
+
+def _strings(path: Path) -> set[str]:
+    """The strings in a pickle, which is not loaded; the environment of an attempt has the trial's folder as one."""
+    with contextlib.suppress(UserError, ValueError, IndexError):
+        content = limited(path, MiB, remedy="submit it again")
+        return {argument for _, argument, _ in pickletools.genops(content) if isinstance(argument, str)}
+    return set()

@@ -135,6 +135,7 @@ class Driver:
     def _start(self, trial: Trial) -> None:
         """Starts a trial, or goes on with one that an earlier driver left."""
         folder, before = self._folder / "trials" / trial.id, self._lost.pop(trial.id, None)
+        files.check_place(folder)
         handle, again = None, ""
         if before:
             handle = self._executor.adopt(before.get("job"), folder)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import json
 import math
 import re
 import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-__all__ = ["LOG", "arguments", "begin_log", "curve", "lasted", "make_ready", "reason", "scores", "value"]
+from src.errors import UserError
+from src.file_schema import SavedScores
+from src.run_files import read_curves, read_json
+
+__all__ = ["LOG", "arguments", "begin_log", "check_place", "curve", "lasted", "make_ready", "reason", "scores", "value"]
 
 LOG = "log.txt"
 _CHECKPOINT = Path("checkpoints/last.ckpt")
@@ -24,7 +25,14 @@ _FOLLOWS = "error: another process of this run has ended"  # from processes that
 
 
 def make_ready(folder: Path) -> None:
-    """Leaves a folder that a run can go on in, or an empty one but for the log."""
+    """Leaves a folder that a run can go on in, or an empty one but for the log.
+
+    Raises:
+        UserError: if the folder is a link, or lies behind one: what is removed must be of the sweep.
+    """
+    check_place(folder)
+    if (folder / LOG).is_symlink():  # or what trials print would be added to any file
+        (folder / LOG).unlink()
     if not (folder / _CHECKPOINT).is_file():
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.is_dir() and not path.is_symlink():
@@ -36,6 +44,19 @@ def make_ready(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def check_place(folder: Path) -> None:
+    """Refuses a trial whose folder is not where the sweep's folder has it.
+
+    Raises:
+        UserError: naming the link.
+    """
+    for path in (folder.parent, folder):
+        if path.is_symlink():
+            raise UserError(
+                f"{path}: is a link; a sweep writes and removes files in its own folder only: move it there"
+            )
+
+
 def arguments(folder: Path, options: Sequence[str]) -> list[str]:
     """For ``src.train``: to go on from the folder's last checkpoint, or to start in the folder."""
     if (folder / _CHECKPOINT).is_file():
@@ -43,23 +64,22 @@ def arguments(folder: Path, options: Sequence[str]) -> list[str]:
     return [f"hydra.run.dir='{folder}'", *options]
 
 
-def scores(folder: Path) -> dict[str, Any] | None:
-    """What the run ended with: of the test split, or of val where there is no test; ``None`` if it has not ended."""
+def scores(folder: Path) -> SavedScores | None:
+    """What the run ended with: of the test split, or of val where there is no test; ``None`` if it has not ended.
+
+    Raises:
+        UserError: for a broken file.
+    """
     for stage in ("test", "val"):
         path = folder / f"scores_{stage}.json"
         if path.is_file():
-            return json.loads(path.read_text())
+            return read_json(path, SavedScores, remedy="remove it, and go on with resume= retry_failed=true")
     return None
 
 
 def curve(folder: Path, metric: str) -> list[tuple[int, float]]:
-    """Step and value of ``metric`` so far; a row that is being written does not count."""
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        rows = csv.DictReader(line for line in file if line.endswith("\n"))
-        found = {int(row["step"]): float(row[metric]) for row in rows if row.get(metric)}
+    """Step and value of ``metric`` so far, of its last row where a step has several."""
+    found = dict(read_curves(folder / "metrics.csv").get(metric, ()))
     return [(step, number) for step, number in sorted(found.items()) if math.isfinite(number)]
 
 
@@ -73,7 +93,7 @@ def value(folder: Path, objective: str, direction: str) -> float | None:
         best = max if direction == "maximize" else min
         return best(numbers) if numbers else None
     number = found.get(objective)
-    return number if isinstance(number, int | float) and math.isfinite(number) else None
+    return number if isinstance(number, int | float) and not isinstance(number, bool) else None
 
 
 def lasted(folder: Path, start: float) -> float:

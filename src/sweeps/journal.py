@@ -6,27 +6,79 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import AfterValidator, Field
 
 from src.errors import UserError
+from src.file_schema import Count, Finite, Line, Number, Open
+from src.run_files import MiB, limited, parsed
 
 __all__ = ["Journal", "last_records", "read_journal"]
+
+_LARGEST = 256 * MiB
+
+
+class _Event(Open):
+    trial: Line
+    time: Finite
+
+
+class _Start(_Event):
+    event: Literal["start"]
+    resumed: bool
+    job: NotRequired[Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")] | None]
+
+
+class _End(_Event):
+    event: Literal["end"]
+    status: Literal["done", "pruned", "failed"]
+    value: Finite | None
+    seconds: Annotated[Finite, Field(ge=0)]
+    message: NotRequired[Line]
+    curve: NotRequired[list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]]
+
+
+class _Lost(_Event):
+    event: Literal["lost"]
+    seconds: Annotated[Finite, Field(ge=0)]
+
+
+class _Suggest(Open):
+    event: Literal["suggest"]
+    row: Count
+    params: dict[str, Number | bool | str | None]
+
+
+_Record = Annotated[
+    _Start | _End | _Lost | _Suggest, Field(discriminator="event"), AfterValidator(lambda it: _whole(it))
+]
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """The records of a journal, without a last line that was cut short; none if there is no file.
 
     Raises:
-        UserError: for a line within that is no record.
+        UserError: for a line within that is no record, or a link: what is added would go elsewhere.
     """
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            raise UserError(f"{path}: line {number} is no record; delete that line to go on without it") from None
-    return records
+    if path.is_symlink():
+        raise UserError(f"{path}: is a link; put the file itself there")
+    if not path.exists():
+        return []
+    remedy = "delete that line to go on without it"
+    lines = limited(path, _LARGEST, remedy="start a new sweep").split(b"\n")[:-1]
+    return [
+        parsed(line, _Record, where=f"{path}: line {number} is no record", remedy=remedy)
+        for number, line in enumerate(lines, 1)
+    ]
+
+
+def _whole(record: dict[str, Any]) -> dict[str, Any]:
+    if record["event"] == "end" and record["status"] == "done" and record["value"] is None:
+        raise ValueError("a trial that is done should have a value")
+    if record["event"] == "end" and record["status"] == "failed" and "message" not in record:
+        raise ValueError("a trial that has failed should have a message")
+    return record
 
 
 def last_records(records: list[dict[str, Any]], event: str) -> dict[str, dict[str, Any]]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from src.errors import UserError, nearest
+from src.file_schema import Line, Number, Open, checked
+from src.sweeps.options import check_option
 
 __all__ = ["Row", "Sweep", "Trial", "override", "parse"]
 
@@ -17,18 +23,65 @@ _KEYS = (
     "grid", "search",
 )  # fmt: skip
 _ROW_KEYS = ("name", "set", "published", "note")
+_REMEDY = "correct it; conf/sweep.yaml says what it may be"
+_MOST_ROWS, _MOST_DEVICES = 10_000, 1024
 _SEARCH = {"sampler": "tpe", "seed": 0, "startup": 10, "pruner": None, "warmup": 1}  # what need not be given
+_Name = Line | Number | None
+
+
+class _Trial(TypedDict, total=False):
+    name: _Name
+    set: list[str] | None
+    published: Any
+    note: _Name
+
+
+class _Tree(Open, total=False):
+    """A sweep in plain containers, as ``conf/sweep.yaml`` describes it; what is ``Any`` is checked in words below."""
+
+    name: _Name
+    title: _Name
+    source: _Name
+    published_on: _Name
+    objective: Line
+    direction: _Name
+    devices: _Name
+    seeds: Annotated[list[_Name], Field(max_length=1000)]
+    fixed: list[str] | None
+    trials: list[dict[str, Any]] | None
+    grid: dict[str, Any] | None
+    search: dict[str, Any] | None
+
+
+class _Values(Open, total=False):
+    choices: list[Number | str | None]
+    when: dict[str, Number | str | None] | None
+
+
+class _SearchTree(Open):
+    trials: Annotated[int, Field(le=100_000)]
+    space: dict[str, _Values]
+    sampler: str
+    pruner: str | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: its place and name, the options that make it, and the figure of the paper, in percent."""
+    """A line of the table: its place and name, the options that make it, and the figure of the paper, in percent.
+
+    Raises:
+        UserError: for an option that is not one of ``src.train`` or is not for a trial.
+    """
 
     index: int
     name: str
     options: tuple[str, ...]
     published: float | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        for option in self.options:
+            check_option(option)
 
 
 @dataclass(frozen=True)
@@ -47,7 +100,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that makes sense: see ``conf/sweep.yaml`` for what each field may be."""
+    """A sweep that makes sense: see ``conf/sweep.yaml`` for what each field may be.
+
+    Raises:
+        UserError: for an option in ``fixed`` that is not one of ``src.train`` or is not for a trial.
+    """
 
     name: str
     title: str
@@ -60,6 +117,10 @@ class Sweep:
     fixed: tuple[str, ...]
     rows: tuple[Row, ...]
     search: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        for option in self.fixed:
+            check_option(option)
 
     @property
     def unit(self) -> int:
@@ -117,13 +178,15 @@ def parse(tree: Mapping[str, Any]) -> Sweep:
         UserError: for a key that does not exist, a value that cannot be, or a sweep without trials.
     """
     _known(tree, _KEYS, "sweep")
+    tree = checked(dict(tree), _Tree, where="sweep", remedy=_REMEDY)
     search, seeds = tree.get("search") or None, tree.get("seeds") or ()
-    if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+    whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise UserError(f"sweep.seeds={seeds} must be different whole numbers of 0 or more, such as [0,1,2]")
     if tree.get("direction") not in ("maximize", "minimize"):
         raise UserError(f"sweep.direction={tree.get('direction')} is unknown; use maximize or minimize")
     devices = tree.get("devices")
-    if not isinstance(devices, int) or devices < 1:
+    if not isinstance(devices, int) or not 1 <= devices <= _MOST_DEVICES:
         raise UserError(f"sweep.devices={devices} must be a whole number of 1 or more: the devices of one trial")
     trials, grid = tree.get("trials") or [], tree.get("grid") or {}
     if not (trials or grid or search):
@@ -132,9 +195,9 @@ def parse(tree: Mapping[str, Any]) -> Sweep:
         raise UserError("sweep.search is given beside sweep.trials or sweep.grid; leave out one of them")
     return Sweep(
         name=str(tree.get("name") or "sweep"),
-        title=tree.get("title") or str(tree.get("name") or "sweep"),
-        source=tree.get("source") or "",
-        published_on=tree.get("published_on") or "",
+        title=str(tree.get("title") or tree.get("name") or "sweep"),
+        source=str(tree.get("source") or ""),
+        published_on=str(tree.get("published_on") or ""),
         objective=str(tree.get("objective")),
         direction=tree["direction"],
         devices=devices,
@@ -156,7 +219,9 @@ def _search(given: Mapping[str, Any]) -> dict[str, Any]:
     space = search.get("space")
     if not isinstance(space, Mapping) or not space or not all(isinstance(each, Mapping) for each in space.values()):
         raise UserError("sweep.search.space must name options, each with choices, or with low and high")
-    return search
+    for name in space:
+        check_option(override(name, ""))
+    return {**search, **checked(search, _SearchTree, where="sweep.search", remedy=_REMEDY)}
 
 
 def _known(tree: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
@@ -170,6 +235,9 @@ def _rows(trials: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]
     for key, values in grid.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise UserError(f"sweep.grid: {key}: {values} must be a list of values")
+    count = math.prod(map(len, grid.values())) * max(1, len(trials))
+    if count > _MOST_ROWS:
+        raise UserError(f"sweep: {count} rows are more than the {_MOST_ROWS} that a table can have; vary less")
     combinations = [
         [override(key, value) for key, value in zip(grid, values, strict=True)]
         for values in itertools.product(*grid.values())
@@ -177,7 +245,7 @@ def _rows(trials: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]
     named: Sequence[Mapping[str, Any]] = trials or [{"name": ""}]
     for index, (trial, added) in enumerate(itertools.product(named, combinations)):
         _known(trial, _ROW_KEYS, f"sweep.trials[{index // len(combinations)}]")
-        published = trial.get("published")
+        trial, published = checked(dict(trial), _Trial, where="sweep.trials", remedy=_REMEDY), trial.get("published")
         if published is not None and not isinstance(published, int | float):
             raise UserError(f"sweep.trials: published={published} ('{trial.get('name')}') must be a number, in percent")
         options = (*(trial.get("set") or ()), *added)

@@ -101,24 +101,24 @@ def test_what_cannot_be_told_apart_has_none() -> None:
 
     assert fingerprint(Drawn()) is None
     store_json("kind", None, 1)
-    assert load_json("kind", None) is None
+    assert load_json("kind", None, dict) is None
 
 
 def test_json_is_kept_under_its_key_and_broken_files_are_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("SEMSEG_CACHE", str(tmp_path / "deep/cache"))
     assert cache_dir() == tmp_path / "deep/cache"
-    assert load_json("kind", "key") is None
+    assert load_json("kind", "key", dict) is None
     store_json("kind", "key", {"a": [1, "ü"]})
-    assert load_json("kind", "key") == {"a": [1, "ü"]}
+    assert load_json("kind", "key", dict) == {"a": [1, "ü"]}
     (cache_dir() / "kind/key.json").write_text("{")
-    assert load_json("kind", "key") is None
+    assert load_json("kind", "key", dict) is None
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("SEMSEG_CACHE", str(tmp_path / "file"))
     store_json("kind", "key", 1)
-    assert load_json("kind", "key") is None
+    assert load_json("kind", "key", dict) is None
 
 
 def test_a_file_is_whole_or_as_before(tmp_path: Path, monkeypatch) -> None:

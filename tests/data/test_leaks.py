@@ -30,8 +30,8 @@ def test_copies_and_namesakes(tmp_path: Path) -> None:
     assert found.total == 5
     assert found.copies == 2
     assert found.files == [
-        (str(tmp_path / "train/b.png"), str(tmp_path / "val/x.png")),
-        (str(tmp_path / "train/c.png"), str(tmp_path / "val/c.png")),
+        [str(tmp_path / "train/b.png"), str(tmp_path / "val/x.png")],
+        [str(tmp_path / "train/c.png"), str(tmp_path / "val/c.png")],
     ]
     assert (found.namesakes, found.names) == (1, ["d"])
 
@@ -44,7 +44,7 @@ def test_equal_size_and_equal_end_is_no_copy(tmp_path: Path) -> None:
 def test_the_same_file_in_two_lists_is_a_copy(tmp_path: Path) -> None:
     train = source(tmp_path, {"a": b"one", "b": b"two"})
     found = leak(train, FileSource(train.pairs[1:], SPACE))
-    assert found.files == [(str(tmp_path / "b.png"), str(tmp_path / "b.png"))]
+    assert found.files == [[str(tmp_path / "b.png"), str(tmp_path / "b.png")]]
     assert found.namesakes == 0
 
 

@@ -260,7 +260,8 @@ def test_two_drivers_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 def test_a_broken_line_of_the_journal_is_named(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_text('{"event": "start"}\nnonsense\n{"event": "end"}\n')
+    start = '{"event": "start", "trial": "a", "resumed": false, "time": 1.0}\n'
+    path.write_text(f"{start}nonsense\n{start}")
     with pytest.raises(UserError, match=r"journal\.jsonl: line 2 is no record"):
         Journal(path)
 
