@@ -71,8 +71,21 @@ def image_size(path: Path) -> tuple[int, int]:
     _check_file(path)
     with _explained(path, "is not an image ({}); restore or remove it"), Image.open(path) as file:
         width, height = file.size
-        turned = file.getexif().get(0x0112, 1) in _QUARTER_TURNS
+        # Pillow decodes the whole of a PNG to tell its EXIF tags, which hardly any has, and turns the size of a TIFF.
+        may_turn = _png_has_exif(path) if file.format == "PNG" else file.format != "TIFF"
+        turned = may_turn and file.getexif().get(0x0112, 1) in _QUARTER_TURNS
     return (width, height) if turned else (height, width)
+
+
+def _png_has_exif(path: Path) -> bool:
+    """Whether a PNG has a chunk of EXIF tags, be it behind the pixels."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            if head[4:] == b"eXIf":
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    return False
 
 
 def read_label(path: Path, encoding: str = "index") -> np.ndarray:

@@ -19,14 +19,15 @@ from src.errors import UserError, memory_full, out_of_memory
 READERS = (read_image, image_size, read_label)
 
 
-def bound(extra: int, task: Callable[[], object]) -> str:
-    """What ``task`` says in a child process that may have ``extra`` bytes more than it has."""
+def bound(extra: int | None, task: Callable[[], object]) -> str:
+    """What ``task`` says in a child process that may have ``extra`` bytes more than it has, or any number."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (now + extra, resource.RLIM_INFINITY))
+            if extra is not None:
+                now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_AS, (now + extra, resource.RLIM_INFINITY))
             task()
             said = "nothing"
         except Exception as error:
@@ -44,7 +45,7 @@ def bound(extra: int, task: Callable[[], object]) -> str:
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp", ".gif"])
 def test_full_memory_is_never_taken_for_damage(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"large{suffix}"
-    Image.new("RGB", (9000, 9000)).save(path)
+    bound(None, lambda: Image.new("RGB", (9000, 9000)).save(path))  # what this process had and freed would count
     for megabytes in (16, 280, 500):
         said = bound(megabytes << 20, lambda: read_image(path))
         assert "corrupt" not in said
@@ -58,14 +59,15 @@ def test_full_memory_is_never_taken_for_damage(tmp_path: Path, suffix: str) -> N
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_full_memory_is_never_taken_for_a_damaged_label(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
-    Image.new("L", (9000, 9000)).save(path)
+    bound(None, lambda: Image.new("L", (9000, 9000)).save(path))
     assert bound(16 << 20, lambda: read_label(path)).startswith(f"full: main memory is full: {path}: there is no room")
 
 
-def png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
+
+def png(width: int, height: int) -> bytes:
     header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
@@ -126,3 +128,22 @@ def test_whatever_a_flipped_byte_does_ends_in_pixels_or_in_one_line(
             assert "\n" not in str(error)
         except MemoryError:
             pass  # a header may tell of a size that no machine has room for
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6])
+def test_the_size_of_a_header_is_that_of_the_decoded_image(tmp_path: Path, suffix: str, orientation: int) -> None:
+    tags = Image.Exif()
+    if orientation is not None:
+        tags[0x0112] = orientation
+    Image.new("RGB", (20, 12)).save(tmp_path / f"a{suffix}", exif=tags)
+    assert image_size(tmp_path / f"a{suffix}") == read_image(tmp_path / f"a{suffix}").shape[:2]
+
+
+def test_a_png_may_tell_of_its_turn_behind_its_pixels(tmp_path: Path) -> None:
+    path, tags = tmp_path / "a.png", Image.Exif()
+    tags[0x0112] = 6
+    Image.new("RGB", (20, 12)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-12] + chunk(b"eXIf", tags.tobytes().removeprefix(b"Exif\0\0")) + content[-12:])
+    assert image_size(path) == read_image(path).shape[:2] == (20, 12)
