@@ -50,6 +50,8 @@ def build_label_space(
     classes = read_classes(roots) if classes is None else classes
     if isinstance(classes, str):
         raise UserError(f"data.classes={classes} is one word; give a list: 'data.classes=[{classes},...]'")
+    if classes is not None and not isinstance(classes, Sequence | Mapping):
+        raise UserError(f"data.classes={classes} is no list; give the names of the classes: 'data.classes=[road,car]'")
     if not classes:
         raise UserError(_how_to_name(roots[0], masks, encoding))
     names = [str(name) for name in classes]
