@@ -98,8 +98,14 @@ def settle_class_weights(cfg: DictConfig, datamodule: SegmentationDataModule) ->
 
 
 def _check_head(net: nn.Module, label_space: LabelSpace) -> None:
-    """Refuses a net whose logits are neither one for each class nor one for two classes."""
+    """Refuses a single class, and a net whose logits are neither one for each class nor one for two classes."""
     given, classes = net.num_classes, label_space.num_classes
+    if classes == 1:
+        name = label_space.names[0]
+        raise UserError(
+            f"the data have one class, '{name}', so there is nothing to tell it from; name what is around it too:"
+            f" 'data.classes=[background,{name}]', for masks of 0 and 255 with experiment=binary"
+        )
     if given != classes and (given, classes) != (1, 2):
         one = ", which only two classes can share" if given == 1 else ""
         raise UserError(

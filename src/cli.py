@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.errors import UserError, nearest
+from src.errors import UserError, memory_full, nearest, out_of_memory
 
 __all__ = ["CONFIG_DIR", "command", "explain", "value_of"]
 
@@ -111,6 +111,8 @@ def _user_message(error: BaseException) -> str | None:
     for cause in _chain(error):
         if isinstance(cause, UserError):  # from a loader process the message comes with the process's own trace
             return str(cause).rsplit("UserError: ", 1)[-1].strip()
+        if out_of_memory(cause):
+            return memory_full(cause)
         if isinstance(cause, OmegaConfBaseException) and "Missing mandatory value" in str(cause):
             return f"{cause.full_key} is not set; give it on the command line as {cause.full_key}=..."
         if isinstance(cause, OSError) and cause.filename is not None:

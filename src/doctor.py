@@ -72,7 +72,7 @@ def _check_data(cfg: DictConfig) -> bool:
     if not sources:
         raise UserError(problems[0].partition(": ")[2])
     plan = _plan(cfg, stages, next(iter(sources.values())))
-    leaks = _leaks(plan, sources, fresh=cfg.fresh)
+    leaks = _leaks(plan, sources, limit=cfg.limit, fresh=cfg.fresh)
     problems += problems_between(plan, found, leaks)
     _say(f"\n{cfg.data.name}, all splits", problems, notes + counts + notes_between(plan, found, leaks))
     if (problems or counts) and release:
@@ -108,12 +108,12 @@ def _plan(cfg: DictConfig, stages: dict[str, list[str]], source: Source) -> Plan
     )
 
 
-def _leaks(plan: Plan, sources: dict[str, Source], *, fresh: bool) -> dict[tuple[str, str], Leak]:
+def _leaks(plan: Plan, sources: dict[str, Source], *, limit: int | None, fresh: bool) -> dict[tuple[str, str], Leak]:
     """(training split, scored split) -> what they share, for those that could be read and have files."""
     from src.data.leaks import leak
 
     found = {
-        (train, scored): leak(sources[train], sources[scored], fresh=fresh, progress=True)
+        (train, scored): leak(sources[train], sources[scored], limit=limit, fresh=fresh, progress=True)
         for train in plan.stages["train"]
         for scored in plan.scored
         if train in sources and scored in sources

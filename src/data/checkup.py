@@ -44,17 +44,18 @@ def checkup(source: Source, *, limit: int | None = None, fresh: bool = False, pr
 
     Args:
         source: what to read.
-        limit: read that many samples instead of all; what they show is not kept.
+        limit: read that many samples instead of all; nothing is recalled then, and what they show is not kept.
         fresh: read everything anew.
         progress: show a progress bar.
     """
+    if limit is not None:
+        return summary(audit(source, limit, progress))
     key = fingerprint(source)  # before reading: a file that changes meanwhile must be read again
     known = None if fresh else _recall(key)
     if known is not None:
         return known
-    found = summary(audit(source, limit, progress))
-    if limit is None:
-        store_json(_KIND, key, found._asdict())
+    found = summary(audit(source, progress=progress))
+    store_json(_KIND, key, found._asdict())
     return found
 
 

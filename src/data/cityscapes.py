@@ -11,6 +11,7 @@ from pathlib import Path
 
 from src.data.dataset import FileSource, Pair
 from src.data.label_space import IGNORE_INDEX, LabelSpace
+from src.data.listing import files_at
 from src.errors import UserError, nearest
 
 __all__ = [
@@ -113,7 +114,7 @@ def _part_pairs(root: str | Path, part: str, kind: str | None) -> list[Pair]:
     images = city_folder(root, f"leftImg8bit/{part}", _IMAGES[part])
     labels = city_folder(root, f"{kind}/{part}", _LABELS[kind]) if kind and part != "test" else None
     ending, pairs = f"_{kind}_labelIds.png", []
-    for image in sorted(images.glob("*/*_leftImg8bit.png")):
+    for image in files_at(images, "_leftImg8bit.png", depth=1):
         name = image.name.removesuffix("_leftImg8bit.png")
         pairs.append(Pair(image, labels and labels / image.parent.name / (name + ending), name))
     if not pairs:
@@ -128,7 +129,7 @@ def _part_pairs(root: str | Path, part: str, kind: str | None) -> list[Pair]:
 
 def check_present(wanted: Sequence[Path], folder: Path, remedy: str, *, kind: str = "label") -> None:
     """Raise a ``UserError`` that ends in ``remedy`` unless all ``<folder>/<city>/*.png`` in ``wanted`` are there."""
-    present = set(folder.glob("*/*.png"))
+    present = set(files_at(folder, ".png", depth=1))
     missing = [path for path in wanted if path not in present]
     if missing:
         raise UserError(f"{missing[0]}: {kind} not found ({len(missing)} of {len(wanted)} images have none); {remedy}")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from src.data.dataset import read_label
 from src.data.label_space import IGNORE_INDEX, LabelSpace, distinct_colors
+from src.data.text_files import read_text
 from src.errors import UserError, nearest
 
 __all__ = ["Classes", "build_label_space", "read_classes"]
@@ -49,6 +50,8 @@ def build_label_space(
     classes = read_classes(roots) if classes is None else classes
     if isinstance(classes, str):
         raise UserError(f"data.classes={classes} is one word; give a list: 'data.classes=[{classes},...]'")
+    if classes is not None and not isinstance(classes, Sequence | Mapping):
+        raise UserError(f"data.classes={classes} is no list; give the names of the classes: 'data.classes=[road,car]'")
     if not classes:
         raise UserError(_how_to_name(roots[0], masks, encoding))
     names = [str(name) for name in classes]
@@ -92,7 +95,7 @@ def read_classes(folders: Sequence[Path]) -> Classes | None:
 
 
 def _parse_text(path: Path) -> Classes:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     matches = [_NAME_AND_COLOR.fullmatch(line) for line in lines]
     if not any(matches):
@@ -111,7 +114,7 @@ def _parse_text(path: Path) -> Classes:
 
 def _parse_json(path: Path) -> Classes:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
         if isinstance(content, list) and all(isinstance(item, Mapping) for item in content):
             content = {item["name"]: item["color"] for item in content}
     except (ValueError, KeyError) as error:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
+from src.data.decoding import decode_image, image_size, read_image, read_label
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.pairs import Pair, Pairs
 from src.errors import UserError
@@ -173,89 +172,3 @@ class SegmentationDataset(Dataset):
 
 def _chw(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # a view: channels last in memory
-
-
-def read_image(path: Path) -> np.ndarray:
-    """(H,W,3) uint8 RGB of an image file, turned upright by its EXIF tag.
-
-    Raises:
-        UserError: if the file is missing, empty, or cannot be decoded.
-    """
-    _check_file(path)
-    return decode_image(path.read_bytes(), path)
-
-
-def decode_image(content: bytes, where: object) -> np.ndarray:
-    """As ``read_image``, of a file's content; ``where`` is what errors name."""
-    if content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-65536:]:
-        raise UserError(f"{where}: JPEG is truncated (no end marker); restore or remove it")  # OpenCV would fill it up
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UserError(f"{where}: cannot be decoded as an image (corrupt or truncated); restore or remove it")
-    return image
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image as it is shown, from its header.
-
-    Raises:
-        UserError: if the file is missing, empty, or no image.
-    """
-    _check_file(path)
-    try:
-        with Image.open(path) as file:
-            width, height = file.size
-            turned = file.getexif().get(0x0112, 1) >= 5  # EXIF orientation: by a quarter
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: is not an image ({error}); restore or remove it") from error
-    return (width, height) if turned else (height, width)
-
-
-def read_label(path: Path, encoding: str = "index") -> np.ndarray:
-    """Stored label values: (H,W) uint8 indices, palette indices kept, or (H,W,3) uint8 RGB for ``"color"``.
-
-    Raises:
-        UserError: if the file is missing, broken, of another kind than ``encoding`` says, or holds values past 255.
-    """
-    _check_file(path)
-    try:
-        with Image.open(path) as file:
-            mode = file.mode
-            stored = np.asarray(file.convert("RGB") if encoding == "color" and mode != "RGB" else file)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: cannot be decoded as a label ({error}); restore the file or remove the pair"
-        ) from error
-    if encoding == "index" and stored.ndim != 2:
-        raise UserError(
-            f"{path}: label has {stored.shape[2]} channels (mode {mode}) where one channel of class indices is"
-            " expected;"
-            " if its colours mean classes use data=folder data.encoding=color with data.file_colors, else save"
-            " it as grey"
-            " or palette PNG"
-        )
-    if stored.dtype.kind == "f":
-        raise UserError(
-            f"{path}: label holds fractions (mode {mode}), not class indices; save it as an 8-bit grey or palette PNG"
-        )
-    if stored.dtype == bool:
-        return stored.astype(np.uint8)
-    if stored.dtype != np.uint8:
-        if stored.min() < 0 or stored.max() > 255:
-            raise UserError(
-                f"{path}: label values {stored.min()}..{stored.max()} do not fit 8 bits (mode {mode}); is this"
-                " an instance"
-                " or depth map? Point data.root at class indices 0..254"
-            )
-        stored = stored.astype(np.uint8)
-    return stored
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"{path}: file not found; restore it or remove it from the list")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: file is empty (0 bytes); restore or remove it")

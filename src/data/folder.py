@@ -15,9 +15,10 @@ from pathlib import Path
 from src.data.auto_labels import auto_pairs, check_maps, split_maps
 from src.data.class_list import Classes, build_label_space, read_classes
 from src.data.dataset import FileSource, Pair
-from src.data.folder_layout import EXTENSIONS, FolderLayout, few
+from src.data.folder_layout import FolderLayout, few, without_repeats
 from src.data.folder_splits import Splits, listed_pairs
 from src.data.label_space import LabelSpace
+from src.data.listing import EXTENSIONS
 from src.errors import UserError
 
 __all__ = ["folder"]
@@ -113,6 +114,7 @@ def _auto_source(
 def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: Splits) -> tuple[list[Pair], list[Path]]:
     images = layout.images(root, split)
     masks, maps = split_maps(layout.masks(root, split), images, layout.confidence_suffix)
+    every, images = images, without_repeats(images, masks)
     if not images and not layout.has_split:
         ending = f" ending in '{layout.image_suffix}'" if layout.image_suffix else ""
         raise UserError(
@@ -133,9 +135,13 @@ def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: Splits) ->
             f" have no mask here ({few(bare)}); set data.mask_suffix or data.image_suffix if their names differ by an"
             " ending, add the masks, or list the labelled images in data.splits_files"
         )
-    claimed = {pair.label for pair in pairs}
-    pairs = [pair._replace(confidence=maps.get(pair.label)) for pair in pairs]
-    return pairs, [masks[key] for key in sorted(masks.keys() - images.keys()) if masks[key] not in claimed]
+    spare = [masks[key] for key in sorted(masks.keys() - every.keys())]
+    if spare:
+        claimed = {pair.label for pair in pairs}
+        spare = [path for path in spare if path not in claimed]
+    if maps:
+        pairs = [pair._replace(confidence=maps.get(pair.label)) for pair in pairs]
+    return pairs, spare
 
 
 def _why_empty(roots: Sequence[Path], split: str, layout: FolderLayout, splits: Splits) -> str:

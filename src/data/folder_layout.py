@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
+from src.data.listing import image_files
 from src.errors import UserError, nearest
 
-__all__ = ["EXTENSIONS", "FolderLayout", "few"]
+__all__ = ["FolderLayout", "KeyedFiles", "few", "without_repeats"]
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
+
+class KeyedFiles(Mapping[str, Path]):
+    """Files below a folder by key. A path is made when it is asked for, since a split asks for its own only.
+
+    Args:
+        base: the folder.
+        names: key -> path below it.
+    """
+
+    def __init__(self, base: Path, names: dict[str, str]) -> None:
+        self.base = base
+        self.names = names
+
+    def __getitem__(self, key: str) -> Path:
+        return self.base / self.names[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -58,7 +81,7 @@ class FolderLayout:
         """Mask folders of every split."""
         return _folders(root, self.mask_dir)
 
-    def images(self, root: Path, split: str) -> dict[str, Path]:
+    def images(self, root: Path, split: str) -> KeyedFiles:
         """Images of a split by key; empty where the folder does not exist.
 
         Raises:
@@ -67,24 +90,23 @@ class FolderLayout:
         # In one common folder, masks are told from images by their suffix alone.
         shared = self.image_dir == self.mask_dir and not self.image_suffix
         base, masks = self.image_base(root, split), self.mask_base(root, split)
-        found = _by_key(base, self.image_suffix, self.mask_suffix if shared else "")
-        nested = base in masks.parents
-        return {key: path for key, path in found.items() if not (nested and masks in path.parents)}
+        below = f"{masks.relative_to(base).as_posix()}/" if base in masks.parents else None
+        return _by_key(base, self.image_suffix, skip=self.mask_suffix if shared else "", leave_out=below)
 
-    def masks(self, root: Path, split: str) -> dict[str, Path]:
+    def masks(self, root: Path, split: str) -> KeyedFiles:
         """Masks of a split by key, as ``images``; maps of confidence are among them."""
         return _by_key(self.mask_base(root, split), self.mask_suffix)
 
     def all_masks(self, root: Path) -> Iterator[Path]:
         """Masks of every split without maps of confidence, by name and lazily."""
         for base in self.mask_folders(root):
-            keys = ((path, _key(path, base, self.mask_suffix)) for path in _files(base))
-            yield from (path for path, key in keys if key is not None and not self._is_map(key))
+            keys = ((name, _key(name, self.mask_suffix)) for name in image_files(base))
+            yield from (base / name for name, key in keys if key is not None and not self._is_map(key))
 
     def has_maps(self, root: Path) -> bool:
         """Whether any split has a map of confidence."""
-        files = ((path, base) for base in self.mask_folders(root) for path in _files(base))
-        return any(self._is_map(_key(path, base, "")) for path, base in files)
+        names = (name for base in self.mask_folders(root) for name in image_files(base))
+        return any(self._is_map(_key(name, "")) for name in names)
 
     def _is_map(self, key: str) -> bool:
         return bool(self.confidence_suffix) and key.endswith(self.confidence_suffix)
@@ -106,6 +128,28 @@ class FolderLayout:
                 )
 
 
+def without_repeats(images: KeyedFiles, masks: Mapping[str, Path]) -> KeyedFiles:
+    """``images`` without those that a link leads to once more, unless they have another mask there.
+
+    Else one pair would be several, of which some may be trained on and others scored. The path that goes through fewer
+    links stays.
+    """
+    folders = {name.rpartition("/")[0] for name in images.names.values()}
+    real = {folder: (images.base / folder).resolve() for folder in folders}
+    if len(set(real.values())) == len(real):
+        return images
+    kept: dict[str, str] = {}
+    known: dict[tuple[Path, str], set[Path | None]] = {}  # image -> the masks it was seen with
+    for key, name in images.names.items():
+        folder, _, file = name.rpartition("/")
+        mask = masks[key].resolve() if key in masks else None
+        seen = known.setdefault((real[folder], file), set())
+        if mask not in seen and (mask is not None or not seen):
+            kept[key] = name
+        seen.add(mask)
+    return KeyedFiles(images.base, kept)
+
+
 def few(names: Sequence[str], count: int = 3) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
@@ -117,31 +161,25 @@ def _folders(root: Path, name: str) -> list[Path]:
     return sorted(path for path in root.glob(name.replace("{split}", "*")) if path.is_dir())
 
 
-def _files(base: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(base, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):  # macOS leaves "._name.png"
-                yield Path(folder, name)
+def _key(name: str, suffix: str) -> str | None:
+    """Key of a file by its path below its folder, or ``None`` where it lacks the suffix."""
+    stem = name[: name.rindex(".")]
+    if not suffix:
+        return stem
+    whole = next((part for part in (stem, name) if part.endswith(suffix)), None)
+    return None if whole is None else whole.removesuffix(suffix)
 
 
-def _key(path: Path, base: Path, suffix: str) -> str | None:
-    below = path.relative_to(base).as_posix()
-    stem = below[: -len(path.suffix)]
-    name = next((name for name in (stem, below) if name.endswith(suffix)), None)
-    return None if name is None else name.removesuffix(suffix)
-
-
-def _by_key(base: Path, suffix: str, skip: str = "") -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in _files(base):
-        key = _key(path, base, suffix)
-        if key is None or (skip and _key(path, base, skip) is not None):
+def _by_key(base: Path, suffix: str, *, skip: str = "", leave_out: str | None = None) -> KeyedFiles:
+    found: dict[str, str] = {}
+    for name in image_files(base):
+        key = _key(name, suffix)
+        if key is None or (skip and _key(name, skip) is not None) or (leave_out and name.startswith(leave_out)):
             continue
         if key in found:
             raise UserError(
-                f"{base}: '{found[key].relative_to(base)}' and '{path.relative_to(base)}' have one name, so their pair"
-                " is ambiguous; remove one, or tell them apart by data.image_suffix or data.mask_suffix (such as .png)"
+                f"{base}: '{found[key]}' and '{name}' have one name, so their pair is ambiguous; remove one, or tell"
+                " them apart by data.image_suffix or data.mask_suffix (such as .png)"
             )
-        found[key] = path
-    return found
+        found[key] = name
+    return KeyedFiles(base, found)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.data.dataset import Pair
-from src.data.folder_layout import FolderLayout
-from src.errors import UserError, nearest
+from src.data.folder_layout import FolderLayout, KeyedFiles
+from src.data.text_files import read_text
+from src.errors import UserError, nearest, printable
 
 __all__ = ["Splits", "listed_pairs"]
 
@@ -25,7 +27,7 @@ class Splits:
 
     def draw(self, key: str) -> str | None:
         """Split of a name: its hash with the seed, read as a number in 0..1, falls into one of the fractions."""
-        digest = hashlib.sha256(f"{self.seed}:{key}".encode()).digest()
+        digest = hashlib.sha256(os.fsencode(f"{self.seed}:{key}")).digest()
         position = int.from_bytes(digest[:8], "big") / 2**64
         for split, share in self.fractions.items():
             position -= share
@@ -51,7 +53,7 @@ def listed_pairs(
     split: str,
     layout: FolderLayout,
     files: Mapping[str, str],
-    images: Mapping[str, Path],
+    images: KeyedFiles,
     masks: Mapping[str, Path],
 ) -> list[Pair]:
     """The pairs that the file of ``split`` lists, an image or "image mask" a line.
@@ -74,19 +76,18 @@ def listed_pairs(
     listing = root / files[split]
     if not listing.is_file():
         raise UserError(f"{listing.resolve()}: split file not found; correct data.splits_files.{split}")
-    base = layout.image_base(root, split)
-    keys = {}  # every spelling of an image: with and without folder, extension, suffix
-    for key, path in images.items():
-        below = path.relative_to(base)
-        spellings = (key, below.as_posix(), below.with_suffix("").as_posix(), path.relative_to(root).as_posix())
-        keys |= dict.fromkeys(spellings, key)
+    prefix = f"{layout.image_base(root, split).relative_to(root).as_posix()}/"
+    keys = {name: key for key, name in images.names.items()}
+    keys |= {name[: name.rindex(".")]: key for name, key in keys.items()}
+    keys |= {key: key for key in images}
     pairs = []
-    for number, line in enumerate(listing.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(listing, any_bytes=True).splitlines(), 1):
         entry = line.strip().removeprefix("./")
         if not entry or entry.startswith("#"):
             continue
-        if entry in keys:
-            pairs.append(Pair(images[keys[entry]], masks.get(keys[entry]), keys[entry]))
+        key = keys.get(entry) or keys.get(entry.removeprefix(prefix))  # with and without folder, extension, suffix
+        if key is not None:
+            pairs.append(Pair(images[key], masks.get(key), key))
         else:
             pairs.append(_explicit_pair(root, split, layout, entry, f"{listing}, line {number}"))
     return pairs
@@ -95,8 +96,10 @@ def listed_pairs(
 def _explicit_pair(root: Path, split: str, layout: FolderLayout, entry: str, where: str) -> Pair:
     parts = [part.strip() for part in re.split(r"[\t,]" if re.search(r"[\t,]", entry) else r"\s+", entry)]
     bases = (layout.image_base(root, split), layout.mask_base(root, split))
+    utf_8 = not any("\udc80" <= letter <= "\udcff" for letter in entry)
+    coding = "" if utf_8 else "; it is no UTF-8, so perhaps save the list as UTF-8"
     if len(parts) != 2:
-        raise UserError(f"{where}: no image '{entry}' below {bases[0]}; correct or remove the line")
+        raise UserError(f"{where}: no image '{printable(entry)}' below {bases[0]}; correct or remove the line{coding}")
     files = [
         next((path for path in (root / part, base / part) if path.is_file()), None)
         for part, base in zip(parts, bases, strict=True)
@@ -104,7 +107,7 @@ def _explicit_pair(root: Path, split: str, layout: FolderLayout, entry: str, whe
     if None in files:
         absent = files.index(None)
         raise UserError(
-            f"{where}: no file '{parts[absent]}' below {root} or {bases[absent]}; correct or remove the line (an image"
-            " name, or 'image mask')"
+            f"{where}: no file '{printable(parts[absent])}' below {root} or {bases[absent]}; correct or remove the line"
+            f" (an image name, or 'image mask'){coding}"
         )
     return Pair(*files, Path(parts[0]).with_suffix("").as_posix())

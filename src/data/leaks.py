@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from src.data.cache import fingerprint, load_json, store_json
-from src.data.dataset import FileSource, Source
+from src.data.dataset import FileSource, Pair, Source
 
 __all__ = ["Leak", "known_leak", "leak"]
 
@@ -23,7 +23,7 @@ class Leak(NamedTuple):
     """What two splits share.
 
     Attributes:
-        total: images of the scored split.
+        total: images of the scored split that were looked at.
         copies: those of them that are, byte by byte, a training image too.
         files: up to three examples: training image and scored image.
         namesakes: scored images that are no copy but have the name of a training image.
@@ -37,7 +37,9 @@ class Leak(NamedTuple):
     names: list[str]
 
 
-def leak(train: Source, scored: Source, *, fresh: bool = False, progress: bool = False) -> Leak | None:
+def leak(
+    train: Source, scored: Source, *, limit: int | None = None, fresh: bool = False, progress: bool = False
+) -> Leak | None:
     """Compare two splits by content and by name; ``None`` where one of them has no files.
 
     Files are told apart by size, then by their last bytes, and read whole only if these agree.
@@ -45,22 +47,42 @@ def leak(train: Source, scored: Source, *, fresh: bool = False, progress: bool =
     Args:
         train: what training reads.
         scored: what is evaluated.
+        limit: look at that many images of each only, which is not kept: of the scored ones evenly spread, of the
+            training ones first those of their names. ``None``: all.
         fresh: compare anew, whatever is remembered of the very same files.
         progress: show a progress bar.
     """
     if not isinstance(train, FileSource) or not isinstance(scored, FileSource):
         return None
+    if limit is not None:
+        some = _spread(list(scored.pairs), limit)
+        return _compared(_alike_first(train, {pair.name for pair in some}, limit), some, progress)
     key = _key(train, scored)
     known = None if fresh else _recall(key)
     if known is not None:
         return known
-    copies = _copies([pair.image for pair in train.pairs], [pair.image for pair in scored.pairs], progress)
-    taken = {pair.name for pair in train.pairs}
-    names = [pair.name for pair in scored.pairs if pair.name in taken and pair.image not in copies]
-    files = [[str(first), str(second)] for second, first in copies.items()]
-    found = Leak(len(scored), len(copies), files[:3], len(names), names[:3])
+    found = _compared(train.pairs, scored.pairs, progress)
     store_json(_KIND, key, found._asdict())
     return found
+
+
+def _compared(train: Sequence[Pair], scored: Sequence[Pair], progress: bool) -> Leak:
+    copies = _copies([pair.image for pair in train], [pair.image for pair in scored], progress)
+    taken = {pair.name for pair in train}
+    names = [pair.name for pair in scored if pair.name in taken and pair.image not in copies]
+    files = [[str(first), str(second)] for second, first in copies.items()]
+    return Leak(len(scored), len(copies), files[:3], len(names), names[:3])
+
+
+def _spread(pairs: list[Pair], limit: int) -> list[Pair]:
+    """At most ``limit`` of them, evenly spread."""
+    count = min(limit, len(pairs))
+    return [pairs[place * len(pairs) // count] for place in range(count)]
+
+
+def _alike_first(train: FileSource, names: set[str], limit: int) -> list[Pair]:
+    named = [pair for pair in train.pairs if pair.name in names][:limit]
+    return named + _spread([pair for pair in train.pairs if pair.name not in names], limit - len(named))
 
 
 def known_leak(train: Source, scored: Source) -> Leak | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.data.dataset import Pair
+from src.data.text_files import read_text
 from src.errors import UserError
 
 __all__ = ["check_folder", "pair_by_stem", "read_stems"]
@@ -65,11 +66,11 @@ def read_stems(path: Path, remedy: str) -> list[str]:
     """The first word of each line of a published list of files.
 
     Raises:
-        UserError: if the list is missing or empty.
+        UserError: if the list is missing, empty or no UTF-8.
     """
     if not path.is_file():
         raise UserError(f"{path.resolve()}: list of files not found; {remedy}")
-    stems = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    stems = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
     if not stems:
         raise UserError(f"{path.resolve()}: list of files is empty; {remedy}")
     return stems
@@ -78,4 +79,5 @@ def read_stems(path: Path, remedy: str) -> list[str]:
 def _stems(folder: Path, suffix: str, remedy: str) -> set[str]:
     check_folder(folder, remedy)
     with os.scandir(folder) as entries:
-        return {entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix)}
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]  # macOS leaves "._name.jpg"
+    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}

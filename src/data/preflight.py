@@ -7,7 +7,9 @@ from src.data.checkup import Checkup, checkup, known_checkup, summary
 from src.data.datamodule import SegmentationDataModule
 from src.data.dataset import Source
 from src.data.leaks import known_leak
-from src.data.split_findings import leak_problem, size_problem
+from src.data.random_crop import RandomScaleCrop
+from src.data.sizes import image_sizes, sizes_differ, too_small
+from src.data.split_findings import leak_problem
 from src.errors import UserError
 
 __all__ = ["before_fit", "preflight"]
@@ -26,10 +28,9 @@ def before_fit(datamodule: SegmentationDataModule) -> str:
     train, val = (_looked_at(datamodule, stage) for stage in ("train", "val"))
     counts = {name: (found.looked_at, found.total) for name, (_, found) in (train | val).items()}
     whole = all(some == every for some, every in counts.values())
-    for name, (source, found) in val.items():
+    _check_sizes(datamodule)
+    for name, (source, _) in val.items():
         problems = []
-        if datamodule.eval_transform is None:
-            problems.append(size_problem(name, found, datamodule.eval_batch_size))
         for other, (shown, _) in train.items():
             leak = known_leak(shown, source) if whole and name not in train else None
             problems.append(leak and leak_problem(other, name, leak))
@@ -41,9 +42,42 @@ def before_fit(datamodule: SegmentationDataModule) -> str:
 
 def _looked_at(datamodule: SegmentationDataModule, stage: str) -> dict[str, tuple[Source, Checkup]]:
     """Split -> source and what it shows."""
+    return {name: (source, preflight(source)) for name, source in _sources(datamodule, stage).items()}
+
+
+def _sources(datamodule: SegmentationDataModule, stage: str) -> dict[str, Source]:
+    """Split -> source."""
     extra = datamodule.sampler.extra if stage == "train" else ()
     names = [*(datamodule.splits.get(stage) or ()), *extra]
-    return {name: (source, preflight(source)) for name, source in zip(names, datamodule.sources(stage), strict=True)}
+    return dict(zip(names, datamodule.sources(stage), strict=True))
+
+
+def _check_sizes(datamodule: SegmentationDataModule) -> None:
+    """Compares all images with what the options ask of their size; where they ask nothing, no header is read."""
+    problems = []
+    steps = getattr(datamodule.train_transform, "transforms", ())
+    for window in filter(None, [step.largest_window() for step in steps if isinstance(step, RandomScaleCrop)]):
+        problems += [
+            too_small(name, image_sizes(source), window) for name, source in _sources(datamodule, "train").items()
+        ]
+    if datamodule.eval_batch_size > 1 and datamodule.eval_transform is None:
+        problems += [
+            sizes_differ(name, image_sizes(source), datamodule.eval_batch_size)
+            for stage in ("val", "test")
+            for name, source in _sources_to_score(datamodule, stage).items()
+        ]
+    for problem in filter(None, problems):
+        raise UserError(f"{problem}; {_OFF}")
+
+
+def _sources_to_score(datamodule: SegmentationDataModule, stage: str) -> dict[str, Source]:
+    """Those of ``_sources``; none where a test split cannot be read, without which a run scores val."""
+    try:
+        return _sources(datamodule, stage)
+    except UserError:
+        if stage == "test":
+            return {}
+        raise
 
 
 def preflight(source: Source, limit: int = 16) -> Checkup:

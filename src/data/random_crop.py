@@ -108,6 +108,19 @@ class RandomScaleCrop(A.DualTransform):
         stretch = sqrt(self.py_random.uniform(*self.aspect))
         return max(1, round(self.size[0] * stretch / factor)), max(1, round(self.size[1] / stretch / factor))
 
+    def largest_window(self) -> tuple[int, int] | None:
+        """Height and width of source pixels that a draw may need at most; ``None`` where any size will do.
+
+        Where ``long_edge`` or ``short_side`` scale images first this is not one size for all, and ``None``, too.
+        """
+        if self.pad or self.long_edge is not None or self.short_side is not None:
+            return None
+        factor = min(self.scale)
+        return tuple(
+            max(1, round(side * stretch / factor))
+            for side, stretch in zip(self.size, (sqrt(self.aspect[1]), 1 / sqrt(self.aspect[0])), strict=True)
+        )
+
     def _draw(self, window: int, side: int, focus: int | None) -> int:
         slack = side - window  # negative: the window overhangs the image by that much, which padding fills
         if focus is None or slack <= 0:

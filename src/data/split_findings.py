@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from src.data.checkup import Checkup
 from src.data.leaks import Leak
+from src.data.sizes import Size, sizes_differ
 
 __all__ = ["Plan", "leak_problem", "notes_between", "problems_between", "size_problem"]
 
@@ -95,12 +96,8 @@ def notes_between(
 
 def size_problem(split: str, found: Checkup, eval_batch_size: int) -> str | None:
     """A sentence if images of several sizes would have to be scored in one batch."""
-    if eval_batch_size == 1 or len(found.sizes) < 2:
-        return None
-    return (
-        f"data.eval_batch_size={eval_batch_size} puts images of {split} together, but their sizes differ"
-        f" ({_few_sizes(found)}); set data.eval_batch_size=1"
-    )
+    sizes = [Size(height, width, count, "") for width, height, count in found.sizes]
+    return sizes_differ(split, sizes, eval_batch_size)
 
 
 def leak_problem(train: str, scored: str, found: Leak) -> str | None:
@@ -159,8 +156,3 @@ def _padded(plan: Plan, split: str, found: Checkup) -> str | None:
         f"transforms.crop_size={list(plan.crop_size)} is larger than every image of {split} that was looked at, even at"
         f" scale {max(plan.scale):g}, so each crop is padded; set data.crop_size=[{largest[1]},{largest[0]}]"
     )
-
-
-def _few_sizes(found: Checkup) -> str:
-    some = sorted(found.sizes, key=lambda size: -size[2])[:3]
-    return ", ".join(f"{width}x{height}" for width, height, _ in some) + (", ..." if len(found.sizes) > 3 else "")

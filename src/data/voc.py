@@ -11,6 +11,7 @@ from pathlib import Path
 from src.data.class_tables import class_table
 from src.data.dataset import FileSource, Pair
 from src.data.label_space import LabelSpace
+from src.data.listing import files_at
 from src.data.mat_labels import png_labels
 from src.data.pairing import pair_by_stem, read_stems
 from src.errors import UserError, nearest
@@ -95,7 +96,7 @@ def _augmented(kit: Path, sbd: Path) -> list[Pair]:
     train, val = _listed(kit, "train"), _listed(kit, "val")
     converted = kit / "SegmentationClassAug"
     if converted.is_dir() and not sbd.is_dir():
-        known = {path.stem for path in converted.glob("*.png")}
+        known = {path.stem for path in files_at(converted, ".png")}
     else:
         known = {stem for part in ("train", "val") for stem in read_stems(sbd / f"{part}.txt", _SBD)}
     more = sorted(known.difference(train, val))  # the lists of SBD mix images of VOC train and val

@@ -96,7 +96,9 @@ def stored_size(path: Path) -> tuple[int, int] | None:
             directory = ImageFileDirectory_v2(head + (file.read(8) if head[2:4] in _BIG_TIFF else b""))
             file.seek(directory.next)
             directory.load(file)
-            return directory[IMAGELENGTH], directory[IMAGEWIDTH]
+            height, width = directory[IMAGELENGTH], directory[IMAGEWIDTH]
+            # A damaged header may hold text there; whoever decodes the file says what is wrong with it.
+            return (height, width) if isinstance(height, int) and isinstance(width, int) else None
     except (KeyError, OSError, SyntaxError, ValueError, struct.error):
         return None
 

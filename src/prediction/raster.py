@@ -18,6 +18,8 @@ __all__ = ["RasterReader", "RasterWriter", "raster_files"]
 
 TILE = 256
 _AT_ONCE = 1 << 22  # pixels that are decoded in one call; all their channels fit into the cache
+_MOST = 1 << 40  # pixels; the list of their blocks alone would not fit otherwise
+_MOST_KEPT = 1 << 35  # bytes of whole rows
 _CACHE = 1 << 26  # bytes that GDAL may hold
 
 
@@ -72,6 +74,12 @@ class RasterReader:
         self._bands = [1, 2, 3] if self._file.count > 2 else [1]
         self._colors = self._palette()
         self._tiled = self._file.block_shapes[0][1] < self.width
+        kept = 0 if self._tiled else 3 * min(rows, self.height) * self.width
+        if self.height * self.width > _MOST or kept > _MOST_KEPT:
+            raise UserError(
+                f"{path}: is {self.width}x{self.height} by its header, too large to be segmented; if that is its size"
+                " store it in tiles (gdal_translate -co TILED=YES) or cut it, else restore or remove it"
+            )
         self._kept = None if self._tiled else np.empty((min(rows, self.height), self.width, 3), np.uint8)
         self._first = self._end = 0  # rows that are kept
 

@@ -76,6 +76,30 @@ def test_bad_class_files(tmp_path: Path, name: str, text: str, message: str) -> 
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("classes.txt", "road\nGehweg f\xfcr alle\n".encode("latin-1"), r"byte 0xfc in line 2 is no UTF-8 .*save"),
+        ("classes.txt", "road\ncar\n".encode("utf-16"), r"byte 0xff in line 1 is no UTF-8 .*save the file as UTF-8"),
+        ("classes.json", '["road", "M\xfcll"]'.encode("latin-1"), r"byte 0xfc in line 1 is no UTF-8"),
+    ],
+)
+def test_class_files_of_other_encodings_are_refused_by_the_byte(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    write(tmp_path, grey(0, 1))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: {message}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "text"), [("classes.txt", "Straße\n车\n"), ("classes.json", '["Straße", "车"]')])
+def test_class_files_may_begin_with_a_byte_order_mark(tmp_path: Path, name: str, text: str) -> None:
+    write(tmp_path, grey(0, 1))
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert read(tmp_path).label_space.names == ("Straße", "车")
+
+
 def test_roots_must_agree(tmp_path: Path) -> None:
     roots = [write(tmp_path / name, grey(0, 1)) for name in ("x", "y")]
     for root, text in zip(roots, ("a\nb\n", "b\na\n"), strict=True):

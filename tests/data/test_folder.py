@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,21 @@ def test_split_files_take_names_paths_and_pairs(tmp_path: Path) -> None:
     assert names(source) == ["c", "a b", "b", "images/d", "d"]
     assert [pair.label.name for pair in source.pairs] == ["c.png", "a b.png", "b.png", "other.png", "d.png"]
     assert source.unmatched == ()
+
+
+def test_split_files_of_other_encodings(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "Müll", os.fsdecode(b"a\xffb"))
+    options = {"root": tmp_path, "split": "train", "classes": ["a"], "splits_files": {"train": "t.txt"}}
+    (tmp_path / "t.txt").write_text("Müll\n", encoding="utf-8-sig")
+    assert names(folder(**options)) == ["Müll"]
+    (tmp_path / "t.txt").write_bytes(b"a\xffb.jpg\n")  # as ls writes it
+    assert names(folder(**options)) == [os.fsdecode(b"a\xffb")]
+    (tmp_path / "t.txt").write_bytes("Müll\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"t\.txt, line 1: no image 'M\\xfcll' below .*save the list as UTF-8"):
+        folder(**options)
+    (tmp_path / "t.txt").write_bytes("Müll.jpg other.png\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"t\.txt, line 1: no file 'M\\xfcll\.jpg' below .*save the list as UTF-8"):
+        folder(**options)
 
 
 def test_split_file_errors(tmp_path: Path) -> None:

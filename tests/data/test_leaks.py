@@ -57,6 +57,23 @@ def test_files_of_other_sizes_are_never_opened(tmp_path: Path, monkeypatch: pyte
     assert opened == ["8.png", "8.png"]
 
 
+def test_a_limit_bounds_what_is_looked_at_and_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = source(tmp_path / "train", {str(i): b"%03d" % i for i in range(300)})
+    val = source(tmp_path / "val", {str(i): b"%03d" % i for i in range(200)})
+    looked, size = [], leaks._size
+    with monkeypatch.context() as patch:
+        patch.setattr(leaks, "_size", lambda path: (looked.append(path), size(path))[1])
+        patch.setattr(leaks, "fingerprint", None)
+        found = leak(train, val, limit=10)
+    assert len(looked) == 20
+    assert (found.total, found.copies) == (10, 10)
+    assert found.files[1] == (str(tmp_path / "train/20.png"), str(tmp_path / "val/20.png"))
+    assert known_leak(train, val) is None
+    assert leak(train, val, limit=1000).total == 200
+
+
 def test_a_file_that_is_gone_is_left_to_the_audit(tmp_path: Path) -> None:
     train = source(tmp_path, {"a": b"one", "b": b"two"})
     (tmp_path / "a.png").unlink()

@@ -17,6 +17,7 @@ from src.data.dataset import FileSource, Pair
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.leaks import leak
 from src.data.preflight import before_fit
+from src.data.transforms import train_transform
 from src.errors import UserError
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
@@ -109,6 +110,67 @@ def test_sizes_that_cannot_be_scored_together_stop_it(tmp_path: Path) -> None:
     before_fit(module(train, val))
     with pytest.raises(UserError, match=r"data\.eval_batch_size=2 .* val .*2x1, 3x1.*set data\.eval_batch_size=1"):
         before_fit(module(train, val, eval_batch_size=2))
+
+
+def test_one_image_of_another_size_is_found_among_many_also_in_test(tmp_path: Path) -> None:
+    train, val = sound(tmp_path / "train", 3), sound(tmp_path / "val", 60)
+    before_fit(module(train, val, eval_batch_size=2))
+    odd = split(tmp_path / "odd", {number: [[0, 1, 1, 1]] if number != 30 else [[0, 1]] for number in range(60)})
+    with pytest.raises(UserError, match=r"images of val together, but their sizes differ \(4x1, 2x1\)"):
+        before_fit(module(train, odd, eval_batch_size=2))
+    both = SegmentationDataModule(
+        lambda split: {"train": train, "val": val, "test": odd}[split],
+        {"train": ["train"], "val": ["val"], "test": ["test"]},
+        batch_size=1,
+        eval_batch_size=2,
+    )
+    with pytest.raises(UserError, match=r"images of test together, but their sizes differ \(4x1, 2x1\)"):
+        before_fit(both)
+
+
+def crops(**options: Any) -> Any:
+    return train_transform(**{"crop_size": [4, 4], "scale": [1.0], "mean": [0.5] * 3, "pad": False, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "stops"),
+    [
+        ({}, "4x4"),
+        ({"crop_size": [3, 8]}, None),
+        ({"crop_size": [3, 8], "scale": [0.75, 2.0]}, "11x4"),
+        ({"crop_size": [2, 5], "aspect": [0.25, 4.0]}, "10x4"),
+        ({"pad": True}, None),
+        ({"short_side": 64}, None),
+    ],
+)
+def test_images_smaller_than_a_crop_stop_it_before_anything_is_trained(
+    tmp_path: Path, options: dict[str, Any], stops: str | None
+) -> None:
+    large, small = np.tile(np.uint8([0, 1]), (5, 6)), np.tile(np.uint8([0, 1]), (3, 5))
+    train = split(tmp_path / "train", {number: small if number == 30 else large for number in range(60)})
+    both = module(train, sound(tmp_path / "val", 3), train_transform=crops(**options))
+    if stops is None:
+        before_fit(both)
+        return
+    with pytest.raises(
+        UserError,
+        match=rf"crops need up to {stops} pixels, but 1 of 60 images .* \(train_30 is 10x3, .*pad=true.*preflight",
+    ):
+        before_fit(both)
+
+
+def test_sizes_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, val = sound(tmp_path / "train", 3), sound(tmp_path / "val", 3)
+    both = module(train, val, eval_batch_size=2, train_transform=crops(crop_size=[1, 2]))
+    before_fit(both)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSource, "size", None)
+        before_fit(both)
+    spoil_image = train.pairs[1].image
+    Image.new("RGB", (1, 1)).save(spoil_image)
+    Image.new("L", (1, 1)).save(train.pairs[1].label)
+    with pytest.raises(UserError, match="1 of 3 images of train are smaller"):
+        before_fit(both)
 
 
 def test_copies_that_the_doctor_found_stop_it(tmp_path: Path) -> None:
