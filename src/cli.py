@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at o
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -46,6 +47,8 @@ def command(
     ``HYDRA_FULL_ERROR=1`` shows the whole trace instead.
     """
     trace = os.environ.get(_TRACE) == "1"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no UTF-8
     os.environ[_TRACE] = "1"  # makes Hydra raise its own errors instead of printing them
     overrides = given = sys.argv[1:]
     try:

@@ -118,7 +118,7 @@ def test_labels_are_the_most_probable_classes_over_scales_without_a_threshold(
         assert np.abs(confidence - 255 * top[0].numpy() + 0.5).max() < 0.5 + 1e-3  # floor(255 p)
         assert stored.max() < len(CLASSES)
     note = json.loads((pool / "masks/autolabel.json").read_text())
-    assert note["teacher"]["inference"]["scales"] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+    assert note["made_with"]["inference"]["scales"] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
     assert note["ckpt"] == str(teacher)
 
 

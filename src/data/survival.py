@@ -6,9 +6,13 @@ section 4.3). The threshold is applied when they are loaded, so that it can chan
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 
 import numpy as np
+
+from src.csv_text import cell
 
 __all__ = ["THRESHOLDS", "Survival"]
 
@@ -55,12 +59,12 @@ class Survival:
 
     def csv(self) -> str:
         """The same as fractions: ``class,pixels,0.50,...`` with a row for each class, empty where it is absent."""
-        lines = [",".join(["class", "pixels", *(f"{threshold:.2f}" for threshold in THRESHOLDS)])]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["class", "pixels", *(f"{threshold:.2f}" for threshold in THRESHOLDS)])
         for name, pixels, shares in zip(self.names, self.counts.sum(1), self.shares(), strict=True):
-            quoted = '"' + name.replace('"', '""') + '"' if set(name) & set(',"') else name
-            cells = ("" if np.isnan(share) else f"{share:.6f}" for share in shares)
-            lines.append(",".join([quoted, str(pixels), *cells]))
-        return "\n".join(lines) + "\n"
+            writer.writerow([cell(name), pixels, *("" if np.isnan(share) else f"{share:.6f}" for share in shares)])
+        return text.getvalue()
 
     def _total(self) -> Survival:
         whole = Survival(["all classes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import warnings
@@ -59,6 +60,7 @@ def write(
 
     Raises:
         UserError: if an operation of the net has no counterpart in the format.
+        OSError: if the file cannot be written.
     """
     if file_format == "pt2":
         try:
@@ -67,6 +69,10 @@ def write(
             raise UserError(
                 "format=pt2: the graph of this net for all sizes cannot be written; give one, such as 'size=[512,1024]'"
             ) from error
+        except RuntimeError as error:
+            if "PytorchStreamWriter" not in str(error):
+                raise
+            raise OSError(errno.EIO, "torch could not write all of it; is the disk full?", str(path)) from error
         return
     try:
         with _quiet():

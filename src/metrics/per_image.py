@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from src.csv_text import cell, text_of
 from src.errors import UserError
 
 __all__ = ["PerImage", "unique_names"]
@@ -82,16 +83,21 @@ class PerImage:
         return [(index, mean) for mean, index in sorted(means)[:count]]
 
     def to_csv(self, classes: Sequence[str]) -> str:
-        """``image,class,iou,intersection,predicted,truth`` in pixels; an image that is all ignored has no class."""
+        """``image,class,iou,intersection,predicted,truth`` in pixels; an image that is all ignored has no class.
+
+        Names in the cells are those that ``csv_text`` makes of them.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["image", "class", "iou", *_COLUMNS])
         for name, rows in zip(self.names, self._rows, strict=True):
             for train_id, *counts in rows.tolist():
                 hits, predicted, truth = counts
-                writer.writerow([name, classes[train_id], f"{hits / (predicted + truth - hits):.6f}", *counts])
+                writer.writerow(
+                    [cell(name), cell(classes[train_id]), f"{hits / (predicted + truth - hits):.6f}", *counts]
+                )
             if not len(rows):
-                writer.writerow([name, "", "", 0, 0, 0])
+                writer.writerow([cell(name), "", "", 0, 0, 0])
         return text.getvalue()
 
     @classmethod
@@ -106,15 +112,15 @@ class PerImage:
         try:
             with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 for row in csv.DictReader(file):
-                    rows = images.setdefault(row["image"], [])
+                    rows = images.setdefault(text_of(row["image"]), [])
                     counts = [int(row[column]) for column in _COLUMNS]
                     if row["class"]:
-                        rows.append([ids[row["class"]], *counts])
+                        rows.append([ids[text_of(row["class"])], *counts])
         except OSError as error:
             raise UserError(
                 f"{path}: cannot be read ({error.strerror}); score the run again with src.evaluate"
             ) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise UserError(
                 f"{path}: is broken or of other classes ({error}); score again with src.evaluate"
             ) from error

@@ -20,8 +20,9 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
 from tqdm import tqdm
 
 from src.errors import UserError
+from src.files import whole_file
 from src.image_files import read_ahead
-from src.prediction.folder import writing
+from src.output_record import writing
 from src.prediction.journal import Journal
 from src.prediction.pictures import Label, Pictures
 from src.prediction.raster import RasterReader, RasterWriter, raster_files
@@ -96,8 +97,9 @@ def stored_size(path: Path) -> tuple[int, int] | None:
             directory = ImageFileDirectory_v2(head + (file.read(8) if head[2:4] in _BIG_TIFF else b""))
             file.seek(directory.next)
             directory.load(file)
-            return directory[IMAGELENGTH], directory[IMAGEWIDTH]
-    except (KeyError, OSError, SyntaxError, ValueError, struct.error):
+            size = directory[IMAGELENGTH], directory[IMAGEWIDTH]
+            return size if all(isinstance(side, int) for side in size) else None  # a broken file may hold text there
+    except (KeyError, OSError, SyntaxError, TypeError, ValueError, struct.error):
         return None
 
 
@@ -181,12 +183,9 @@ def _write(
 
 @contextmanager
 def _replacing(file: Path, source: RasterReader, pictures: Pictures, kind: str) -> Iterator[RasterWriter]:
-    """A raster file to write that takes its place in one move."""
-    partial = file.with_name(f".{file.name}.partial")
+    """A raster file to write that takes its place in one move, when it was read back."""
     bands, palette = 3 if kind in ("color", "overlay") else 1, pictures.classes.palette if kind == "index" else None
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(file), whole_file(file) as partial:
         with closing(RasterWriter(partial, source, bands=bands, palette=palette)) as target:
             yield target
         target.check()
-        partial.replace(file)

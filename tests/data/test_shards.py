@@ -176,7 +176,7 @@ def test_writing_goes_on_behind_the_last_finished_shard(
     else:
         with pytest.raises(KeyboardInterrupt):
             write_shards(stopping, out, split="train", shard_mb=0.003)
-        assert not list(out.glob(".*.part"))
+        assert not list(out.glob(".*.tar"))
     begun = ShardIndex.load(out / "train.json")
     assert 0 < begun.samples < COUNT
     with pytest.raises(UserError, match=r"train\.json: writing stopped after \d+ shards; repeat the command"):
