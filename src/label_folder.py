@@ -48,7 +48,7 @@ class LabelFolder:
         self._record = OutputRecord(folder, MANIFEST, teacher, command="src.autolabel", foreign=pictures, notes=notes)
 
     def finished(self, image: Path, name: Path) -> tuple[np.ndarray, np.ndarray] | None:
-        """(H,W) uint8 classes and confidence, if ``image`` as it is now has labels that can be read and fit its size."""
+        """(H,W) uint8 classes and confidence, if ``image`` as it is now is labelled: readable, of its size."""
         files = [self.folder / name, self.folder / confidence_name(name)]
         if not self._record.is_made_from(name.as_posix(), image, files):
             return None

@@ -117,7 +117,7 @@ class OutputRecord:
             return False
         if output in self._sources:
             return self._sources[output] == now
-        made = bool(files) and all(file.stat().st_mtime_ns >= now.mtime_ns for file in files)
+        made = bool(files) and all(not file.is_symlink() and file.stat().st_mtime_ns >= now.mtime_ns for file in files)
         if made:
             self.add(output)
         return made
