@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from src.files import locked
 from src.image_files import find_images
 from src.output_paths import check_output_file
 from src.prediction import Capture
+from tests.conftest import files_of_at_most
 from tests.test_predict import _film, _frames, _save
 
 Command = Callable[..., str]
@@ -66,17 +65,6 @@ def _image(path: Path | bytes, *, seed: int = 0, size: tuple[int, int] = (40, 48
 
 def _pictures(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
-
-
-@contextmanager
-def _files_of_at_most(limit: int) -> Iterator[None]:
-    """Writes beyond ``limit`` bytes of a file fail, as they do on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("entry", ["predict", "autolabel"])
@@ -227,7 +215,7 @@ def test_two_writers_are_one_too_many(call: Command, tmp_path: Path, entry: str)
 
 def test_a_video_that_could_not_be_written_is_none(call: Command, tmp_path: Path) -> None:
     _film(tmp_path / "film.mp4", count=30, size=(96, 160))
-    with _files_of_at_most(20_000):
+    with files_of_at_most(20_000):
         line = call(tmp_path / "film.mp4", "save=[overlay]", fails=True)
     assert "overlay/film.mp4: c" in line and "make room" in line
     assert [path.name for path in (tmp_path / "out/overlay").iterdir()] == []
@@ -263,7 +251,7 @@ def test_a_full_disk_leaves_no_part_of_a_picture(call: Command, tmp_path: Path) 
     _image(tmp_path / "photos/a.png", size=(300, 300))
     for entry, options in (("predict", ["save=[overlay]"]), ("autolabel", [])):
         given = [f"out={tmp_path}/{entry}", *options]
-        with _files_of_at_most(6000):
+        with files_of_at_most(6000):
             line = call(tmp_path / "photos", *given, entry=entry, fails=True)
         assert "cannot be written (File too large)" in line and "give the same command again" in line
         assert _pictures(tmp_path / entry) <= {"a.png"}  # a label without its confidence, which is no finished pair

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import logging
 import warnings
@@ -63,16 +62,14 @@ def write(
         OSError: if the file cannot be written.
     """
     if file_format == "pt2":
+        content = io.BytesIO()  # torch ends the whole process when it cannot write a file to its end
         try:
-            torch.export.save(program, path, extra_files=dict(metadata))
+            torch.export.save(program, content, extra_files=dict(metadata))
         except SerializeError as error:  # torch cannot write all that it can trace, such as sides that are rounded up
             raise UserError(
                 "format=pt2: the graph of this net for all sizes cannot be written; give one, such as 'size=[512,1024]'"
             ) from error
-        except RuntimeError as error:
-            if "PytorchStreamWriter" not in str(error):
-                raise
-            raise OSError(errno.EIO, "torch could not write all of it; is the disk full?", str(path)) from error
+        path.write_bytes(content.getbuffer())
         return
     try:
         with _quiet():
