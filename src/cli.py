@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.errors import UserError, nearest
+from src.errors import UserError, nearest, printable
 
 __all__ = ["CONFIG_DIR", "command", "explain", "value_of"]
 
@@ -99,7 +99,8 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    lines = map(printable, message.split("\n"))  # file names may hold what steers a terminal
+    print("error: " + "\n".join(lines), file=sys.stderr, flush=True)
     sys.exit(1)
 
 

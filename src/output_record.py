@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from src.environment import environment
 from src.errors import UserError
-from src.files import write_bytes
+from src.files import whole_file, write_bytes
 
 __all__ = ["SOURCES", "OutputRecord", "settings_of", "writing"]
 
@@ -28,8 +28,8 @@ class Stamp(NamedTuple):
 class OutputRecord:
     """The settings in one JSON file, and in ``sources.jsonl`` a line ``[output, source, bytes, mtime_ns]`` per source.
 
-    The lines are only ever added to; of two for one output the later counts. Folders of versions that wrote no such
-    lines are readable: there, an output that is newer than its source counts as made from it.
+    Lines are only added; of two for one output the later counts. Folders of versions that wrote no such lines are
+    readable: there, an output that is newer than its source counts as made from it.
 
     Args:
         folder: made if it is missing; the caller holds it (``files.locked``).
@@ -80,12 +80,13 @@ class OutputRecord:
             )
 
     def _read(self) -> None:
-        path = self.folder / SOURCES
+        path, number, cut = self.folder / SOURCES, 0, False
         if not path.is_file():
             return
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):  # cut off when a process was killed
+                    cut = True
                     break
                 try:
                     output, *state = json.loads(line)
@@ -98,8 +99,9 @@ class OutputRecord:
                         " sources count as made from them"
                     ) from None
                 self._sources[output] = Stamp(name, size, time)
-        with writing(path):
-            write_bytes(path, b"".join(_line(output, stamp) for output, stamp in self._sources.items()))
+        if cut or number > len(self._sources) or path.is_symlink():
+            with writing(path), whole_file(path) as partial, partial.open("wb") as file:
+                file.writelines(_line(output, stamp) for output, stamp in self._sources.items())
 
     def is_made_from(self, output: str, source: Path, files: Iterable[Path]) -> bool:
         """Whether an earlier command wrote all of ``files`` from ``source`` as it is now.
@@ -168,7 +170,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); what is there is whole and stays: mend that and"
-            " give the same command again with out= the same folder"
+            " give the same command again"
         ) from error
 
 

@@ -261,6 +261,7 @@ def test_a_full_disk_leaves_no_part_of_a_picture(call: Command, tmp_path: Path) 
 ODD = [
     b"a\xffb",
     b"two\nlines",
+    b"cr\rcr",
     b"\x1b[31mred",
     b"=cmd|' C calc'!A0",
     b"'=x",
@@ -358,3 +359,37 @@ def test_output_files_are_of_their_kind_and_no_inputs(tmp_path: Path) -> None:
 def test_printable_text_is_one_line() -> None:
     assert printable("plain Ü text") == "plain Ü text"
     assert printable("a\nb\x1b\udcff\u2028\ud800") == r"a\nb\x1b\xff\u2028\ud800"
+
+
+def test_names_that_are_no_text_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dashboard"])
+    command("dashboard", lambda _: print("a\udcffb"))
+    assert capsys.readouterr().out == "a\\udcffb\n"
+
+    def fail(_: object) -> None:
+        raise UserError("a\x1b[31m\udcff: is broken:\n  b")
+
+    with pytest.raises(SystemExit):
+        command("dashboard", fail)
+    assert capsys.readouterr().err == "error: a\\x1b[31m\\xff: is broken:\n  b\n"
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_a_large_image_is_whole_or_not_there(call: Command, tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    _image(tmp_path / "map.png", size=(300, 400))
+    options = ["save=[overlay]", "huge.pixels=1000", "huge.block=256", "huge.margin=32"]
+    with files_of_at_most(150_000):
+        line = call(tmp_path / "map.png", *options, fails=True)
+    assert "map." in line and "cannot be written" in line
+    assert not (tmp_path / "out/overlay").exists() or not list((tmp_path / "out/overlay").iterdir())
+    planted = tmp_path / "out/unfinished/map.blocks"
+    (tmp_path / "mine").write_text("precious")
+    planted.unlink(missing_ok=True)
+    planted.parent.mkdir(exist_ok=True)
+    planted.symlink_to(tmp_path / "mine")
+    assert "1 of 1" in call(tmp_path / "map.png", *options)
+    assert "0 of 1" in call(tmp_path / "map.png", *options)
+    assert (tmp_path / "mine").read_text() == "precious"

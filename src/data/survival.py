@@ -6,13 +6,11 @@ section 4.3). The threshold is applied when they are loaded, so that it can chan
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
 
-from src.csv_text import cell
+from src.csv_text import cell, csv_text
 
 __all__ = ["THRESHOLDS", "Survival"]
 
@@ -59,12 +57,12 @@ class Survival:
 
     def csv(self) -> str:
         """The same as fractions: ``class,pixels,0.50,...`` with a row for each class, empty where it is absent."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["class", "pixels", *(f"{threshold:.2f}" for threshold in THRESHOLDS)])
-        for name, pixels, shares in zip(self.names, self.counts.sum(1), self.shares(), strict=True):
-            writer.writerow([cell(name), pixels, *("" if np.isnan(share) else f"{share:.6f}" for share in shares)])
-        return text.getvalue()
+        head = ["class", "pixels", *(f"{threshold:.2f}" for threshold in THRESHOLDS)]
+        rows = (
+            [cell(name), pixels, *("" if np.isnan(share) else f"{share:.6f}" for share in shares)]
+            for name, pixels, shares in zip(self.names, self.counts.sum(1), self.shares(), strict=True)
+        )
+        return csv_text([head, *rows])
 
     def _total(self) -> Survival:
         whole = Survival(["all classes"])

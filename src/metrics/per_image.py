@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from src.csv_text import cell, text_of
+from src.csv_text import cell, csv_text, text_of
 from src.errors import UserError
 
 __all__ = ["PerImage", "unique_names"]
@@ -87,18 +86,15 @@ class PerImage:
 
         Names in the cells are those that ``csv_text`` makes of them.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", "class", "iou", *_COLUMNS])
+        table: list[list[object]] = [["image", "class", "iou", *_COLUMNS]]
         for name, rows in zip(self.names, self._rows, strict=True):
             for train_id, *counts in rows.tolist():
                 hits, predicted, truth = counts
-                writer.writerow(
-                    [cell(name), cell(classes[train_id]), f"{hits / (predicted + truth - hits):.6f}", *counts]
-                )
+                iou = f"{hits / (predicted + truth - hits):.6f}"
+                table.append([cell(name), cell(classes[train_id]), iou, *counts])
             if not len(rows):
-                writer.writerow([cell(name), "", "", 0, 0, 0])
-        return text.getvalue()
+                table.append([cell(name), "", "", 0, 0, 0])
+        return csv_text(table)
 
     @classmethod
     def read(cls, path: Path, classes: Sequence[str]) -> PerImage:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from src.csv_text import cell, text_of
+from src.csv_text import cell, csv_text, text_of
 from src.errors import UserError
 from src.files import write_bytes
 from src.output_record import writing
@@ -65,6 +64,5 @@ class Areas:
 
 
 def _text(rows: Sequence[Sequence[object]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([*map(cell, map(str, row[:2])), *row[2:]] for row in rows)
-    return text.getvalue().encode(errors="surrogateescape")
+    cells = ([*map(cell, map(str, row[:2])), *row[2:]] for row in rows)
+    return csv_text(cells).encode(errors="surrogateescape")

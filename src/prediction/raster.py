@@ -72,7 +72,13 @@ class RasterReader:
         self._bands = [1, 2, 3] if self._file.count > 2 else [1]
         self._colors = self._palette()
         self._tiled = self._file.block_shapes[0][1] < self.width
-        self._kept = None if self._tiled else np.empty((min(rows, self.height), self.width, 3), np.uint8)
+        try:
+            self._kept = None if self._tiled else np.empty((min(rows, self.height), self.width, 3), np.uint8)
+        except MemoryError:
+            raise UserError(
+                f"{path}: says that it is {self.width}x{self.height} pixels (width x height), of which {rows} rows do"
+                " not fit into memory; restore it if that is wrong, or convert it: gdal_translate -co TILED=YES"
+            ) from None
         self._first = self._end = 0  # rows that are kept
 
     def _palette(self) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """Intervals over images and the comparison of two runs."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
