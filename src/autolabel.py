@@ -57,6 +57,7 @@ def autolabel(cfg: DictConfig) -> int:
     teacher = _teacher(cfg, space.names) | {"source": str(base.resolve())}
     with locked(Path(cfg.out), "writing to it"):
         folder = LabelFolder(Path(cfg.out), values, teacher=teacher, notes={"ckpt": str(cfg.ckpt)})
+        folder.check(names)
         if cfg.ids == "train":
             lines = (f"{name} {r} {g} {b}\n" for name, (r, g, b) in zip(space.names, space.colors, strict=True))
             folder.write_text("classes.txt", "".join(lines))

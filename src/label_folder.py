@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from src.data.auto_labels import MANIFEST
 from src.data.dataset import image_size, read_label
-from src.errors import UserError
+from src.errors import UserError, printable
 from src.files import write_bytes
 from src.image_files import SUFFIXES
 from src.output_record import OutputRecord, writing
@@ -46,6 +46,23 @@ class LabelFolder:
         self._classes[list(values)] = range(len(values))
         pictures = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         self._record = OutputRecord(folder, MANIFEST, teacher, command="src.autolabel", foreign=pictures, notes=notes)
+
+    def check(self, names: Mapping[Path, Path]) -> None:
+        """Refuses images whose labels would overwrite those of other images that are still there.
+
+        Args:
+            names: image -> name of its label.
+
+        Raises:
+            UserError: naming both images.
+        """
+        for image, name in names.items():
+            other = self._record.other_source(name.as_posix(), image)
+            if other is not None and image.with_name(other).exists():
+                raise UserError(
+                    f"{printable(image)}: its label would overwrite that of {printable(other)}; rename one of them, or"
+                    " label the folder that holds both"
+                )
 
     def finished(self, image: Path, name: Path) -> tuple[np.ndarray, np.ndarray] | None:
         """(H,W) uint8 classes and confidence, if ``image`` as it is now is labelled: readable, of its size."""

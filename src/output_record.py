@@ -128,9 +128,10 @@ class OutputRecord:
         """Whether ``output`` was made from this source as it was before it changed."""
         return output in self._sources and self._sources[output] != _stamp(source)
 
-    def is_taken(self, output: str, source: Path) -> bool:
-        """Whether ``output`` was made from a source of another name."""
-        return output in self._sources and self._sources[output].name != source.name
+    def other_source(self, output: str, source: Path) -> str | None:
+        """The name of the source that ``output`` was made from; ``None`` if that is ``source``, or there is none."""
+        found = self._sources.get(output)
+        return None if found is None or found.name == source.name else found.name
 
     def add(self, output: str) -> None:
         """Notes that all files of ``output`` are whole, made from the source that ``is_made_from`` was asked about."""

@@ -164,6 +164,15 @@ def test_two_images_of_one_stem_are_both_kept(call: Command, tmp_path: Path) -> 
     assert "their results would get one name, a.png.png; rename one" in line
 
 
+def test_two_images_of_one_stem_have_no_common_label(call: Command, tmp_path: Path) -> None:
+    images = [_image(tmp_path / "photos/a.png"), _image(tmp_path / "photos/a.jpg", seed=1)]
+    call(images[0], entry="autolabel")
+    assert "a.jpg: its label would overwrite that of a.png; rename" in call(images[1], entry="autolabel", fails=True)
+    images[0].unlink()
+    assert "1 of 1 images labelled" in call(images[1], entry="autolabel")  # the former image is gone
+    assert "0 of 1 images labelled" in call(images[1], entry="autolabel")
+
+
 def test_folders_of_earlier_versions_go_on(call: Command, tmp_path: Path) -> None:
     for entry, manifest, key in (("predict", "predict.json", "made_with"), ("autolabel", "autolabel.json", "teacher")):
         for name in "ab":

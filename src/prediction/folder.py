@@ -42,10 +42,9 @@ class OutputFolder:
 
     def own_name(self, source: Path, name: Path) -> Path:
         """``name``, or if it belongs to another source with its stem, such as another video, the full name."""
-        return full_name(name.with_name(source.name)).with_suffix(name.suffix) if self._is_taken(source, name) else name
-
-    def _is_taken(self, source: Path, name: Path) -> bool:
-        return self._record.is_taken(image_key(name), source)
+        if self._record.other_source(image_key(name), source) is None:
+            return name
+        return full_name(name.with_name(source.name)).with_suffix(name.suffix)
 
     def check(self, names: Mapping[Path, Path], kinds: Sequence[str]) -> None:
         """Refuses two sources of one name, and names whose folders lie outside this one because of links.
