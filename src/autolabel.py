@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src import predict
 from src.cli import command, value_of
-from src.errors import UserError
-from src.files import sha256
+from src.errors import UserError, printable
+from src.files import fitting_name, locked, sha256
 from src.image_files import AHEAD, choose_device, find_images, output_names, read_ahead
 
 if TYPE_CHECKING:
@@ -55,17 +55,19 @@ def autolabel(cfg: DictConfig) -> int:
     space = module.label_space
     values = _file_values(cfg.ids, space.num_classes)
     teacher = _teacher(cfg, space.names) | {"source": str(base.resolve())}
-    folder = LabelFolder(Path(cfg.out), values, teacher=teacher, notes={"ckpt": str(cfg.ckpt)})
-    if cfg.ids == "train":
-        lines = (f"{name} {r} {g} {b}\n" for name, (r, g, b) in zip(space.names, space.colors, strict=True))
-        folder.write_text("classes.txt", "".join(lines))
-    survival = Survival(space.names)
-    labelled, broken = _label_all(module, names, folder, survival)
-    folder.write_text("survival.csv", survival.csv())
+    with locked(Path(cfg.out), "writing to it"):
+        folder = LabelFolder(Path(cfg.out), values, teacher=teacher, notes={"ckpt": str(cfg.ckpt)})
+        folder.check(names)
+        if cfg.ids == "train":
+            lines = (f"{name} {r} {g} {b}\n" for name, (r, g, b) in zip(space.names, space.colors, strict=True))
+            folder.write_text("classes.txt", "".join(lines))
+        survival = Survival(space.names)
+        labelled, broken = _label_all(module, names, folder, survival)
+        folder.write_text("survival.csv", survival.csv())
     before = len(images) - labelled - len(broken)
     report.say(f"{survival.table()}\n{labelled} of {len(images)} images labelled, {before} were before: {cfg.out}")
     if broken:
-        raise UserError(f"{len(broken)} files were left out:\n  " + "\n  ".join(broken))
+        raise UserError(f"{len(broken)} files were left out:\n  " + "\n  ".join(map(printable, broken)))
     return labelled
 
 
@@ -120,6 +122,7 @@ def _teacher(cfg: DictConfig, names: Iterable[str]) -> dict[str, Any]:
 
 def _check_places(base: Path, out: Path, names: Iterable[Path]) -> None:
     from src.label_folder import confidence_name
+    from src.output_paths import check_inside
 
     source, target = base.resolve(), out.resolve()
     if source == target or source in target.parents or target in source.parents:
@@ -134,6 +137,15 @@ def _check_places(base: Path, out: Path, names: Iterable[Path]) -> None:
             f"source={base}: the label of {confidence_name(twice).stem} would overwrite the confidence of"
             f" {twice.stem}; rename one of the images"
         )
+    long = next(
+        (name for name in names if confidence_name(name).name != fitting_name("", confidence_name(name).name)), None
+    )
+    if long is not None:
+        raise UserError(
+            f"source={base}: {long.name} is too long a name for its label and confidence, whose names are at most 255"
+            " bytes; shorten it"
+        )
+    check_inside(out, {out / name.parent for name in names})
 
 
 def _file_values(ids: Any, num_classes: int) -> list[int]:

@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at o
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.errors import UserError, memory_full, nearest, out_of_memory
+from src.errors import UserError, memory_full, nearest, out_of_memory, printable
 
 __all__ = ["CONFIG_DIR", "command", "explain", "value_of"]
 
@@ -46,6 +47,8 @@ def command(
     ``HYDRA_FULL_ERROR=1`` shows the whole trace instead.
     """
     trace = os.environ.get(_TRACE) == "1"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no UTF-8
     os.environ[_TRACE] = "1"  # makes Hydra raise its own errors instead of printing them
     overrides = given = sys.argv[1:]
     try:
@@ -96,7 +99,8 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    lines = map(printable, message.split("\n"))  # file names may hold what steers a terminal
+    print("error: " + "\n".join(lines), file=sys.stderr, flush=True)
     sys.exit(1)
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.cli import CONFIG_DIR, command, offer
 from src.errors import UserError
 from src.files import sha256
+from src.output_paths import check_output_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,6 +56,8 @@ def convert(cfg: DictConfig) -> Path:
         raise UserError(
             "model is not set; give it as model=NAME (docs/published_weights.md lists what loads which file)"
         )
+    out = Path(cfg.out)
+    _check_out(out, cfg.ckpt)
     OmegaConf.set_struct(cfg, False)
     content = load_checkpoint(cfg.ckpt, weights_only=not cfg.unsafe_pickle)
     if METADATA_KEY in content:
@@ -77,9 +80,6 @@ def convert(cfg: DictConfig) -> Path:
         weights = take_classes(weights, axes, rows)
         net, _ = _build(cfg)
     net.load_state_dict(weights, assign=True)
-    out = Path(cfg.out)
-    if out.exists() and out.samefile(cfg.ckpt):
-        raise UserError(f"out={out}: is the file to convert; give the checkpoint another name")
     config = _kept(cfg, source.project)
     module = untrained(
         cfg, net, label_space, inference=instantiate(cfg.inference, buildable.INFERENCE), metadata={"config": config}
@@ -90,6 +90,15 @@ def convert(cfg: DictConfig) -> Path:
     )
     say(_told(cfg, source.project, found))
     return out
+
+
+def _check_out(out: Path, ckpt: str) -> None:
+    """Refuses to write over the file to convert, or over anything that this command did not write."""
+    from src.restore import saved_config
+
+    check_output_file(out, suffix=".ckpt", inputs=[ckpt])
+    if out.exists() and "converted" not in saved_config(out):
+        raise UserError(f"out={out}: is a checkpoint that src.convert did not write; give the new one another name")
 
 
 def _build(cfg: DictConfig, classes: int | None = None) -> tuple[nn.Module, Axes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from src.errors import UserError, nearest
+from src.files import write_bytes
 from src.inference.crf import DenseCRF
 from src.metrics import ConfusionMatrix, Scores
 
@@ -139,12 +141,11 @@ class _Trials:
         self._write()
 
     def _write(self) -> None:
-        temporary = self.table.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows.values())
-        temporary.replace(self.table)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.rows.values())
+        write_bytes(self.table, text.getvalue().encode())
 
 
 def _key(setting: DenseCRF) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,13 +20,21 @@ def dashboard(cfg: DictConfig) -> Path:
     if cfg.run is not None:
         page = html.write_page(Path(str(cfg.run)))
     elif isinstance(cfg.compare, str):
-        page = html.write_comparison(html.runs_below(cfg.compare), cfg.out or Path(cfg.compare) / "compare.html")
+        page = _comparison(html.runs_below(cfg.compare), Path(cfg.out or Path(cfg.compare) / "compare.html"))
     elif not OmegaConf.is_list(cfg.compare) or not cfg.compare:
         raise UserError(f"compare={cfg.compare} must name run folders, such as 'compare=[runs/train/a,runs/train/b]'")
     else:
-        page = html.write_comparison([Path(str(folder)) for folder in cfg.compare], cfg.out or "compare.html")
+        page = _comparison([Path(str(folder)) for folder in cfg.compare], Path(cfg.out or "compare.html"))
     print(page, flush=True)
     return page
+
+
+def _comparison(folders: Sequence[Path], out: Path) -> Path:
+    from src import html
+    from src.output_paths import check_output_file
+
+    check_output_file(out, suffix=".html", inputs=[])
+    return html.write_comparison(folders, out)
 
 
 if __name__ == "__main__":

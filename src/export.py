@@ -12,6 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from src import predict
 from src.cli import command
 from src.errors import UserError, nearest
+from src.files import whole_file
+from src.output_paths import check_output_file
+from src.output_record import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +35,8 @@ def export(cfg: DictConfig) -> Path:
     from src import exporting, report, restore
 
     _check(cfg)
+    out = Path(cfg.out or Path(cfg.ckpt).with_suffix(f".{cfg.format}"))
+    check_output_file(out, suffix=f".{cfg.format}", inputs=[cfg.ckpt])
     exporting.require(cfg.format)
     report.quiet()
     module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
@@ -39,10 +44,7 @@ def export(cfg: DictConfig) -> Path:
     deployed = exporting.Deployed(module.net, module.normalize, module.inference, precision=cfg.precision, **how)
     report.say("tracing the net, which takes a minute for a large one")
     traced = exporting.trace(deployed, size=cfg.size, batch=cfg.batch)
-    out = Path(cfg.out or Path(cfg.ckpt).with_suffix(f".{cfg.format}"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.partial.{cfg.format}")
-    try:
+    with writing(out), whole_file(out) as partial:
         exporting.write(
             traced.program,
             partial,
@@ -55,9 +57,6 @@ def export(cfg: DictConfig) -> Path:
         run = exporting.runner(partial, file_format=cfg.format)
         found = exporting.compare(run, module.scores, batches, **how)
         _gate(cfg, found)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     report.say(_summary(cfg, out, traced, found, f"{where}, {_sizes(batches)}"))
     return out
 

@@ -57,7 +57,9 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
         yield partial
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)  # a full disk names no file, and the partial one is nobody's concern
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
@@ -95,7 +97,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         UserError: if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("a+") as file:
+    with open(folder / _LOCK, "a+", opener=_not_through_links) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -108,6 +110,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def is_locked(folder: Path) -> bool:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from src.errors import UserError
+from src.errors import UserError, printable
+from src.files import fitting_name
 
-__all__ = ["AHEAD", "choose_device", "find_images", "output_names", "read_ahead"]
+__all__ = [
+    "AHEAD",
+    "SUFFIXES",
+    "check_distinct",
+    "choose_device",
+    "find_images",
+    "full_name",
+    "output_names",
+    "read_ahead",
+]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 AHEAD = 4  # images read before they are needed
@@ -27,10 +37,11 @@ def find_images(source: str) -> tuple[Path, list[Path]]:
 
     Args:
         source: an image, a folder with its sub-folders, a glob, or a ``.txt`` or ``.lst`` file with a path a line,
-            relative to its own folder.
+            relative to its own folder. Names that begin with a dot, as macOS leaves them (``._x.png``), are no images
+            of a folder or glob. Links to folders are followed; a folder that is met again is left out, and told.
 
     Raises:
-        UserError: if there is no image.
+        UserError: if there is no image, or a sub-folder cannot be read.
     """
     if not source:
         raise UserError(f"source={source}: names nothing; give an image, a folder, a quoted glob, or a list of paths")
@@ -38,12 +49,16 @@ def find_images(source: str) -> tuple[Path, list[Path]]:
     if path.is_file():
         return _listed(path) if path.suffix.lower() in LISTS else (path.parent, [path])
     if path.is_dir():
-        base, found = path, path.rglob("*")
+        base, found = path, _walk(path)
     else:
         wildcard = next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts) - 1)
-        base = Path(*path.parts[:wildcard])
-        found = base.glob(str(Path(*path.parts[wildcard:]))) if path.parts else ()
-    images = sorted(item for item in found if item.suffix.lower() in SUFFIXES and item.is_file())
+        base, pattern = Path(*path.parts[:wildcard]), path.parts[wildcard:]
+        found = base.glob(str(Path(*pattern))) if pattern else ()
+        if "**" in pattern and base.is_dir():
+            deque(_walk(base, told=False), maxlen=0)  # a glob passes over what it cannot read, without a word
+    images = sorted(item for item in found if _is_image(item))
+    if any(".." in image.parts[len(base.parts) :] for image in images):
+        base, images = _resolved(images)
     if not images:
         raise UserError(
             f"source={source}: no image found; give an image, a folder, a quoted glob, or a list of paths (.txt) with"
@@ -52,28 +67,91 @@ def find_images(source: str) -> tuple[Path, list[Path]]:
     return base, images
 
 
+def _is_image(path: Path) -> bool:
+    """By its name; a link that leads nowhere is one that cannot be read."""
+    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return named and (path.is_file() or path.is_symlink())
+
+
+def _walk(base: Path, *, told: bool = True) -> Iterator[Path]:
+    """Every file below ``base``."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename}: cannot be listed ({error.strerror}); mend its permissions, or move it out of"
+            f" source={base}"
+        ) from error
+
+    seen: dict[tuple[int, int], str] = {}
+    for folder, below, names in os.walk(base, onerror=refuse, followlinks=True):
+        state = Path(folder).stat()
+        if (first := seen.setdefault((state.st_dev, state.st_ino), folder)) != folder:
+            if told:
+                print(
+                    f"note: {printable(folder)} is the same folder as {printable(first)}, and is left out", flush=True
+                )
+            below.clear()
+            continue
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield from (Path(folder, name) for name in names)
+
+
 def _listed(path: Path) -> tuple[Path, list[Path]]:
     """The paths in a text file, each once, and the folder that holds them all."""
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"source={path}: is no text; a list of images has one path a line") from error
-    images = list(dict.fromkeys((path.parent / line.strip()).absolute() for line in lines if line.strip()))
+    content = path.read_bytes()
+    if b"\0" in content:
+        raise UserError(f"source={path}: is no text; a list of images has one path a line")
+    lines = [line.strip() for line in content.decode("utf-8-sig", "surrogateescape").split("\n")]
+    images = [path.parent / line for line in lines if line]
+    if odd := next((image for image in images if image.name in ("", "..")), None):
+        raise UserError(f"source={path}: lists {odd}, which is no file; write one path of an image a line")
     if not images:
         raise UserError(f"source={path}: lists no image; write one path a line, relative to the folder of the list")
+    return _resolved(images)
+
+
+def _resolved(images: Iterable[Path]) -> tuple[Path, list[Path]]:
+    """The folder that holds all images, and each of them once, by a path without ``..``; links to files stay."""
+    images = list(dict.fromkeys(Path(os.path.realpath(image.parent), image.name) for image in images))
     return Path(os.path.commonpath([image.parent for image in images])), images
 
 
 def output_names(base: Path, images: Sequence[Path]) -> dict[Path, Path]:
     """Image -> where its result goes below each output folder: its own place, with ``.png`` for its extension.
 
-    Images that differ in the extension only keep theirs, so that none overwrites another.
+    Images that differ in the extension only keep theirs, so that none overwrites another. Names that grow beyond 255
+    bytes are shortened.
+
+    Raises:
+        UserError: if two images would get one name nevertheless.
     """
     stems = Counter(path.with_suffix("") for path in images)
-    alone = {path: stems[path.with_suffix("")] == 1 for path in images}
-    return {
-        path: path.relative_to(base).with_suffix(".png" if alone[path] else f"{path.suffix}.png") for path in images
-    }
+    names: dict[Path, Path] = {}
+    for path in images:
+        below = path.relative_to(base)
+        names[path] = below.with_suffix(".png") if stems[path.with_suffix("")] == 1 else full_name(below)
+    check_distinct(names)
+    return names
+
+
+def check_distinct(names: Mapping[Path, Path]) -> None:
+    """Refuses two images whose results would get one name.
+
+    Raises:
+        UserError: naming both.
+    """
+    owners: dict[Path, Path] = {}
+    for path, name in names.items():
+        if (other := owners.setdefault(name, path)) is not path:
+            raise UserError(
+                f"{printable(other)} and {printable(path)}: their results would get one name, {printable(name)}; rename"
+                " one of them"
+            )
+
+
+def full_name(image: Path) -> Path:
+    """The name of a result that keeps the extension of its image: ``a.jpg.png``, of at most 255 bytes."""
+    return image.with_name(fitting_name("", f"{image.name}.png"))
 
 
 def read_ahead(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,10 @@ import numpy as np
 
 from src.data.auto_labels import MANIFEST
 from src.data.dataset import image_size, read_label
-from src.environment import environment
-from src.errors import UserError
+from src.errors import UserError, printable
 from src.files import write_bytes
 from src.image_files import SUFFIXES
+from src.output_record import OutputRecord, writing
 from src.viz import save_png
 
 __all__ = ["LabelFolder", "confidence_name"]
@@ -46,29 +44,30 @@ class LabelFolder:
         self._stored, self._classes = np.zeros(256, np.uint8), np.full(256, _NONE, np.uint8)
         self._stored[: len(values)] = values
         self._classes[list(values)] = range(len(values))
-        self._check_origin(teacher)
-        content = {"teacher": teacher, **notes, "environment": environment()}
-        self.write_text(MANIFEST, json.dumps(content, indent=1) + "\n")
+        pictures = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        self._record = OutputRecord(folder, MANIFEST, teacher, command="src.autolabel", foreign=pictures, notes=notes)
 
-    def _check_origin(self, teacher: dict[str, Any]) -> None:
-        if (self.folder / MANIFEST).is_file():
-            before = json.loads((self.folder / MANIFEST).read_text())["teacher"]
-            changed = [key for key in teacher if before.get(key) != teacher[key]]
-            if changed:
+    def check(self, names: Mapping[Path, Path]) -> None:
+        """Refuses images whose labels would overwrite those of other images that are still there.
+
+        Args:
+            names: image -> name of its label.
+
+        Raises:
+            UserError: naming both images.
+        """
+        for image, name in names.items():
+            other = self._record.other_source(name.as_posix(), image)
+            if other is not None and image.with_name(other).exists():
                 raise UserError(
-                    f"out={self.folder}: its labels were made with another {changed[0]} ({MANIFEST} there), and two"
-                    " kinds must not mix; choose another folder, or remove this one"
+                    f"{printable(image)}: its label would overwrite that of {printable(other)}; rename one of them, or"
+                    " label the folder that holds both"
                 )
-        elif any(path.suffix.lower() in SUFFIXES for path in self.folder.rglob("*")):
-            raise UserError(
-                f"out={self.folder}: holds pictures that src.autolabel did not write; choose a folder of its own, lest"
-                " they be overwritten"
-            )
 
     def finished(self, image: Path, name: Path) -> tuple[np.ndarray, np.ndarray] | None:
-        """(H,W) uint8 classes and confidence, if ``image`` is labelled already: both readable and of its size."""
+        """(H,W) uint8 classes and confidence, if ``image`` as it is now is labelled: readable, of its size."""
         files = [self.folder / name, self.folder / confidence_name(name)]
-        if not all(file.is_file() for file in files):
+        if not self._record.is_made_from(name.as_posix(), image, files):
             return None
         try:
             stored, confidence = map(read_label, files)
@@ -80,22 +79,12 @@ class LabelFolder:
 
     def write_pair(self, name: Path, label: np.ndarray, confidence: np.ndarray) -> None:
         """(H,W) uint8 classes and confidence; each file appears in one move, the confidence last."""
-        with _explained(self.folder / name):
-            save_png(self.folder / name, self._stored[label])
-            save_png(self.folder / confidence_name(name), confidence)
+        for file, picture in ((name, self._stored[label]), (confidence_name(name), confidence)):
+            with writing(self.folder / file):
+                save_png(self.folder / file, picture)
+        self._record.add(name.as_posix())
 
     def write_text(self, name: str, text: str) -> None:
         """A text file beside the labels."""
-        with _explained(self.folder / name):
-            write_bytes(self.folder / name, text.encode())
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); labels so far are whole and stay: mend that and give the"
-            " same command again"
-        ) from error
+        with writing(self.folder / name):
+            write_bytes(self.folder / name, text.encode(errors="surrogateescape"))

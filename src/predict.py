@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from src.cli import command, offer, offer_inference, value_of
-from src.errors import UserError, nearest
-from src.files import sha256
+from src.errors import UserError, nearest, printable
+from src.files import locked, sha256
 from src.image_files import choose_device, find_images, output_names
 
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ def predict(cfg: DictConfig) -> int:
     video = prediction.video_source(source)
     kinds = _kinds(cfg.save, video is not None)
     _check(cfg)
-    base, names = _names(source, Path(cfg.out)) if video is None else (Path(source).parent, {})
+    out = Path(cfg.out)
+    base, names = _names(source, out) if video is None else (Path(source).parent, {})
+    if isinstance(video, Path):
+        with prediction.Capture(video):  # what cannot be opened is told before anything is written
+            pass
     device = choose_device(cfg.device)
     module = restore.load_module(
         cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
@@ -63,26 +67,22 @@ def predict(cfg: DictConfig) -> int:
     attention = _attention(module) if "attention" in kinds else None
     space = module.label_space
     pictures = prediction.Pictures(kinds, space, cfg.alpha, getattr(module.net, "scales", ()), attention)
-    folder = prediction.OutputFolder(Path(cfg.out), _made_with(cfg, base) | {"classes": list(space.names)})
-    areas = prediction.Areas(Path(cfg.out) / "areas.csv", space.names) if "area" in kinds else None
-    run = prediction.Run(
-        _label(module, with_confidence="confidence" in kinds),
-        pictures,
-        folder,
-        areas,
-        batch_size=cfg.batch_size or (1 if device == "cpu" else 4),
-    )
-    if video is not None:
-        frames, line = run.video(video, frames=cfg.frames)
-        report.say(f"{line}: {cfg.out}")
-        return frames
-    done, broken = run.images(
-        names, huge_from=cfg.huge.pixels, blocks=prediction.Blocks(cfg.huge.block, cfg.huge.margin)
-    )
+    label = _label(module, with_confidence="confidence" in kinds)
+    batch_size = cfg.batch_size or (1 if device == "cpu" else 4)
+    with locked(out, "writing to it"):
+        folder = prediction.OutputFolder(out, _made_with(cfg, base) | {"classes": list(space.names)})
+        areas = prediction.Areas(out / prediction.AREAS, space.names) if "area" in kinds else None
+        run = prediction.Run(label, pictures, folder, areas, batch_size=batch_size)
+        if video is not None:
+            frames, line = run.video(video, frames=cfg.frames)
+            report.say(f"{line}: {cfg.out}")
+            return frames
+        blocks = prediction.Blocks(cfg.huge.block, cfg.huge.margin)
+        done, broken = run.images(names, huge_from=cfg.huge.pixels, blocks=blocks)
     earlier = len(names) - done - len(broken)
     report.say(f"{done} of {len(names)} images segmented{f', {earlier} were before' if earlier else ''}: {cfg.out}")
     if broken:
-        raise UserError(f"{len(broken)} files were left out:\n  " + "\n  ".join(broken))
+        raise UserError(f"{len(broken)} files were left out:\n  " + "\n  ".join(map(printable, broken)))
     return done
 
 
@@ -111,9 +111,15 @@ def _check(cfg: DictConfig) -> None:
 
 def _names(source: str, out: Path) -> tuple[Path, dict[Path, Path]]:
     """The images of a source and the names of their pictures; those of earlier predictions are no images."""
-    base, images = find_images(source)
-    inside = out.resolve()
-    images = [image for image in images if inside not in image.resolve().parents] or images
+    from src import report
+    from src.prediction import without_earlier_pictures
+
+    base, found = find_images(source)
+    images = without_earlier_pictures(found, out, None if Path(source).is_file() else base)
+    if not images:
+        raise UserError(f"source={source}: holds nothing but pictures of earlier predictions; name a folder of images")
+    if len(images) < len(found):
+        report.say(f"{len(found) - len(images)} pictures of earlier predictions are left out")
     return base, output_names(base, images)
 
 

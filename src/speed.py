@@ -59,7 +59,11 @@ def phases(net: nn.Module, normalize: nn.Module, mode: str, dtype: Any, layout: 
 def session(file: str, device: str) -> Callable[[Tensor], Any]:
     """A file of ``src.export``, from uint8 to its output."""
     require("onnx")
-    run = runner(Path(file), file_format="onnx", device=device)
+    try:
+        run = runner(Path(file), file_format="onnx", device=device)
+    except Exception as error:  # onnxruntime has many
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"onnx={file}: is no ONNX file that can be run ({reason}); src.export writes one") from error
 
     def call(image: Tensor) -> Any:
         try:

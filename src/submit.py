@@ -6,7 +6,6 @@ name begins with ``<city>_<sequence>_<frame>``, all of them in one archive.
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from src import evaluate
 from src.cli import command
 from src.errors import UserError
+from src.files import locked, sha256, whole_file
 from src.image_files import choose_device, read_ahead
+from src.output_record import OutputRecord, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,10 +51,13 @@ def submit(cfg: DictConfig) -> Path:
     values = _label_ids(cfg, module)
     _check_source(cfg, source)
     folder = out.with_suffix("")
-    _check_origin(folder, _made_with(cfg))
-    before = _predict_missing(module.to(device), source, folder, values)
-    paths = _checked(source, folder, values)
-    _pack(paths, out)
+    if out.exists() and not (folder / _MANIFEST).is_file():
+        raise UserError(f"out={out}: is there already, and src.submit did not write it; choose another out=")
+    with locked(folder, "writing to it"):
+        record = OutputRecord(folder, _MANIFEST, _made_with(cfg), command="src.submit", foreign=folder.rglob("*.png"))
+        before = _predict_missing(module.to(device), source, folder, values, record)
+        paths = _checked(source, folder, values)
+        _pack(paths, out)
     report.say(
         f"{len(paths)} label files ({before} of them from before) in {folder}, all checked: names, sizes, label ids\n"
         f"to upload: {out} ({out.stat().st_size / 2**20:.1f} MiB)"
@@ -104,50 +108,46 @@ def _check_source(cfg: DictConfig, source: Source) -> None:
 
 def _made_with(cfg: DictConfig) -> dict[str, Any]:
     """What label files depend on besides the image."""
-    from src.files import sha256
-
     chosen = {"inference": cfg.inference, "model.scales": cfg.model.get("scales") or {}}
     chosen |= {"output_stride": cfg.output_stride, "split": cfg.split}
     plain = {key: OmegaConf.to_container(OmegaConf.create({"it": each}))["it"] for key, each in chosen.items()}
     return {"ckpt": sha256(cfg.ckpt), **plain}
 
 
-def _check_origin(folder: Path, made_with: dict[str, Any]) -> None:
-    """Refuses a folder with files of another net or inference; else notes what its files are made with."""
-    from src.files import write_bytes
-
-    manifest = folder / _MANIFEST
-    try:
-        before = json.loads(manifest.read_text()) if manifest.is_file() else None
-    except ValueError as error:
-        raise UserError(f"{manifest}: is broken ({error}); remove {folder}, or choose another out=") from error
-    if before is None and any(folder.glob("*.png")):
-        raise UserError(f"{folder}: holds pictures that src.submit did not write; choose another out=")
-    if before is not None and before != made_with:
-        changed = next(key for key in made_with if before.get(key) != made_with[key])
-        raise UserError(
-            f"{folder}: its files were made with another {changed}, and two kinds must not mix; choose another out=, or"
-            " remove that folder"
-        )
-    write_bytes(manifest, (json.dumps(made_with, indent=1) + "\n").encode())
-
-
-def _predict_missing(module: SegmentationModule, source: Source, folder: Path, values: np.ndarray) -> int:
-    """Writes every label file that is not there yet; returns how many were."""
+def _predict_missing(
+    module: SegmentationModule, source: Source, folder: Path, values: np.ndarray, record: OutputRecord
+) -> int:
+    """Writes every label file that is not there yet for the image as it is now; returns how many were."""
     import torch
     from tqdm import tqdm
 
     from src.viz import save_png
 
-    missing = [index for index in range(len(source)) if _fault(source, index, folder, values)]
+    def is_there(index: int) -> bool:
+        path, image = _path(source, index, folder), _image(source, index)
+        made = image is None or record.is_made_from(path.name, image, [path])
+        return made and _fault(source, index, folder, values) is None
+
+    missing = [index for index in range(len(source)) if not is_there(index)]
     with ThreadPoolExecutor(2) as pool, torch.inference_mode():
         images = read_ahead(pool, lambda index: source.read(index)[0], missing)
         for index, image in tqdm(images, total=len(missing), unit="image", disable=None):
             if isinstance(image, UserError):
                 raise image
             batch = torch.from_numpy(image).to(module.device).permute(2, 0, 1)[None]
-            save_png(_path(source, index, folder), values[module.predict_label(batch)[0].cpu().numpy()])
+            path = _path(source, index, folder)
+            with writing(path):
+                save_png(path, values[module.predict_label(batch)[0].cpu().numpy()])
+            if _image(source, index) is not None:
+                record.add(path.name)
     return len(source) - len(missing)
+
+
+def _image(source: Source, index: int) -> Path | None:
+    """The file of an image; ``None`` where it is none of its own, as in shards."""
+    from src.data.dataset import FileSource
+
+    return source.pairs[index].image if isinstance(source, FileSource) else None
 
 
 def _path(source: Source, index: int, folder: Path) -> Path:
@@ -190,11 +190,9 @@ def _checked(source: Source, folder: Path, values: np.ndarray) -> list[Path]:
 
 def _pack(paths: list[Path], out: Path) -> None:
     """One archive, the same bytes for the same files, there only when it is whole."""
-    partial = out.with_name(f".{out.name}.partial")
-    with zipfile.ZipFile(partial, "w") as archive:
+    with writing(out), whole_file(out) as partial, zipfile.ZipFile(partial, "w") as archive:
         for path in paths:
             archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())  # PNGs do not get smaller
-    partial.replace(out)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from src.errors import printable
 from src.files import write_bytes
 
 __all__ = [
@@ -190,11 +191,12 @@ def _mean_iou(label: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def _text_width(text: str) -> int:
-    return cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0]
+    return cv2.getTextSize(printable(text), _FONT, _FONT_SCALE, 1)[0][0]
 
 
 def _write(canvas: np.ndarray, text: str, left: int, top: int, room: int) -> None:
     """Draw one line in a strip that begins at ``top``; the end of a file name says more than its beginning."""
+    text = printable(text)  # OpenCV ends the process at a name that is not UTF-8
     shown, cut = text, 0
     while cut < len(text) and _text_width(shown) > room:
         cut += 1

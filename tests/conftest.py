@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,17 @@ import src  # noqa: F401, before any library may import torchvision
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SEMSEG_SHARED", ROOT.parent / "shared"))
+
+
+@contextmanager
+def files_of_at_most(limit: int) -> Iterator[None]:
+    """Writes beyond ``limit`` bytes of a file fail, as they do on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

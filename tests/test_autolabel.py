@@ -118,7 +118,7 @@ def test_labels_are_the_most_probable_classes_over_scales_without_a_threshold(
         assert np.abs(confidence - 255 * top[0].numpy() + 0.5).max() < 0.5 + 1e-3  # floor(255 p)
         assert stored.max() < len(CLASSES)
     note = json.loads((pool / "masks/autolabel.json").read_text())
-    assert note["teacher"]["inference"]["scales"] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+    assert note["made_with"]["inference"]["scales"] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
     assert note["ckpt"] == str(teacher)
 
 
@@ -158,7 +158,8 @@ def test_the_table_is_what_thresholds_leave(label: Labels, pool: Path) -> None:
 def test_counts_do_not_depend_on_how_pixels_come() -> None:
     generator = np.random.default_rng(0)
     label, confidence = generator.integers(0, 7, (2, 40, 30)).astype(np.uint8), generator.integers(0, 256, (2, 40, 30))
-    one, two = Survival([*"abcdefg", 'h, "i"']), Survival([*"abcdefg", 'h, "i"'])
+    names = [*"abcdef", "=g", 'h, "i"']
+    one, two = Survival(names), Survival(names)
     one.add(label, confidence.astype(np.uint8))
     for each in zip(label, confidence.astype(np.uint8), strict=True):
         two.add(*each)
@@ -166,6 +167,7 @@ def test_counts_do_not_depend_on_how_pixels_come() -> None:
     assert one.counts.sum() == label.size
     assert np.isnan(one.shares()[7]).all()
     assert list(csv.reader(io.StringIO(one.csv())))[8][0] == 'h, "i"'
+    assert list(csv.reader(io.StringIO(one.csv())))[7][0] == "'=g"  # no formula
 
 
 def test_the_most_probable_class_of_any_scores() -> None:

@@ -90,6 +90,7 @@ def test_costs_are_counted_and_not_computed() -> None:
         (["batch_size=[0]"], r"batch_size=\[0\] must be a whole number above 0"),
         (["repeats=0"], "repeats=0 must be"),
         (["onnx=none.onnx"], "onnx=none.onnx: there is no such file"),
+        ([f"onnx={__file__}"], r"test_benchmark\.py: is no ONNX file that can be run"),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, list) else "",
 )

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from src import convert, evaluate, predict, restore
 from src.checkpoints.foreign import identify, renamed, source_named, translate
+from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.sources import SOURCES
 from src.data.cityscapes import TRAIN_ID_TO_RAW_ID
 from src.errors import UserError
@@ -76,6 +77,24 @@ def _picture() -> np.ndarray:
 
 
 DEEPLABS = (("torchvision", "resnet50"), ("vainf", "resnet101"), ("mmseg", "r101d8"))
+
+
+def test_only_converted_checkpoints_are_replaced(run: Convert, bisenet: Path, tmp_path: Path) -> None:
+    given = ["model=bisenetv1", "data=cityscapes"]
+    ours = run(bisenet, *given)
+    assert run(bisenet, *given) == ours
+    for out, words in ((bisenet, r"must end in \.ckpt"), (bisenet.with_suffix(".ckpt"), "is an input")):
+        out.exists() or out.symlink_to(bisenet)
+        with pytest.raises(UserError, match=words):
+            run(bisenet, *given, f"out={out}")
+    content = torch.load(ours, weights_only=True)
+    del content[METADATA_KEY]["config"]["converted"]  # as src.train leaves it
+    torch.save(content, tmp_path / "best.ckpt")
+    before = (tmp_path / "best.ckpt").read_bytes()
+    with pytest.raises(UserError, match=r"best\.ckpt: is a checkpoint that src\.convert did not write"):
+        run(bisenet, *given, f"out={tmp_path / 'best.ckpt'}")
+    assert (tmp_path / "best.ckpt").read_bytes() == before
+
 
 # --- every project ----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from src.data.toy_streets import ToyStreets
 from src.errors import UserError
 from src.inference import Inference
 from src.module import Normalize
-from tests.conftest import ROOT
+from tests.conftest import ROOT, files_of_at_most
 
 BISENET = ["model=bisenetv2", "model.net.width_multiplier=0.25", "model.net.head_channels=16"]
 SCENES = ["data.size=[64,96]", "data.length={train: 2, val: 2, test: 2}"]
@@ -108,6 +109,21 @@ def test_normalisation_and_channel_order_are_in_the_graph(order: str) -> None:
     wanted = (blue > red) if order == "rgb" else (red > blue)
     assert torch.equal(exporting.trace(deployed, size=(64, 64)).program.module()(images).bool(), wanted)
     assert torch.equal(images, images.clamp(0, 255))
+
+
+def test_out_is_no_input_and_of_the_format(ckpt: Path, tmp_path: Path) -> None:
+    net = shutil.copy(ckpt, tmp_path / "best.ckpt")
+    (tmp_path / "best.pt2").symlink_to(net)
+    for out, words in (("best.ckpt", r"must end in \.pt2"), ("best.pt2", "is an input of this command")):
+        with pytest.raises(UserError, match=words):
+            _export(net, "size=[64,64]", "format=pt2", f"out={tmp_path / out}")
+    assert net.read_bytes() == ckpt.read_bytes()
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_file(ckpt: Path, tmp_path: Path) -> None:
+    with files_of_at_most(20_000), pytest.raises(UserError, match=r"net\.pt2: cannot be written .File too large"):
+        _export(ckpt, "size=[64,64]", "format=pt2", f"out={tmp_path / 'net.pt2'}")
+    assert not list(tmp_path.iterdir())
 
 
 class _FirstClass(nn.Module):

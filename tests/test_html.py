@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from src import viz
 from src.callbacks import write_scores
 from src.callbacks.page import Page
+from src.dashboard import dashboard
 from src.data.label_space import LabelSpace, distinct_colors
 from src.errors import UserError
 from src.html import refresh_page, runs_below, write_comparison, write_page
@@ -210,6 +212,18 @@ def test_runs_are_compared_best_first_with_what_differs(tmp_path: Path) -> None:
     assert runs_below(first) == [first]
     with pytest.raises(UserError, match="no run with results"):
         runs_below(tmp_path / "pages")
+
+
+def test_a_comparison_replaces_pages_only(tmp_path: Path) -> None:
+    runs = [_run(tmp_path / name) for name in "ab"]
+    kept = tmp_path / "a/last.ckpt"
+    kept.write_bytes(b"weights")
+    options = {"run": None, "compare": [*map(str, runs)]}
+    with pytest.raises(UserError, match=r"last\.ckpt: must end in \.html"):
+        dashboard(OmegaConf.create({**options, "out": str(kept)}))
+    assert kept.read_bytes() == b"weights"
+    for _ in range(2):
+        assert dashboard(OmegaConf.create({**options, "out": str(tmp_path / "both.html")})).is_file()
 
 
 def _miou(run: Path) -> float:

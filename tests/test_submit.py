@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from PIL import Image
 
 from src.data.cityscapes import TRAIN_ID_TO_RAW_ID, label_space
 from src.data.label_space import LabelSpace
+from src.files import locked
 from src.module import SegmentationModule
+from tests.conftest import files_of_at_most
 from tests.test_evaluate import _call, _checkpoint
 
 NAMES = [f"{city}_00000{index}_000019" for index, city in enumerate(("berlin", "bonn", "mainz"))]
@@ -89,3 +92,31 @@ def test_a_net_of_other_classes_is_refused(own: list[str], net: Path, tmp_path: 
     torch.save(content, tmp_path / "other.ckpt")
     line = _call("submit", *own, f"ckpt={tmp_path}/other.ckpt", fails=True)
     assert "among them 'street'" in line and "the 19 of Cityscapes" in line
+
+
+def test_a_replaced_image_is_labelled_again(own: list[str], tmp_path: Path) -> None:
+    _call("submit", *own)
+    whole = (tmp_path / "sent.zip").read_bytes()
+    image = tmp_path / f"data/leftImg8bit/test/bonn/{NAMES[1]}_leftImg8bit.png"
+    Image.fromarray(np.random.default_rng(9).integers(0, 256, (40, 64, 3), dtype=np.uint8)).save(image)
+    os.utime(image, (1, 1))  # of the same size, and older
+    assert "(2 of them from before)" in _call("submit", *own)
+    assert (tmp_path / "sent.zip").read_bytes() != whole
+
+
+def test_an_archive_appears_whole_and_replaces_no_other(own: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sent.zip").write_bytes(b"downloaded with much patience")
+    assert "sent.zip: is there already, and src.submit did not write it" in _call("submit", *own, fails=True)
+    assert (tmp_path / "sent.zip").read_bytes() == b"downloaded with much patience"
+    (tmp_path / "sent.zip").unlink()
+    _call("submit", *own)
+    (tmp_path / "sent.zip").unlink()
+    with files_of_at_most(800):
+        line = _call("submit", *own, fails=True)
+    assert "sent.zip: cannot be written (File too large)" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "sent"]
+    with locked(tmp_path / "sent", "writing to it"):
+        assert "sent: another process is writing to it" in _call("submit", *own, fails=True)
+    assert "3 label files (3 of them from before)" in _call("submit", *own)
+    (tmp_path / "sent/submission.json").write_text("{")
+    assert "submission.json: is broken" in _call("submit", *own, fails=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from src import viz
+from src.errors import printable
 
 PALETTE = np.zeros((256, 3), np.uint8)
 PALETTE[:3] = [(200, 10, 10), (10, 200, 10), (10, 10, 200)]
@@ -107,3 +108,8 @@ def test_save_png_keeps_pixels_makes_folders_and_leaves_no_partial_file(tmp_path
     stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert (stored == image).all()
     assert [file.name for file in path.parent.iterdir()] == ["straße.png"]
+
+
+def test_captions_of_names_that_are_no_text() -> None:
+    for name in ("a\udcffb", "a\nb\x1b"):  # OpenCV would end the process
+        assert np.array_equal(viz.caption(name, 200), viz.caption(printable(name), 200))

@@ -68,7 +68,8 @@ def auto_pairs(root: Path, split: str, layout: FolderLayout) -> list[Pair]:
 
 def _check_values(folder: Path) -> None:
     try:
-        ids = json.loads((folder / MANIFEST).read_text())["teacher"]["ids"]
+        content = json.loads((folder / MANIFEST).read_text())
+        ids = content["made_with" if "made_with" in content else "teacher"]["ids"]  # as earlier versions called it
     except (OSError, ValueError, LookupError, TypeError):
         return  # somebody else's labels
     if ids != "train":

@@ -9,6 +9,7 @@ import tarfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -24,6 +25,7 @@ from src.data.label_space import LabelSpace
 from src.data.shard_index import LABEL_SUFFIX, Shard, ShardIndex
 from src.data.shard_table import table_of
 from src.errors import UserError
+from src.files import locked, whole_file
 
 __all__ = ["write_shards"]
 
@@ -49,35 +51,49 @@ def write_shards(source: Source, out: Path, *, split: str, shard_mb: float = 256
         progress: show a progress bar.
 
     Raises:
-        UserError: if ``out`` holds shards of other data, a file cannot be written, or no sample can be read.
+        UserError: if ``out`` holds other shards or another process writes there, a file cannot be written, or no sample
+            can be read.
     """
     if not split or Path(split).name != split:
         raise UserError(f"split={split} must be a name that files can begin with; name a split of the data set")
+    with locked(out, "writing to it"):
+        return _write_split(source, out, split, shard_mb, progress)
+
+
+def _write_split(source: Source, out: Path, split: str, shard_mb: float, progress: bool) -> ShardIndex:
     path, count = out / f"{split}.json", len(source)
-    index = _begun(path, source, split)
+    index = _begun(out, source, split)
     if index.complete:
         return index
+    with _explained(path):
+        index.save(path)  # tells the shards that follow from those of others
     at = index.shards[-1].end if index.shards else 0
     bar = tqdm(total=count, initial=at, unit="image", desc=split, disable=None if progress else True)
     with bar, ThreadPoolExecutor(reading_threads()) as pool:
         samples = _ahead(pool, source, range(at, count))
         while at < count:
             file = out / f"{split}-{len(index.shards):06d}.tar"
-            try:
+            with _explained(file):
                 shard = _write_shard(file, samples, shard_mb * 1e6, bar)
                 table_of(file, shard)  # reads back what was written
                 index = replace(index, shards=[*index.shards, shard], complete=shard.end == count)
                 index.save(path)
-            except OSError as error:
-                raise UserError(
-                    f"{file}: cannot be written ({error.strerror or error}); mend that, and the same command goes on"
-                    " from there, or choose another folder for out="
-                ) from error
             at = shard.end
     _remove_from(out, split, len(index.shards))
     if not index.samples:
         raise UserError(f"{path}: no sample of split '{split}' can be read; {index.shards[0].left_out[0]}")
     return index
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); mend that, and the same command goes on from"
+            " there, or choose another folder for out="
+        ) from error
 
 
 def _remove_from(out: Path, split: str, number: int) -> None:
@@ -88,11 +104,17 @@ def _remove_from(out: Path, split: str, number: int) -> None:
         number += 1
 
 
-def _begun(path: Path, source: Source, split: str) -> ShardIndex:
+def _begun(out: Path, source: Source, split: str) -> ShardIndex:
     """The index as far as it was written, without shards that have gone since."""
+    path = out / f"{split}.json"
     mark = fingerprint(source) or f"{len(source)} samples"
     space = source.label_space
     if not path.exists():
+        if foreign := next(out.glob(f"{split}-*.tar"), None):
+            raise UserError(
+                f"{foreign}: is there without an index {path.name}, so src.shards did not write it; remove it, or"
+                " choose another folder for out="
+            )
         return ShardIndex(split, mark, list(space.names), [list(c) for c in space.colors], space.categories, [])
     index = ShardIndex.load(path)
     if index.source != mark:
@@ -156,17 +178,10 @@ def _png(array: np.ndarray) -> bytes:
 
 def _write_shard(path: Path, samples: Iterator[tuple[int, Files | UserError]], limit: float, bar: tqdm) -> Shard:
     """Fill a shard under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")  # of a run that was killed it is written over
-    try:
-        with temporary.open("wb") as file:
-            shard = _fill(file, path.name, samples, limit, bar)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as partial, partial.open("wb") as file:
+        shard = _fill(file, path.name, samples, limit, bar)
+        file.flush()
+        os.fsync(file.fileno())
     return shard
 
 

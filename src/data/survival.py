@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from src.csv_text import cell, csv_text
+
 __all__ = ["THRESHOLDS", "Survival"]
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(10, 20))  # 0.5 to 0.95; the paper takes 0.9
@@ -55,12 +57,12 @@ class Survival:
 
     def csv(self) -> str:
         """The same as fractions: ``class,pixels,0.50,...`` with a row for each class, empty where it is absent."""
-        lines = [",".join(["class", "pixels", *(f"{threshold:.2f}" for threshold in THRESHOLDS)])]
-        for name, pixels, shares in zip(self.names, self.counts.sum(1), self.shares(), strict=True):
-            quoted = '"' + name.replace('"', '""') + '"' if set(name) & set(',"') else name
-            cells = ("" if np.isnan(share) else f"{share:.6f}" for share in shares)
-            lines.append(",".join([quoted, str(pixels), *cells]))
-        return "\n".join(lines) + "\n"
+        head = ["class", "pixels", *(f"{threshold:.2f}" for threshold in THRESHOLDS)]
+        rows = (
+            [cell(name), pixels, *("" if np.isnan(share) else f"{share:.6f}" for share in shares)]
+            for name, pixels, shares in zip(self.names, self.counts.sum(1), self.shares(), strict=True)
+        )
+        return csv_text([head, *rows])
 
     def _total(self) -> Survival:
         whole = Survival(["all classes"])

@@ -64,14 +64,17 @@ def write(
 
     Raises:
         UserError: if an operation of the net has no counterpart in the format.
+        OSError: if the file cannot be written.
     """
     if file_format == "pt2":
+        content = io.BytesIO()  # torch ends the whole process when it cannot write a file to its end
         try:
-            torch.export.save(program, path, extra_files=dict(metadata))
+            torch.export.save(program, content, extra_files=dict(metadata))
         except SerializeError as error:  # torch cannot write all that it can trace, such as sides that are rounded up
             raise UserError(
                 "format=pt2: the graph of this net for all sizes cannot be written; give one, such as 'size=[512,1024]'"
             ) from error
+        path.write_bytes(content.getbuffer())
         return
     try:
         with _quiet():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from src.csv_text import cell, csv_text, text_of
 from src.errors import UserError
 from src.run_files import MiB, limited
 
@@ -84,17 +85,19 @@ class PerImage:
         return [(index, mean) for mean, index in sorted(means)[:count]]
 
     def to_csv(self, classes: Sequence[str]) -> str:
-        """``image,class,iou,intersection,predicted,truth`` in pixels; an image that is all ignored has no class."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", "class", "iou", *_COLUMNS])
+        """``image,class,iou,intersection,predicted,truth`` in pixels; an image that is all ignored has no class.
+
+        Names in the cells are those that ``csv_text`` makes of them.
+        """
+        table: list[list[object]] = [["image", "class", "iou", *_COLUMNS]]
         for name, rows in zip(self.names, self._rows, strict=True):
             for train_id, *counts in rows.tolist():
                 hits, predicted, truth = counts
-                writer.writerow([name, classes[train_id], f"{hits / (predicted + truth - hits):.6f}", *counts])
+                iou = f"{hits / (predicted + truth - hits):.6f}"
+                table.append([cell(name), cell(classes[train_id]), iou, *counts])
             if not len(rows):
-                writer.writerow([name, "", "", 0, 0, 0])
-        return text.getvalue()
+                table.append([cell(name), "", "", 0, 0, 0])
+        return csv_text(table)
 
     @classmethod
     def read(cls, path: Path, classes: Sequence[str]) -> PerImage:
@@ -109,12 +112,13 @@ class PerImage:
         images: dict[str, dict[int, list[int]]] = {}
         try:
             for row in csv.DictReader(io.StringIO(text, newline=""), restval=""):
-                rows = images.setdefault(row["image"], {})
+                rows = images.setdefault(text_of(row["image"]), {})
                 counts = [_pixels(row[column]) for column in _COLUMNS]
                 if row["class"]:
-                    if ids[row["class"]] in rows or counts[0] > min(counts[1:]):
+                    train_id = ids[text_of(row["class"])]
+                    if train_id in rows or counts[0] > min(counts[1:]):
                         raise ValueError(f"class {row['class']} of {row['image']} cannot be so")
-                    rows[ids[row["class"]]] = counts
+                    rows[train_id] = counts
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise UserError(f"{path}: is broken or of other classes ({error}); {remedy}") from error
         read = cls(len(classes))

@@ -20,8 +20,9 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
 from tqdm import tqdm
 
 from src.errors import UserError
+from src.files import whole_file
 from src.image_files import read_ahead
-from src.prediction.folder import writing
+from src.output_record import writing
 from src.prediction.journal import Journal
 from src.prediction.pictures import Label, Pictures
 from src.prediction.raster import RasterReader, RasterWriter, raster_files
@@ -183,12 +184,9 @@ def _write(
 
 @contextmanager
 def _replacing(file: Path, source: RasterReader, pictures: Pictures, kind: str) -> Iterator[RasterWriter]:
-    """A raster file to write that takes its place in one move."""
-    partial = file.with_name(f".{file.name}.partial")
+    """A raster file to write that takes its place in one move, when it was read back."""
     bands, palette = 3 if kind in ("color", "overlay") else 1, pictures.classes.palette if kind == "index" else None
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(file), whole_file(file) as partial:
         with closing(RasterWriter(partial, source, bands=bands, palette=palette)) as target:
             yield target
         target.check()
-        partial.replace(file)

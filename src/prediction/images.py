@@ -14,7 +14,8 @@ from tqdm import tqdm
 from src.data.dataset import read_image
 from src.errors import UserError
 from src.image_files import AHEAD, read_ahead
-from src.prediction.folder import OutputFolder, writing
+from src.output_record import writing
+from src.prediction.folder import OutputFolder, image_key
 from src.prediction.pictures import Label, Pictures, attention_figure
 from src.viz import save_png
 
@@ -59,7 +60,8 @@ def segment_images(
         path, job = pending.popleft()
         pixels = job.result()
         if areas is not None:
-            areas.add(names[path].with_suffix("").as_posix(), pixels)
+            areas.add(image_key(names[path]), pixels)
+        folder.finish(names[path])
 
     with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer:
         images = tqdm(read_ahead(reader, read_image, names), total=len(names), unit="image", disable=None)

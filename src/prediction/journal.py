@@ -27,6 +27,8 @@ class Journal:
         head = (json.dumps(identity, sort_keys=True) + "\n").encode()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        if path.is_symlink():  # never write through a link that somebody else left here
+            path.unlink()
         self._file = path.open("r+b" if path.exists() else "w+b")
         self._places: list[int] = []
         if self._file.readline() == head:

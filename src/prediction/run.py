@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from src.errors import UserError
-from src.prediction.areas import Areas
-from src.prediction.folder import OutputFolder
+from src.prediction.areas import AREAS, Areas
+from src.prediction.folder import OutputFolder, image_key
 from src.prediction.huge import Blocks, segment_huge, stored_size
 from src.prediction.images import segment_images
 from src.prediction.pictures import Label, Pictures
@@ -47,10 +47,10 @@ class Run:
         """
         huge = {path for path in names if _pixels(path) > huge_from}
         places = {path: name.with_suffix(".tif") if path in huge else name for path, name in names.items()}
-        todo = {path: name for path, name in places.items() if not self._finished(_image(name), name)}
-        if self.areas is not None:
-            anew = {_image(name) for name in todo.values()}
-            self.areas.start(lambda image: image not in anew)
+        places = {path: self.folder.own_name(path, name) for path, name in places.items()}
+        self.folder.check(places, self.pictures.kinds)
+        todo = {path: name for path, name in places.items() if not self._finished(path, name, image_key(name))}
+        self._start(todo)
         small = {path: name for path, name in todo.items() if path not in huge}
         broken = []
         if small:
@@ -76,30 +76,59 @@ class Run:
         files = self.folder.files(name, self.pictures.kinds)
         pixels = segment_huge(path, files, self.label, self.pictures, blocks=blocks, journal=journal)
         if self.areas is not None:
-            self.areas.add(_image(name), pixels)
+            self.areas.add(image_key(name), pixels)
+        self.folder.finish(name)
         with suppress(OSError):
             journal.parent.rmdir()  # when it is empty
 
     def video(self, source: Path | int, *, frames: int | None) -> tuple[int, str]:
         """A file that is not finished yet, or a camera; see ``segment_video``."""
         name = Path(f"camera{source}.mp4" if isinstance(source, int) else source.with_suffix(".mp4").name)
-        files = self.folder.files(name, self.pictures.kinds)
-        if isinstance(source, Path) and files and self._finished(f"{_image(name)}/000000", name):
-            return 0, f"{source.name}: was segmented before"
-        if self.areas is not None:
-            self.areas.start(lambda image: not image.startswith(f"{_image(name)}/"))
-        return segment_video(
-            source, files, self.label, self.pictures, frames=frames, batch_size=self.batch_size, areas=self.areas
+        if isinstance(source, Path):
+            name = self.folder.own_name(source, name)
+        self.folder.check({Path(str(source)): name}, self.pictures.kinds)
+        files, key = self.folder.files(name, self.pictures.kinds), image_key(name)
+        if isinstance(source, Path):
+            if self._finished(source, name, f"{key}/000000"):
+                return 0, f"{source.name}: was segmented before"
+            self._start({source: name}, frames=True)
+        elif self.areas is not None:
+            self.areas.start(lambda image: not image.startswith(f"{key}/"))
+        result = segment_video(
+            source,
+            files,
+            self.label,
+            self.pictures,
+            frames=frames,
+            batch_size=self.batch_size,
+            areas=self.areas,
+            key=key,
         )
+        if isinstance(source, Path):
+            self.folder.finish(name)
+        return result
 
-    def _finished(self, image: str, name: Path) -> bool:
+    def _finished(self, source: Path, name: Path, image: str) -> bool:
         noted = self.areas is None or image in self.areas.done
-        return noted and self.folder.finished(name, self.pictures.kinds)
+        return self.folder.finished(source, name, self.pictures.kinds) and noted
 
+    def _start(self, todo: Mapping[Path, Path], *, frames: bool = False) -> None:
+        """Removes the rows of what is made anew, and all that shows a source as it was before it was replaced.
 
-def _image(name: Path) -> str:
-    """What an image is called in ``areas.csv``."""
-    return name.with_suffix("").as_posix()
+        Args:
+            todo: source -> name of its pictures.
+            frames: it is a video, which has rows for its frames.
+        """
+        replaced = {path: name for path, name in todo.items() if self.folder.replaced(path, name)}
+        for name in replaced.values():
+            self.folder.remove(name)
+        areas, anew = self.areas, todo
+        table = self.folder.folder / AREAS
+        if areas is None and replaced and table.is_file():  # an earlier run was asked for areas, this one is not
+            areas, anew = Areas(table, self.pictures.classes.names), replaced
+        if areas is not None:
+            keys = {image_key(name) for name in anew.values()}
+            areas.start(lambda image: (image.rpartition("/")[0] if frames else image) not in keys)
 
 
 def _pixels(path: Path) -> int:

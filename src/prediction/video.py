@@ -34,6 +34,7 @@ def segment_video(
     frames: int | None,
     batch_size: int,
     areas: Areas | None,
+    key: str,
 ) -> tuple[int, str]:
     """Writes a video for each kind of picture; Ctrl-C ends a camera's as if ``frames`` were reached.
 
@@ -44,13 +45,14 @@ def segment_video(
         pictures: what to write.
         frames: how many at most.
         batch_size: frames that ``label`` gets together.
-        areas: where pixels of classes are noted, as ``<name>/<frame>``, frames from 0.
+        areas: where pixels of classes are noted, as ``<key>/<frame>``, frames from 0.
+        key: what the video is called there.
 
     Returns:
         Number of frames, and a line with frames per second and the milliseconds of each part.
 
     Raises:
-        UserError: if nothing can be read, or a file cannot be written.
+        UserError: if nothing can be read, or a file cannot be written or lacks frames when it is read back.
     """
     clock = _Clock()
     name = f"camera{source}" if isinstance(source, int) else source.name
@@ -61,7 +63,7 @@ def segment_video(
             with clock("encoding"):
                 videos.write(pictures.make(image, result, None))
                 if areas is not None:
-                    areas.add(f"{Path(name).stem}/{number:06d}", pictures.areas(result))
+                    areas.add(f"{key}/{number:06d}", pictures.areas(result))
 
         with ThreadPoolExecutor(1) as writer, closing(_batches(capture, clock, frames, batch_size)) as batches:
             pending: deque[Future[None]] = deque()

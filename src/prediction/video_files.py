@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 import numpy as np
 
-from src.errors import UserError
-from src.prediction.folder import writing
+from src.errors import UserError, printable
+from src.files import whole_file
+from src.output_record import writing
 
 __all__ = ["Capture", "Videos", "video_source"]
 
@@ -33,7 +36,7 @@ class Capture:
         self.live = isinstance(source, int)
         if not self.live and not source.is_file():
             raise UserError(f"source={source}: file not found; give a video that exists")
-        self._file = cv2.VideoCapture(source if self.live else str(source))
+        self._file = cv2.VideoCapture(source if self.live else _utf8(source))
         if not self._file.isOpened():
             if self.live:
                 raise UserError(f"source=camera:{source}: camera cannot be opened; name one that is connected")
@@ -55,39 +58,75 @@ class Capture:
 
 
 class Videos:
-    """MPEG-4 files that are opened with their first frame and take their place when all are whole."""
+    """MPEG-4 files that are opened with their first frame; they take their place when all are whole.
+
+    OpenCV is silent about what it cannot write, so every file is read back before.
+
+    Args:
+        files: kind of picture -> its file.
+        rate: frames per second.
+    """
 
     def __init__(self, files: Mapping[str, Path], rate: float) -> None:
         self._files, self._rate = files, rate
-        self._open: dict[str, cv2.VideoWriter] = {}
+        self._open: dict[str, tuple[cv2.VideoWriter, Path]] = {}
+        self._frames = 0
+        self._stack = ExitStack()
 
     def write(self, made: Mapping[str, np.ndarray]) -> None:
+        """A frame of each kind, (H,W,3) uint8 RGB.
+
+        Raises:
+            UserError: if a file cannot be begun.
+        """
         for kind, picture in made.items():
             if kind not in self._open:
-                self._open[kind] = self._started(kind, picture)
-            self._open[kind].write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                self._open[kind] = self._started(self._files[kind], picture)
+            self._open[kind][0].write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        self._frames += 1
 
-    def _partial(self, kind: str) -> Path:
-        return self._files[kind].with_name(f".partial.{self._files[kind].name}")
-
-    def _started(self, kind: str, picture: np.ndarray) -> cv2.VideoWriter:
-        partial = self._partial(kind)
-        with writing(self._files[kind]):
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            file = cv2.VideoWriter(
-                str(partial), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, (picture.shape[1], picture.shape[0])
-            )
-            if not file.isOpened():
-                raise OSError("OpenCV has no MPEG-4 encoder, or the place is not writable")
-        return file
+    def _started(self, file: Path, picture: np.ndarray) -> tuple[cv2.VideoWriter, Path]:
+        self._stack.enter_context(writing(file))
+        partial = self._stack.enter_context(whole_file(file))
+        writer = cv2.VideoWriter(
+            _utf8(partial), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, (picture.shape[1], picture.shape[0])
+        )
+        if not writer.isOpened():
+            raise UserError(f"{file}: cannot be begun; OpenCV has no MPEG-4 encoder, or the disk is full")
+        return writer, partial
 
     def __enter__(self) -> Videos:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for name, file in self._open.items():
-            file.release()
-            if kind is None:
-                self._partial(name).replace(self._files[name])
-            else:
-                self._partial(name).unlink(missing_ok=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer, _ in self._open.values():
+            writer.release()
+        with self._stack:  # removes the files if anything is raised
+            if error is not None:
+                raise error
+            for name, (_, partial) in self._open.items():
+                if (there := _decodable(partial)) != self._frames:
+                    raise UserError(
+                        f"{self._files[name]}: could not be written, only {there} of {self._frames} frames can be read"
+                        " back; make room on its disk and give the same command again"
+                    )
+
+
+def _decodable(path: Path) -> int:
+    """How many frames of a video file can be read."""
+    file, count = cv2.VideoCapture(_utf8(path)), 0
+    while file.grab():
+        count += 1
+    file.release()
+    return count
+
+
+def _utf8(path: Path) -> str:
+    """The path for OpenCV, which opens no video of another encoding."""
+    try:
+        path.as_posix().encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{printable(path)}: OpenCV opens no video whose name is not UTF-8; rename it") from None
+    return str(path)

@@ -35,8 +35,9 @@ from src.data.shard_writer import write_shards
 from src.data.shards import ShardSource, shards
 from src.data.toy_streets import ToyStreets
 from src.errors import UserError
+from src.files import locked
 from src.shards import shards as shards_command
-from tests.conftest import ROOT
+from tests.conftest import ROOT, files_of_at_most
 
 COUNT = 14
 SPACE = LabelSpace(["a", "b", "c"], [(9, 9, 9), (1, 2, 3), (4, 5, 6)], file_values={7: 0, 8: 1, 9: 2, 0: 255})
@@ -176,7 +177,7 @@ def test_writing_goes_on_behind_the_last_finished_shard(
     else:
         with pytest.raises(KeyboardInterrupt):
             write_shards(stopping, out, split="train", shard_mb=0.003)
-        assert not list(out.glob(".*.part"))
+        assert not list(out.glob(".*.tar"))
     begun = ShardIndex.load(out / "train.json")
     assert 0 < begun.samples < COUNT
     with pytest.raises(UserError, match=r"train\.json: writing stopped after \d+ shards; repeat the command"):
@@ -525,3 +526,19 @@ def test_memory_does_not_grow_with_ten_thousand_samples(tmp_path: Path) -> None:
     few, written, read, size = map(float, done.stdout.split())
     assert size > 60  # MB of shards
     assert max(written, read) - few < 20, f"peak memory in MB: 500 samples {few}, 10,000 {written} and {read}"
+
+
+def test_shards_of_others_and_a_second_writer_are_refused(files: FileSource, tmp_path: Path) -> None:
+    (tmp_path / "train-000000.tar").write_bytes(b"of somebody else")
+    with pytest.raises(UserError, match=r"train-000000\.tar: is there without an index train\.json"):
+        write_shards(files, tmp_path, split="train")
+    assert (tmp_path / "train-000000.tar").read_bytes() == b"of somebody else"
+    with locked(tmp_path, "writing to it"), pytest.raises(UserError, match="another process is writing to it"):
+        write_shards(files, tmp_path, split="val")
+
+
+def test_a_full_disk_leaves_no_part_of_a_shard(files: FileSource, tmp_path: Path) -> None:
+    with files_of_at_most(4000), pytest.raises(UserError, match=r"train-000000\.tar: cannot be written .*goes on"):
+        write_shards(files, tmp_path, split="train")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "train.json"]
+    assert write_shards(files, tmp_path, split="train").complete

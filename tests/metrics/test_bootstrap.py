@@ -1,5 +1,6 @@
 """Intervals over images and the comparison of two runs."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,22 @@ def _images(quality: float, seed: int, *, count: int = 40, classes: int = 4) -> 
 def _miou(images: PerImage, chosen: np.ndarray) -> float:
     hits, union, _ = (counts[chosen].sum(0) for counts in images.counts())
     return float((hits[union > 0] / union[union > 0]).mean())
+
+
+def test_names_that_a_spreadsheet_would_run_are_text_and_come_back(tmp_path: Path) -> None:
+    names = ["=cmd|' /C calc'!A0", "'=x", "''+1", "-1", "@x", "\tx", "\rx", "\nx", "'plain'", "a\udcffb", "plain"]
+    images = PerImage(len(names))
+    for name in sorted(names):
+        images.add(name, torch.eye(len(names), dtype=torch.int64))
+    path = tmp_path / "per_image.csv"
+    path.write_bytes(images.to_csv(names).encode(errors="surrogateescape"))
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        cells = [cell for row in csv.reader(file) for cell in row[:2]]
+    assert {"'=cmd|' /C calc'!A0", "''=x", "'''+1", "'-1", "'plain'", "plain"} < set(cells)
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
+    again = PerImage.read(path, names)
+    assert again.names == images.names
+    assert np.array_equal(again.counts(), images.counts())
 
 
 def test_counts_add_up_to_the_scores_and_survive_a_file(tmp_path: Path) -> None:
