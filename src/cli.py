@@ -22,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.errors import UserError, nearest
+from src.overrides import readable
 
-__all__ = ["CONFIG_DIR", "command", "explain", "value_of"]
+__all__ = ["CONFIG_DIR", "command", "explain"]
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
 _TRACE = "HYDRA_FULL_ERROR"
@@ -47,11 +48,12 @@ def command(
     """
     trace = os.environ.get(_TRACE) == "1"
     os.environ[_TRACE] = "1"  # makes Hydra raise its own errors instead of printing them
-    overrides = given = sys.argv[1:]
+    given = sys.argv[1:]
     try:
+        overrides = readable(given)
         if prepare is not None:
             config_name, overrides = prepare(overrides)
-            sys.argv[1:] = overrides
+        sys.argv[1:] = overrides
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         main(_reporting(task, trace, list(given)))()
     except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
@@ -182,12 +184,6 @@ def _keys(config_name: str) -> Iterator[str]:
             yield name
             if isinstance(value, dict):
                 stack.append((f"{name}.", value))
-
-
-def value_of(name: str, overrides: list[str]) -> str | None:
-    """The value that the overrides give to ``name``, unquoted; ``None`` if they do not."""
-    values = [item.split("=", 1)[1] for item in overrides if item.startswith(f"{name}=")]
-    return values[-1].strip("'\"") if values else None
 
 
 def offer(group: str | None, name: str, node: Any, *, package: str | None = None) -> None:

@@ -39,9 +39,10 @@ ALLOWED = {
     "compare": {"errors", "metrics", "protocol"},
     "refine_search": {"crf_search", "data", "errors", "inference", "module"},
     "report": {"files", "callbacks", "data", "environment", "html", "metrics", "viz"},
-    "cli": {"errors"},
+    "overrides": set(),
+    "cli": {"errors", "overrides"},
     "image_files": {"errors"},
-    "sweeps": {"files", "errors"},
+    "sweeps": {"files", "errors", "overrides"},
     "prediction": {"files", "data", "environment", "errors", "image_files", "viz"},
     "label_folder": {"files", "data", "environment", "errors", "image_files", "viz"},
     "options": {"errors"},
@@ -63,7 +64,18 @@ ALLOWED = {
     "start": {"build", "checkpoints", "errors", "module", "restore"},
     "restore": {"build", "checkpoints", "data", "errors", "instantiate", "losses", "module"},
 }
-KNOW_HYDRA = {"build", "cli", "instantiate", "options", "protocol", "report", "restore", "start", "trial_costs"}
+KNOW_HYDRA = {
+    "build",
+    "cli",
+    "instantiate",
+    "options",
+    "overrides",
+    "protocol",
+    "report",
+    "restore",
+    "start",
+    "trial_costs",
+}
 ONLY_IN = {
     "wandb": {"wandb_logger"},
     "optuna": {"sweeps"},

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from src.overrides import quoted
+
 __all__ = ["LOG", "arguments", "begin_log", "curve", "lasted", "make_ready", "reason", "scores", "value"]
 
 LOG = "log.txt"
@@ -40,7 +42,7 @@ def arguments(folder: Path, options: Sequence[str]) -> list[str]:
     """For ``src.train``: to go on from the folder's last checkpoint, or to start in the folder."""
     if (folder / _CHECKPOINT).is_file():
         return [f"resume={folder}"]
-    return [f"hydra.run.dir='{folder}'", *options]
+    return [quoted("hydra.run.dir", folder), *options]
 
 
 def scores(folder: Path) -> dict[str, Any] | None:
