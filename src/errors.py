@@ -1,18 +1,65 @@
-"""The one exception that entry points print as a single line instead of a stack trace."""
+"""The one exception that entry points print as a single line instead of a stack trace, and memory that ran out."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
-__all__ = ["UserError", "nearest"]
+__all__ = ["UserError", "memory_full", "nearest", "out_of_memory", "printable"]
+
+# What libraries write when main memory cannot be had: NumPy, OpenCV, C++, torch, the C library.
+_NO_MEMORY = re.compile(
+    r"\bMemoryError\b|Unable to allocate \S+ \w+|Insufficient memory|Failed to allocate \d+ bytes|std::bad_alloc"
+    r"|DefaultCPUAllocator|Cannot allocate memory|can't start new thread"
+)
 
 
 class UserError(Exception):
     """A mistake the user can mend: its message names the file or option, the value, and the remedy."""
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """``" Did you mean 'x'?"`` for the choice most like ``word``, or an empty string when none is close."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """``" Did you mean 'x'?"`` for the choice most like ``word``; empty if none is ``cutoff`` (0..1) alike."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` alone, not what caused it, says that main memory was full. A GPU's memory is another matter.
+
+    Libraries raise this as errors of many types (``MemoryError``, ``cv2.error``, ``RuntimeError``), and a loading
+    process hands over the text of an error only, so the text counts as well.
+    """
+    if isinstance(error, UserError) or type(error).__name__ == "OutOfMemoryError":
+        return False
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return bool(_NO_MEMORY.search(str(error)))
+
+
+def memory_full(error: BaseException) -> str:
+    """One sentence for an error that is ``out_of_memory``: what was asked for, and which options lower it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # From a loading process the text is a whole trace, whose last line is the error.
+    said = next((line for line in reversed(lines) if _NO_MEMORY.search(line)), "")
+    if asked := re.search(r"(\d+) bytes", said):
+        said = f"another {int(asked[1]) / 1e6:,.1f} MB could not be had"
+    elif isinstance(error, MemoryError) and not said and lines:
+        said = lines[-1]
+    said = re.sub(r"^[\w.]*Error: ?", "", said)
+    return (
+        f"main memory is full{': ' * bool(said)}{said}; for training lower data.batch_size, data.num_workers or"
+        " transforms.crop_size, for large images use inference/window=sliding or a lower huge.pixels, or end other"
+        " programs"
+    )
+
+
+def printable(text: object) -> str:
+    r"""``text`` with what a terminal or a UTF-8 file cannot take spelled out.
+
+    Bytes of a file name that are no UTF-8 become ``\xff``, line breaks and other control characters ``\n``.
+    """
+    shown = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

@@ -12,10 +12,15 @@ from pathlib import Path
 
 from src.errors import UserError
 
-__all__ = ["fitting_name", "is_locked", "locked", "sha256", "whole_file", "write_bytes"]
+__all__ = ["cache_dir", "fitting_name", "is_locked", "locked", "sha256", "whole_file", "write_bytes"]
 
 _LONGEST_NAME = 255  # bytes of a file name, on all common file systems
 _LOCK = ".lock"
+
+
+def cache_dir() -> Path:
+    """``$SEMSEG_CACHE``, else ``~/.cache/semseg``; it may not exist yet."""
+    return Path(os.environ.get("SEMSEG_CACHE") or "~/.cache/semseg").expanduser()
 
 
 def write_bytes(path: Path, content: bytes, *, shared: bool = False) -> None:
@@ -57,9 +62,11 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
         yield partial
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and str(error.filename) in ("None", str(partial)):
+            error.filename = str(path)  # a full disk is told by a write, which knows no names
         raise
 
 
