@@ -57,8 +57,7 @@ def command(
             stream.reconfigure(errors="backslashreplace")  # any name can be printed, in any locale
     given = sys.argv[1:]
     try:
-        _refuse_flags(given, config_name)
-        overrides = readable(given)
+        overrides = readable(_flags_last(given, config_name))
         if prepare is not None:
             config_name, overrides = prepare(overrides)
         sys.argv[1:] = overrides
@@ -105,18 +104,22 @@ def _check(cfg: DictConfig) -> None:
             raise UserError(f"{group}={chosen}: {NO_PACKAGE}")
 
 
-def _refuse_flags(given: list[str], config_name: str) -> None:
-    """Refuses flags that are not Hydra's, or not used as its are."""
+def _flags_last(given: list[str], config_name: str) -> list[str]:
+    """The command line with its flags behind the overrides, where Hydra wants them; refuses flags that Hydra lacks."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            unknown = get_args_parser().parse_known_args(given)[1]
+            known, others = get_args_parser().parse_known_args(given)
     except SystemExit as ending:
         if ending.code == 0:  # --version
             raise
         raise UserError(said.getvalue().strip().rpartition("error: ")[2]) from None
-    if unknown:
+    if unknown := [item for item in others if item.startswith("-")]:
         raise UserError(unknown_flag(unknown[0], config_name))
+    overrides, flags = [*known.overrides, *others], list(given)
+    for item in overrides:
+        flags.remove(item)
+    return [*overrides, *flags]
 
 
 def _sentence(error: Exception, config_name: str, given: list[str]) -> str:

@@ -101,9 +101,7 @@ def explain(error: Exception, config_name: str, *, also: Iterable[str] = (), ove
 
 
 def unknown_flag(flag: str, config_name: str) -> str:
-    """Return one line for ``--lr``, as other programs have options, and for an option behind Hydra's flags."""
-    if not flag.startswith("-"):
-        return f"{flag}: options go before flags such as --cfg"
+    """Return one line for ``--lr``, as other programs have options."""
     name = flag.lstrip("-").partition("=")[0].replace("-", "_")
     hint = _meant(name, config_name, (), ()) or " --help lists options."
     return f"{flag}: there is no such flag; options are written name=value, without dashes.{hint}"

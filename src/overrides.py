@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -81,8 +81,12 @@ def _readable(item: str, paths: bool) -> str:
 
 def _path(value: str, *, may_be_list: bool) -> str | None:
     """A path, or a list of paths, in quotes; ``None`` for what is no plain path, or is in quotes already."""
-    if value.lower() == "null" or isinstance(_parsed(value, "value"), QuotedString | dict):
+    found = _parsed(f"x={value}")
+    in_own_quotes = found is not None and value[0] in "'\""
+    if value.lower() == "null" or in_own_quotes or (found is not None and isinstance(found.value(), dict)):
         return None
+    if len(value) > 1 and value[0] == value[-1] == '"':  # Lightning puts a run's folder so, whatever is in its name
+        return in_quotes(value[1:-1])
     if not (may_be_list and value.startswith("[") and value.endswith("]")):
         return in_quotes(value)
     try:
@@ -95,7 +99,7 @@ def _path(value: str, *, may_be_list: bool) -> str | None:
 def _from_yaml(value: str) -> str | None:
     try:
         return _written(OmegaConf.to_container(OmegaConf.create(value), resolve=False))
-    except (yaml.YAMLError, OmegaConfBaseException):
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError):
         return None
 
 
@@ -110,8 +114,8 @@ def _written(value: Any) -> str:
     return in_quotes(value) if isinstance(value, str) else str(value)
 
 
-def _parsed(text: str, rule: str = "override") -> Any:
+def _parsed(override: str) -> Override | None:
     try:
-        return _PARSER.parse_rule(text, rule)
+        return _PARSER.parse_rule(override, "override")
     except HydraException:
         return None

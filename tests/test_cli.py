@@ -168,8 +168,15 @@ def test_a_word_alone_is_told_its_name(ends: Ends, name: str, word: str, meant: 
     assert ends(name, word) == f"{word}: options are written name=value; write {meant}"
 
 
-def test_options_go_before_flags(ends: Ends) -> None:
-    assert ends("train", "seed=1", "--cfg", "job", "model=fcn8s").startswith("model=fcn8s: options go before flags")
+def test_options_and_flags_come_in_any_order(settled, tmp_path: Path) -> None:
+    """Lightning, too, appends options to the command line when it starts further processes."""
+    given = ["seed=1", "--config-dir", str(tmp_path), "seed=2", "-r", "trainer.max_epochs=3"]
+    assert settled("train", *given, keys="seed trainer.max_epochs") == [2, 3]
+
+
+@pytest.mark.parametrize("name", ['say "hi"', "end\\", "it's, a [b] = {c}", "a'b\"c"])
+def test_lightning_tells_further_processes_the_run_folder(settled, tmp_path: Path, name: str) -> None:
+    assert settled("train", f'hydra.run.dir="{name}"', keys="run_dir") == str(tmp_path / name)
 
 
 def test_the_guess_is_among_the_options_of_the_chosen_model(ends: Ends) -> None:

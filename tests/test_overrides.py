@@ -14,7 +14,8 @@ NAMES = [
     "a", "Müller", "北京", "a=b", "[x", "x]y", "(y)", "photo (1).png", "a,b", "{z}", "a;b", "a#b", "a #b", "$HOME",
     "it's", 'q"q', "'", '"', "~t", "a&b", " lead", "trail ", "new\nline", "-x", "1e5", "1_000", "true", "nan", "007",
     "a\\b", "end\\", "\\'", "\udcff", "a$b", "a:b", "a: b", "glob(*)", "str(a)", "tab\t", "?", "*", "!x", "%d", "@",
-    "a+b", "| x", "[x]", "ckpt", "c", "k", "=", ",", "a\\=b", "\\", "[a]b", "nulls", "${", "a${b", "${}",
+    "a+b", "| x", "[x]", "'a'b", '"a"b', "ckpt", "c", "k", "=", ",", "a\\=b", "\\", "[a]b", "nulls", "${",
+    "a${b", "${}",
 ]  # fmt: skip
 ALSO_REFERENCES = ["a${b}c", "\\${b}", "\\\\${x}\\"]
 PATHS = ["ckpt", "source", "out", "init_from", "resume", "run", "compare", "report", "data.root", "data.image_dir"]
