@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch._utils import ExceptionWrapper
 
-from src import autolabel, benchmark, evaluate, export, predict, submit, train
+from src import autolabel, benchmark, evaluate, export, predict, submit, sweep, train
 from src.cli import command
 from src.errors import UserError
 from src.files import write_bytes
@@ -109,6 +109,15 @@ def test_lists_of_folders_of_any_name(settled) -> None:
     assert settled("dashboard", "compare=Müller [1]", "run=1e5", keys="compare run") == ["Müller [1]", "1e5"]
     assert settled("benchmark", "onnx=[it's.onnx]", keys="onnx", module=benchmark) == ["it's.onnx"]
     assert settled("shards", "data.root=[a b,c#1]", "out=ö", keys="data.root out") == [["a b", "c#1"], "ö"]
+
+
+def test_trials_of_a_sweep_on_the_command_line(settled) -> None:
+    """Also options of all trials: they reach ``src.train`` as they were typed here."""
+    given = ["sweep.trials=[{name: a, set: [model=fcn8s, optimizer.lr=0.1]}]", "data.root=/x/Müller, 2", "data=folder"]
+    trials, options = settled("sweep", *given, keys="sweep.trials options", module=sweep)
+    assert trials == [{"name": "a", "set": ["model=fcn8s", "optimizer.lr=0.1"]}]
+    cfg = settled("train", *options, keys="data.root data.name")
+    assert cfg == ["/x/Müller, 2", "folder"]
 
 
 def test_a_reference_that_leads_nowhere_says_how_a_name_is_written(ends: Ends, settled) -> None:
