@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from src import predict
-from src.cli import command, value_of
+from src.cli import command
 from src.errors import UserError, printable
 from src.files import fitting_name, locked, sha256
 from src.image_files import AHEAD, choose_device, find_images, output_names, read_ahead
+from src.overrides import value_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import command, value_of
+from src.cli import command
 from src.errors import UserError, nearest
 from src.image_files import choose_device
+from src.overrides import quoted, value_of, without
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +30,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     if ckpt := value_of("ckpt", overrides):
         from src.restore import checkpoint_file
 
-        overrides = [f"ckpt='{checkpoint_file(ckpt)}'" if item.startswith("ckpt=") else item for item in overrides]
+        overrides = [*without("ckpt", overrides), quoted("ckpt", checkpoint_file(ckpt))]
     return "benchmark", overrides
 
 

@@ -8,25 +8,29 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
+import select
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
-from src.errors import UserError, memory_full, nearest, out_of_memory, printable
+from src.errors import UserError, printable
+from src.messages import chain, told, unexpected
+from src.option_hints import CONFIG_DIR, NO_PACKAGE, explain, unknown_flag
+from src.overrides import readable
 
-__all__ = ["CONFIG_DIR", "command", "explain", "value_of"]
+__all__ = ["CONFIG_DIR", "command", "explain", "offer", "offer_inference"]
 
-CONFIG_DIR = Path(__file__).resolve().parent.parent / "conf"
+_GROUP = "Config group override"  # begins what Hydra says of model=null
 _TRACE = "HYDRA_FULL_ERROR"
 
 
@@ -43,52 +47,103 @@ def command(
         task: what to do with the composed config.
         prepare: looks at the overrides before Hydra does; returns root config name and overrides.
 
-    A ``UserError``, a mistake in the overrides, or memory that ran out prints one line and exits with status 1;
-    ``HYDRA_FULL_ERROR=1`` shows the whole trace instead.
+    Whatever goes wrong prints one line and exits with status 1: what is known to the user's remedy with it, anything
+    else with the file that its trace was saved in. ``HYDRA_FULL_ERROR=1`` shows the whole trace instead.
     """
     trace = os.environ.get(_TRACE) == "1"
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no UTF-8
     os.environ[_TRACE] = "1"  # makes Hydra raise its own errors instead of printing them
-    overrides = given = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # any name can be printed, in any locale
+    given = sys.argv[1:]
     try:
+        overrides = readable(_flags_last(given, config_name))
         if prepare is not None:
             config_name, overrides = prepare(overrides)
-            sys.argv[1:] = overrides
+        sys.argv[1:] = overrides
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
-        main(_reporting(task, trace, list(given)))()
-    except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
+        main(_reporting(task, trace, list(given), config_name))()
+    except Exception as error:
         if trace:
             raise
-        _fail(_user_message(error) or explain(error, config_name))
-    except ValueError as error:
-        if trace or "Config group override" not in str(error):
-            raise
-        _fail("a group cannot be null; choose one of its options (--help lists them)")
+        _fail(_sentence(error, config_name, given))
     except KeyboardInterrupt:
         _fail("stopped")
     finally:
+        _drop_unread_output()
         if not trace:
             del os.environ[_TRACE]
 
 
-def _reporting(task: Callable[[DictConfig], Any], trace: bool, given: list[str]) -> Callable[[DictConfig], Any]:
+def _reporting(
+    task: Callable[[DictConfig], Any], trace: bool, given: list[str], config_name: str
+) -> Callable[[DictConfig], Any]:
     def run(cfg: DictConfig) -> Any:
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
         if not trace:
             del os.environ[_TRACE]  # and with this
         try:
+            _check(cfg)
             return task(cfg)
         except Exception as error:
-            message = _user_message(error)
-            if trace or message is None:
+            if trace:
                 raise
+            message = _sentence(error, config_name, given)
             _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
             _fail(message)  # here, because Hydra prints a line of its own about what leaves the task
         finally:
             os.environ[_TRACE] = "1"
 
     return run
+
+
+def _check(cfg: DictConfig) -> None:
+    """Refuses what composes, but cannot be meant; before anything is done."""
+    for group, chosen in HydraConfig.get().runtime.choices.items():
+        if group in ("experiment", "debug") and OmegaConf.is_dict(cfg.get(group)):
+            raise UserError(f"{group}={chosen}: {NO_PACKAGE}")
+
+
+def _flags_last(given: list[str], config_name: str) -> list[str]:
+    """The command line with its flags behind the overrides, where Hydra wants them; refuses flags that Hydra lacks."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            known, others = get_args_parser().parse_known_args(given)
+    except SystemExit as ending:
+        if ending.code == 0:  # --version
+            raise
+        raise UserError(said.getvalue().strip().rpartition("error: ")[2]) from None
+    if unknown := [item for item in others if item.startswith("-")]:
+        raise UserError(unknown_flag(unknown[0], config_name))
+    overrides, flags = [*known.overrides, *others], list(given)
+    for item in overrides:
+        flags.remove(item)
+    return [*overrides, *flags]
+
+
+def _sentence(error: Exception, config_name: str, given: list[str]) -> str:
+    """What to print; nothing is printed where nobody reads it any more."""
+    if any(isinstance(cause, BrokenPipeError) for cause in chain(error)) and _drop_unread_output():
+        sys.exit(1)
+    if message := told(error):
+        return message
+    if isinstance(error, HydraException | OmegaConfBaseException | MarkedYAMLError) or _GROUP in str(error):
+        return explain(error, config_name, overrides=given)
+    return unexpected(error)
+
+
+def _drop_unread_output() -> bool:
+    """Whether nobody reads stdout or stderr any more, as after ``| head``; what is left for them is then dropped."""
+    dropped = False
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # of streams that are closed, or no files
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                dropped = True
+    return dropped
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -102,98 +157,6 @@ def _fail(message: str) -> None:
     lines = map(printable, message.split("\n"))  # file names may hold what steers a terminal
     print("error: " + "\n".join(lines), file=sys.stderr, flush=True)
     sys.exit(1)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _user_message(error: BaseException) -> str | None:
-    """The sentence for the user, if the error or what caused it is a known kind."""
-    for cause in _chain(error):
-        if isinstance(cause, UserError):  # from a loader process the message comes with the process's own trace
-            return str(cause).rsplit("UserError: ", 1)[-1].strip()
-        if out_of_memory(cause):
-            return memory_full(cause)
-        if isinstance(cause, OmegaConfBaseException) and "Missing mandatory value" in str(cause):
-            return f"{cause.full_key} is not set; give it on the command line as {cause.full_key}=..."
-        if isinstance(cause, OSError) and cause.filename is not None:
-            return f"{cause.filename}: {cause.strerror}; choose another place, or mend its permissions"
-        if "Error(s) in loading state_dict" in str(cause):
-            first = " ".join(str(cause).split("\n", 2)[1].split())
-            return f"the checkpoint does not fit the net: {first} Use resume=RUN_FOLDER, or init_from=... for what fits"
-        if process := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(cause)):
-            return (
-                f"loading process {process[1]} was killed, most often for want of memory (also of /dev/shm); lower"
-                " data.num_workers or data.batch_size and go on with resume=last, which starts at the last checkpoint"
-            )
-        if "parameters that were not used in producing the loss" in str(cause):  # as Lightning puts it
-            return (
-                "the net has parameters that no output of the step used, so devices cannot exchange their gradients;"
-                " leave them out, or set trainer.strategy=ddp_find_unused_parameters_true"
-            )
-        if re.search("Connection (closed|reset) by peer", str(cause)):
-            return "another process of this run has ended; its message says why"
-        if "Expected more than 1 value per channel when training" in str(cause):
-            return (
-                "a batch norm sees one value per channel, since a single image has shrunk to a map of one pixel; raise"
-                " data.batch_size or transforms.crop_size, or with trained weights set norms.freeze=statistics"
-            )
-        if type(cause).__name__ == "OutOfMemoryError":
-            return (
-                "the GPU's memory is full; lower data.batch_size or transforms.crop_size, or use"
-                " trainer.precision=bf16-mixed"
-            )
-    return None
-
-
-def explain(error: Exception, config_name: str, *, also: Iterable[str] = ()) -> str:
-    """One line for a mistake in the overrides, with the nearest name of the config or ``also``."""
-    text = str(error).strip()
-    if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        folder, option = group.groups()
-        options = sorted(path.stem for path in (CONFIG_DIR / folder).glob("*.yaml"))
-        every = ", ".join(options)
-        return f"{folder}={option}: there is no such option.{nearest(option, options)} {folder} is one of: {every}"
-    if key := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
-        name = next(filter(None, key.groups()))
-        full = re.search(r"full_key: (\S+)", text)
-        name = full.group(1) if full else name
-        known = [key for key in (*also, *_keys(config_name)) if key != name]
-        return (
-            f"{name}: there is no such option.{nearest(name, known) or nearest(name.split('.')[-1], known)}"
-            " All options: --cfg job; +name=value adds one"
-        )
-    if "override_grammar" in text:
-        what = text.splitlines()[0]
-        return (
-            f"an option on the command line cannot be read ({what}); put lists in quotes: 'transforms.scale=[0.5, 2]'"
-        )
-    return " ".join(line.strip() for line in text.splitlines()[:3])
-
-
-def _keys(config_name: str) -> Iterator[str]:
-    """Groups and dotted keys of the default config."""
-    yield from (path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        tree = OmegaConf.to_container(hydra.compose(config_name), resolve=False)
-    stack = [("", tree)]
-    while stack:
-        prefix, node = stack.pop()
-        for key, value in node.items():
-            name = f"{prefix}{key}"
-            yield name
-            if isinstance(value, dict):
-                stack.append((f"{name}.", value))
-
-
-def value_of(name: str, overrides: list[str]) -> str | None:
-    """The value that the overrides give to ``name``, unquoted; ``None`` if they do not."""
-    values = [item.split("=", 1)[1] for item in overrides if item.startswith(f"{name}=")]
-    return values[-1].strip("'\"") if values else None
 
 
 def offer(group: str | None, name: str, node: Any, *, package: str | None = None) -> None:

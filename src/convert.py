@@ -15,6 +15,7 @@ from src.cli import CONFIG_DIR, command, offer
 from src.errors import UserError
 from src.files import sha256
 from src.output_paths import check_output_file
+from src.overrides import name_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +36,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     given = [
         f"{option}=given"
         for option, names in (("statistics", _STATISTICS), ("protocol", _PROTOCOL))
-        if any(item.startswith(names) for item in overrides)
+        if any(name_of(item).startswith(names) for item in overrides)
     ]
     return "convert", [*given, *overrides]
 

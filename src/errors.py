@@ -20,9 +20,9 @@ class UserError(Exception):
     """A mistake the user can mend: its message names the file or option, the value, and the remedy."""
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """``" Did you mean 'x'?"`` for the choice most like ``word``, or an empty string when none is close."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """``" Did you mean 'x'?"`` for the choice most like ``word``; empty if none is ``cutoff`` (0..1) alike."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 

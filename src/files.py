@@ -12,10 +12,15 @@ from pathlib import Path
 
 from src.errors import UserError
 
-__all__ = ["fitting_name", "is_locked", "locked", "sha256", "whole_file", "write_bytes"]
+__all__ = ["cache_dir", "fitting_name", "is_locked", "locked", "naming", "sha256", "whole_file", "write_bytes"]
 
 _LONGEST_NAME = 255  # bytes of a file name, on all common file systems
 _LOCK = ".lock"
+
+
+def cache_dir() -> Path:
+    """``$SEMSEG_CACHE``, else ``~/.cache/semseg``; it may not exist yet."""
+    return Path(os.environ.get("SEMSEG_CACHE") or "~/.cache/semseg").expanduser()
 
 
 def write_bytes(path: Path, content: bytes, *, shared: bool = False) -> None:
@@ -58,11 +63,26 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(path)  # a full disk names no file, and the partial one is nobody's concern
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            _name(error, path)
         raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an ``OSError`` in the block the name of the file that was written, which the system leaves out."""
+    try:
+        yield
+    except OSError as error:
+        _name(error, path)
+        raise
+
+
+def _name(error: OSError, path: Path) -> None:
+    if error.filename is None or ".partial." in Path(os.fsdecode(error.filename)).name:
+        error.filename = str(path)
 
 
 def fitting_name(start: str, name: str) -> str:

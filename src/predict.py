@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import command, offer, offer_inference, value_of
+from src.cli import command, offer, offer_inference
 from src.errors import UserError, nearest, printable
 from src.files import locked, sha256
 from src.image_files import choose_device, find_images, output_names
+from src.overrides import quoted, value_of, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ def of_checkpoint(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
 
         file = checkpoint_file(ckpt)
         saved = OmegaConf.to_container(saved_config(file), resolve=False)
-        overrides = [item.replace(ckpt, str(file)) if item.startswith("ckpt=") else item for item in overrides]
+        overrides = [*without("ckpt", overrides), quoted("ckpt", file)]
     offer_inference(saved.get("inference", {}))
     offer("model/scales", "checkpoint", saved.get("model", {}).get("scales") or {})
     return saved, overrides

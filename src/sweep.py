@@ -14,9 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.cli import CONFIG_DIR, command, explain, value_of
+from src.cli import CONFIG_DIR, command, explain
 from src.errors import UserError
 from src.files import is_locked
+from src.overrides import in_quotes, name_of, quoted, readable, value_of
 from src.run_files import read_json
 from src.sweeps import Driver, Result, Sweep, Trial, parse, results
 from src.sweeps.plans import Search
@@ -29,15 +30,15 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     """Splits the command line: options of the sweep, and options of ``src.train``, which go to every trial."""
     others = [item for item in overrides if _is_of_trials(item)]
     own = [item for item in overrides if item not in others]
-    again = next((name for name in ("resume", "report") if value_of(name, own) not in (None, "", "null")), None)
+    again = next((name for name in ("resume", "report") if value_of(name, own)), None)
     if again is None:
-        return "sweep", [*own, f"options=[{','.join(map(_quoted, others))}]"] if others else own
+        return "sweep", [*own, f"options=[{','.join(map(in_quotes, others))}]"] if others else own
     folder = Path(value_of(again, own) or "")
     if not (folder / SPEC).is_file():
         raise UserError(f"{again}={folder}: {folder / SPEC} not found; name the folder of a sweep, as it printed it")
     if changed := [*others, *(item for item in own if _head(item) in ("sweep", "options"))]:
         raise UserError(f"{changed[0]}: a sweep keeps its trials once it has begun; leave this out, or start a new one")
-    return "sweep", [*own, f"hydra.run.dir='{folder}'"]
+    return "sweep", [*own, quoted("hydra.run.dir", folder)]
 
 
 def _is_of_trials(item: str) -> bool:
@@ -46,12 +47,7 @@ def _is_of_trials(item: str) -> bool:
 
 
 def _head(item: str) -> str:
-    return item.lstrip("+~").split("=")[0].split(".")[0].split("/")[0]
-
-
-def _quoted(item: str) -> str:
-    escaped = item.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return name_of(item).split(".")[0].split("/")[0]
 
 
 def sweep(cfg: DictConfig) -> None:
@@ -135,7 +131,9 @@ def check(spec: Sweep) -> list[dict[str, Any]]:
     with _composing():
         for row in spec.samples():
             try:
-                cfg = hydra.compose("train", overrides=[*spec.options(Trial(row, spec.seeds[0])), "run_dir=x"])
+                cfg = hydra.compose(
+                    "train", overrides=readable([*spec.options(Trial(row, spec.seeds[0])), "run_dir=x"])
+                )
                 found.append(OmegaConf.to_container(cfg, resolve=True))
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 where, what = "search.space" if spec.search else "trials", explain(error, "train", also=_OWN)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from src.cli import CONFIG_DIR, command, offer, value_of
+from src.cli import CONFIG_DIR, command, offer
 from src.errors import UserError
+from src.overrides import name_of, quoted, value_of, without
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -30,14 +31,14 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     starts it where there is no checkpoint yet.
     """
     resume = value_of("resume", overrides)
-    if resume in (None, "", "null"):
+    if not resume:
         return "train", overrides
-    own = [item for item in overrides if not item.startswith("resume=")]
+    own = without("resume", overrides)
     if resume == "auto":
         run_dir = _folder_of_job(own)
         if not _saved(run_dir):
-            return "train", [*own, f"hydra.run.dir='{run_dir}'"]
-        own = [item for item in own if not _chooses_group(item) and not item.startswith(("~", "hydra.run.dir="))]
+            return "train", [*own, quoted("hydra.run.dir", run_dir)]
+        own = [item for item in without("hydra.run.dir", own) if not _chooses_group(item) and not item.startswith("~")]
         own = [f"+{item}" if item.startswith("+") and not item.startswith("++") else item for item in own]
     else:
         run_dir = newest_run() if resume == "last" else Path(resume)
@@ -63,8 +64,8 @@ def _resumed(run_dir: Path, overrides: list[str]) -> tuple[str, list[str]]:
     return "resumed", [
         *overrides,
         "init_from=null",
-        f"ckpt_path='{checkpoint}'",
-        f"hydra.run.dir='{run_dir}'",
+        quoted("ckpt_path", checkpoint),
+        quoted("hydra.run.dir", run_dir),
         "hydra.output_subdir=null",
         "hydra/hydra_logging=none",
         "hydra/job_logging=none",
@@ -76,7 +77,8 @@ def _saved(run_dir: Path) -> bool:
 
 
 def _chooses_group(override: str) -> bool:
-    return (CONFIG_DIR / override.split("=")[0].lstrip("+")).is_dir()
+    name = name_of(override)
+    return bool(name) and (CONFIG_DIR / name).is_dir()
 
 
 def _folder_of_job(overrides: list[str]) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,18 +13,13 @@ from typing import Any, TypeVar
 from src.data.dataset import FileSource, Source
 from src.data.label_space import LabelSpace
 from src.errors import UserError
-from src.files import write_bytes
+from src.files import cache_dir, write_bytes
 from src.run_files import MiB, limited, parsed
 
 __all__ = ["cache_dir", "fingerprint", "load_json", "store_json"]
 
 _LARGEST = 256 * MiB
 T = TypeVar("T")
-
-
-def cache_dir() -> Path:
-    """``$SEMSEG_CACHE``, else ``~/.cache/semseg``; it may not exist yet."""
-    return Path(os.environ.get("SEMSEG_CACHE") or "~/.cache/semseg").expanduser()
 
 
 def fingerprint(source: Source, *extra: object) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from src.errors import UserError
 from src.file_schema import SavedScores
+from src.overrides import quoted
 from src.run_files import read_curves, read_json
 
 __all__ = ["LOG", "arguments", "begin_log", "check_place", "curve", "lasted", "make_ready", "reason", "scores", "value"]
@@ -61,7 +62,7 @@ def arguments(folder: Path, options: Sequence[str]) -> list[str]:
     """For ``src.train``: to go on from the folder's last checkpoint, or to start in the folder."""
     if (folder / _CHECKPOINT).is_file():
         return [f"resume={folder}"]
-    return [f"hydra.run.dir='{folder}'", *options]
+    return [quoted("hydra.run.dir", folder), *options]
 
 
 def scores(folder: Path) -> SavedScores | None:
