@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from src.errors import UserError
 
-__all__ = ["AHEAD", "choose_device", "find_images", "output_names", "read_ahead"]
+__all__ = ["AHEAD", "choose_device", "find_images", "left_out", "output_names", "read_ahead"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 AHEAD = 4  # images read before they are needed
@@ -114,3 +114,9 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name}: this machine has no usable GPU; use device=cpu")
     return name
+
+
+def left_out(broken: Sequence[str]) -> str:
+    """The message about files that could not be used, a line each."""
+    files = "1 file was" if len(broken) == 1 else f"{len(broken)} files were"
+    return f"{files} left out:\n  " + "\n  ".join(broken)

@@ -60,10 +60,22 @@ ALLOWED = {
         "options",
     },
     "trial_costs": {"files", "build", "costs", "environment", "module", "speed", "sweeps", "viz"},
+    "applied": {"inference", "restore"},
     "start": {"build", "checkpoints", "errors", "module", "restore"},
     "restore": {"build", "checkpoints", "data", "errors", "instantiate", "losses", "module"},
 }
-KNOW_HYDRA = {"build", "cli", "instantiate", "options", "protocol", "report", "restore", "start", "trial_costs"}
+KNOW_HYDRA = {
+    "applied",
+    "build",
+    "cli",
+    "instantiate",
+    "options",
+    "protocol",
+    "report",
+    "restore",
+    "start",
+    "trial_costs",
+}
 ONLY_IN = {
     "wandb": {"wandb_logger"},
     "optuna": {"sweeps"},

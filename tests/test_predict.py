@@ -116,7 +116,7 @@ def test_images_in_batches_are_images_one_by_one(call: Predict, photos: Path, tm
     cv2.imwrite(str(photos / "aa.png"), np.zeros((40, 40, 3), np.uint8))  # between two of another size
     cv2.imwrite(str(photos / "tiny.png"), np.zeros((20, 20, 3), np.uint8))
     for batch_size in (1, 4):
-        with pytest.raises(UserError, match=r"1 files were left out:\n.*tiny.png: "):
+        with pytest.raises(UserError, match=r"1 file was left out:\n.*tiny.png: "):
             call(photos, "save=index", "inference.multiple=1", f"batch_size={batch_size}", out=f"{batch_size}")
     one, four = ({name: _read(tmp_path / f"{n}/index/{name}.png") for name in (*NAMES, "aa")} for n in (1, 4))
     assert all(np.mean(one[name] == four[name]) > 0.999 for name in one)
@@ -132,7 +132,7 @@ def test_a_text_file_lists_images_from_anywhere(call: Predict, photos: Path, tmp
     (photos.parent / "lists").mkdir()
     listed = photos.parent / "lists/some.txt"
     listed.write_text(f"../photos/deep/c.png\n\n{photos}/a.png\n../photos/gone.png\n{photos}/a.png\n")
-    with pytest.raises(UserError, match=r"1 files were left out:\n.*gone.png: file not found"):
+    with pytest.raises(UserError, match=r"1 file was left out:\n.*gone.png: file not found"):
         call(listed, "save=index")
     assert sorted(name for name in _files(tmp_path / "out")) == [f"index/photos/{name}.png" for name in ("a", "deep/c")]
     listed.write_text("\n")
