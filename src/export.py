@@ -30,11 +30,13 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 def export(cfg: DictConfig) -> Path:
     """Writes ``cfg.out`` and returns it, if the file does what the net does."""
     from src import exporting, report, restore
+    from src.applied import say_difference
 
     _check(cfg)
     exporting.require(cfg.format)
     report.quiet()
     module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
+    say_difference(cfg, precision={"fp32": "32-true", "fp16": "16-true"}[cfg.precision])
     how = {"output": cfg.output, "layout": cfg.layout}
     deployed = exporting.Deployed(module.net, module.normalize, module.inference, precision=cfg.precision, **how)
     report.say("tracing the net, which takes a minute for a large one")
@@ -90,10 +92,11 @@ def _metadata(cfg: DictConfig, module: SegmentationModule, traced: Traced) -> di
     from src.restore import saved_config
 
     saved, surroundings = saved_config(cfg.ckpt), environment()
+    sized = cfg.inference.get("short_side") or cfg.inference.get("long_side")  # then the graph resizes by itself
     protocol = {
         "trained_on": saved.data.get("name"),
         "model": saved.model.get("name"),
-        "resize_before": saved.data.get("eval_long_edge"),
+        "resize_before": None if sized else saved.data.get("eval_long_edge"),
         "inference": OmegaConf.to_container(cfg.inference, resolve=True),
         "scales_of_net": OmegaConf.to_container(cfg.model.get("scales") or OmegaConf.create({}), resolve=True),
         "output_stride": cfg.output_stride,

@@ -153,7 +153,6 @@ def test_the_gate_measures_what_differs(output: str) -> None:
     [
         (["inference/window=sliding"], "inference/window=whole"),
         (["inference/refine=crf"], "inference/refine=none"),
-        (["inference.short_side=48"], r"inference\.short_side=48 cannot .*'size=\[512,1024\]'"),
         (["size=[16,64]"], r"size=\[16, 64\] must be height and width"),
         (["size=512"], "size=512 must be height and width"),
         (["format=onxx"], "format=onxx is unknown.*Did you mean 'onnx'"),
@@ -190,6 +189,44 @@ def test_onnx_takes_all_sizes_and_tells_of_its_classes(tmp_path: Path) -> None:
 
 def _run_onnx(path: Path, images: torch.Tensor) -> list[torch.Tensor]:
     return [torch.from_numpy(each) for each in exporting.runner(path, file_format="onnx")(images.numpy())]
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("pt2", {"long_side": 60, "resample": "area"}),
+        ("onnx", {"long_side": 90, "short_side": 48, "scales": [0.75, 1.5]}),
+        ("onnx", {"long_side": 60, "resample": "area", "scales": [0.75, 1.5], "multiple": 1}),
+    ],
+)
+def test_the_size_at_which_images_are_seen_is_in_the_graph(file_format: str, options: dict, tmp_path: Path) -> None:
+    """Larger and smaller images than that, upright and not."""
+    pytest.importorskip("onnx")
+    net, normalize, inference = _Blue(), Normalize([0.5] * 3, [1] * 3), Inference(**options)
+    traced = exporting.trace(exporting.Deployed(net, normalize, inference, output="scores"))
+    how = {"file_format": file_format, "outputs": ["scores"], "metadata": {}}
+    exporting.write(traced.program, tmp_path / f"net.{file_format}", **how)
+    run = exporting.runner(tmp_path / f"net.{file_format}", file_format=file_format)
+    for shape in ((1, 3, 49, 101), (3, 3, 128, 97), (1, 3, 45, 47)):
+        images = _images(*shape)
+        found = torch.from_numpy(run(images.numpy())[0])
+        assert torch.allclose(found, inference(net, normalize(images)), atol=1e-4)
+
+
+def test_the_file_sees_images_as_they_were_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = _save(tmp_path / "net.ckpt", *BISENET, "data.eval_long_edge=64")
+    how = ("format=pt2", "size=[64,96]", f"out={tmp_path}/net.pt2")
+    images, module = _images(1, 3, 64, 96), restore.load_module(net)
+    for given, inference, before in (
+        ([], Inference(long_side=64, resample="area"), None),
+        (["inference.long_side=null"], Inference(), 64),
+    ):
+        _export(net, *how, *given)
+        assert ("applied here: inference.long_side=null" in capsys.readouterr().out) == bool(given)
+        extra = {"protocol": ""}
+        found = torch.export.load(tmp_path / "net.pt2", extra_files=extra).module()(images)
+        assert json.loads(extra["protocol"])["resize_before"] == before
+        assert _agreement(found, inference.label(module.net, module.normalize(images))) > 0.999
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def seen_size(
         scale: factor on scale 1.
         short_side, long_side: scale 1 is the largest size at which neither side is longer than given, in pixels.
     """
-    if isinstance(size[0], torch.SymInt) and (short_side or long_side):
+    if any(isinstance(side, torch.SymInt) for side in size):
         return _symbolic_size(size, scale, short_side, long_side)
     sides = (short_side, min), (long_side, max)
     scale *= min((wanted / side(size) for wanted, side in sides if wanted), default=1)
@@ -34,13 +34,12 @@ def seen_size(
 
 def _symbolic_size(size: Sequence[int], scale: float, short_side: int | None, long_side: int | None) -> list[int]:
     """The same in whole numbers, all that torch can compare symbols in; only exact halves are rounded otherwise."""
+    if not short_side and not long_side and scale == 1:
+        return list(size)
     times, over = Fraction(scale).limit_denominator(1000).as_integer_ratio()
     sides = (short_side, torch.sym_min(*size)), (long_side, torch.sym_max(*size))
-    scaled = [
-        [(2 * times * wanted * side + over * reference) // (2 * over * reference) for side in size]
-        for wanted, reference in sides
-        if wanted
-    ]
+    factors = [(times * wanted, over * reference) for wanted, reference in sides if wanted] or [(times, over)]
+    scaled = [[(2 * times * side + over) // (2 * over) for side in size] for times, over in factors]
     smaller = scaled[0] if len(scaled) == 1 else [torch.sym_min(*pair) for pair in zip(*scaled, strict=True)]
     return [torch.sym_max(LEAST_SIDE, side) for side in smaller]
 
