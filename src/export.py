@@ -172,6 +172,8 @@ def _gate(cfg: DictConfig, found: Agreement) -> None:
 
 
 def _summary(cfg: DictConfig, out: Path, traced: Traced, found: Agreement, where: str) -> str:
+    from src import exporting
+
     size = "(B,3,H,W)" if cfg.layout == "nchw" else "(B,H,W,3)"
     outputs = {"label": "label (B,H,W) uint8", "scores": "scores (B,K,H,W) float32"}
     both = "label and confidence, (B,H,W) uint8 each"
@@ -184,7 +186,10 @@ def _summary(cfg: DictConfig, out: Path, traced: Traced, found: Agreement, where
         "",
     ]
     if cfg.format == "onnx":
-        lines += ["import onnxruntime", f"net = onnxruntime.InferenceSession({str(out)!r})"]
+        lines += [
+            "import onnxruntime",
+            f"net = onnxruntime.InferenceSession({str(out)!r}, providers={exporting.providers()})",
+        ]
         return "\n".join([*lines, 'outputs = net.run(None, {"image": image})  # numpy, uint8'])
     lines += ["import torch", f"net = torch.export.load({str(out)!r}).module()"]
     return "\n".join([*lines, "outputs = net(image)  # torch, uint8"])

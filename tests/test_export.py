@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
+from torch._export.serde.serialize import SerializeError
 
 from src import build, export, exporting, restore
 from src.checkpoints.io import METADATA_KEY
@@ -254,11 +255,19 @@ def test_onnx_of_half_precision_has_typed_weights(ckpt: Path, tmp_path: Path) ->
     assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 64, 96]
 
 
-@pytest.mark.slow
-def test_sizes_that_pt2_cannot_hold_are_refused(ckpt: Path, tmp_path: Path) -> None:
+def test_a_graph_that_pt2_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object, **__: object) -> None:
+        raise SerializeError("an expression")
+
+    monkeypatch.setattr(torch.export, "save", save)
     with pytest.raises(UserError, match=r"format=pt2: .*'size=\[512,1024\]'"):
-        _export(ckpt, "inference.scales=[0.75]", "format=pt2", f"out={tmp_path / 'net.pt2'}")
-    assert not list(tmp_path.iterdir())
+        exporting.write(None, tmp_path / "net.pt2", file_format="pt2", outputs=["label"], metadata={})
+
+
+def test_the_printed_line_names_no_provider_that_is_missing() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert exporting.providers()[-1] == "CPUExecutionProvider"
+    assert set(exporting.providers()) <= set(onnxruntime.get_available_providers())
 
 
 @pytest.mark.slow
