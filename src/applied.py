@@ -58,11 +58,20 @@ def difference(
     now = _rules(cfg, edge, precision)
     if not cfg.get("output_stride"):
         before.pop("output_stride", None)  # as it was trained
+    _take_apart(before, now)
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if not names:
         return None
     first, second = (", ".join(f"{name}={_words(rules.get(name))}" for name in names) for rules in (before, now))
     return f"note: the checkpoint was scored with {first}; applied here: {second}"
+
+
+def _take_apart(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Puts the options of a group, such as a window's, in its place where both have the same kind of it."""
+    for name in [name for name, value in before.items() if isinstance(value, Mapping)]:
+        if isinstance(now.get(name), Mapping) and before[name].get("_target_") == now[name].get("_target_"):
+            for rules in (before, now):
+                rules.update({f"{name}.{option}": value for option, value in rules.pop(name).items()})
 
 
 def _rules(cfg: DictConfig, edge: int | None, precision: str) -> dict[str, Any]:

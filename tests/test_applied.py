@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from src import autolabel, build, evaluate, predict, report, restore, submit
+from src.applied import difference
 from src.checkpoints.io import METADATA_KEY
 from src.cli import command
 from src.data import cityscapes
@@ -150,6 +155,34 @@ def test_options_of_the_command_line_do_the_same_to_both_and_are_named(
         " inference.flip=true, output_stride=16"
     )
     assert np.array_equal(_matrix_of_files(tmp_path / "out/index", data), matrix)
+
+
+def _rule(scored: str, **changed: Any) -> str | None:
+    saved = OmegaConf.create(yaml.safe_load(scored))
+    return difference(saved, OmegaConf.merge(saved, changed))
+
+
+@pytest.mark.parametrize(
+    ("scored", "changed", "words"),
+    [
+        ("inference: {scales: [1.0]}", {}, None),
+        ("inference: {}", {"inference": {"scales": [1.0], "flip": False, "multiple": 32, "resample": "area"}}, None),
+        ("inference: {window: null}", {"inference": {"window": {"size": [9, 9]}}}, "window=null; .*size: "),
+        ("inference: {refine: {std: 3, at: 1}}", {"inference": {"refine": {"std": 4}}}, r"with inference\.refine\.std=3"),
+        ("model: {scales: {scales: [1.0]}}", {"model": {"scales": {"scales": [0.5]}}}, r"model\.scales\.scales=\[1"),
+        ("trainer: {precision: bf16-mixed}", {"trainer": {"precision": "32-true"}}, "precision=bf16-mixed; .*32-true"),
+        ("model: {net: {backbone: {output_stride: 16}}}", {"output_stride": 8}, "output_stride=16; .*output_stride=8"),
+        ("data: {eval_long_edge: 64}", {}, r"long_side=64, inference\.resample=area; .*long_side=null"),
+        (
+            "{data: {eval_long_edge: 64}, inference: {refine: {std: 3}}}",
+            {"inference": {"long_side": 64, "resample": "area"}},
+            "refine at=a longer side of 64; applied here: inference.refine at=the image's own size",
+        ),
+    ],
+)  # fmt: skip
+def test_every_rule_that_differs_is_named(scored: str, changed: dict[str, Any], words: str | None) -> None:
+    line = _rule(scored, **changed)
+    assert line is None if words is None else re.search(words, line)
 
 
 def test_a_net_of_one_logit_is_applied_with_its_threshold(data: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src import build, predict, restore
+from src import build, predict, restore, viz
 from src.checkpoints.io import METADATA_KEY
 from src.data.dataset import read_image
 from src.data.toy_streets import ToyStreets
@@ -195,7 +195,7 @@ def test_attention_is_drawn_of_nets_that_have_it(call: Predict, photos: Path, tm
     scales = "model.scales.scales=[0.5,1.0,2.0]"
     call(photos / "a.png", "save=[attention]", scales, ckpt=attentive)
     figure = _read(tmp_path / "out/attention/a.png")
-    tile, strip, gap = (4 * 64, 4 * 120), 26, 6  # enlarged by a whole factor to 494 pixels at most
+    tile, strip, gap = (4 * 64, 4 * 120), viz.STRIP, viz.GAP  # enlarged by a whole factor to 494 pixels at most
     assert figure.shape == (2 * (tile[0] + strip) + gap, 4 * tile[1] + 3 * gap, 3)
     with torch.no_grad():
         module = restore.load_module(attentive)
