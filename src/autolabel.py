@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from src import predict
-from src.cli import command
-from src.errors import UserError, printable
+from src.cli import CONFIG_DIR, command
+from src.errors import UserError
 from src.files import fitting_name, locked, sha256
-from src.image_files import AHEAD, choose_device, find_images, output_names, read_ahead
+from src.image_files import AHEAD, choose_device, find_images, left_out, output_names, read_ahead
 from src.overrides import value_of
 
 if TYPE_CHECKING:
@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
-    """As ``src.predict``, but inference is multi-scale unless the net has scales of its own."""
+    """As ``src.predict``, but at several scales and mirrored, unless the net has scales of its own."""
     saved, overrides = predict.of_checkpoint(overrides)
-    if value_of("inference", overrides) is None and saved.get("model", {}).get("scales"):
-        overrides = ["inference=checkpoint", *overrides]
+    if value_of("inference", overrides) is None and not saved.get("model", {}).get("scales"):
+        several = OmegaConf.load(CONFIG_DIR / "inference/multiscale.yaml")
+        overrides = [f"++inference.{name}={several[name]}".lower() for name in ("scales", "flip")] + overrides
     return "autolabel", overrides
 
 
 def autolabel(cfg: DictConfig) -> int:
     """Labels every image that is not labelled yet; returns how many were. Broken files are listed at the end."""
     from src import report, restore
+    from src.applied import say_difference
     from src.data.survival import Survival
     from src.label_folder import LabelFolder
 
@@ -53,6 +55,7 @@ def autolabel(cfg: DictConfig) -> int:
     module = restore.load_module(
         cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
     ).to(device)
+    say_difference(cfg)
     space = module.label_space
     values = _file_values(cfg.ids, space.num_classes)
     teacher = _teacher(cfg, space.names) | {"source": str(base.resolve())}
@@ -68,7 +71,7 @@ def autolabel(cfg: DictConfig) -> int:
     before = len(images) - labelled - len(broken)
     report.say(f"{survival.table()}\n{labelled} of {len(images)} images labelled, {before} were before: {cfg.out}")
     if broken:
-        raise UserError(f"{len(broken)} files were left out:\n  " + "\n  ".join(map(printable, broken)))
+        raise UserError(left_out(broken))
     return labelled
 
 

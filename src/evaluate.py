@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     """As ``src.predict``, and the data of ``ckpt=...`` is the default too."""
-    saved, overrides = predict.of_checkpoint(overrides)
+    saved, overrides = predict.of_checkpoint(overrides, data_are_resized=True)
     offer("data", "checkpoint", saved.get("data", {}))
     return "evaluate", overrides
 
@@ -35,6 +35,7 @@ def evaluate(cfg: DictConfig) -> float:
     if cfg.compare:
         return compare(cfg)
     from src import build, report, restore
+    from src.applied import say_difference
     from src.callbacks import Evaluation
     from src.protocol import protocol
 
@@ -42,6 +43,7 @@ def evaluate(cfg: DictConfig) -> float:
     run_dir = Path(cfg.run_dir)
     report.quiet()
     module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
+    say_difference(cfg, data_are_resized=True)
     cfg.data.splits = {"test": cfg.data.splits.get(cfg.split, [cfg.split])}
     datamodule = build.build_datamodule(cfg)
     space = _check_classes(cfg, module, datamodule)

@@ -33,6 +33,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 def export(cfg: DictConfig) -> Path:
     """Writes ``cfg.out`` and returns it, if the file does what the net does."""
     from src import exporting, report, restore
+    from src.applied import say_difference
 
     _check(cfg)
     out = Path(cfg.out or Path(cfg.ckpt).with_suffix(f".{cfg.format}"))
@@ -40,6 +41,7 @@ def export(cfg: DictConfig) -> Path:
     exporting.require(cfg.format)
     report.quiet()
     module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
+    say_difference(cfg, precision={"fp32": "32-true", "fp16": "16-true"}[cfg.precision])
     how = {"output": cfg.output, "layout": cfg.layout}
     deployed = exporting.Deployed(module.net, module.normalize, module.inference, precision=cfg.precision, **how)
     report.say("tracing the net, which takes a minute for a large one")
@@ -89,10 +91,11 @@ def _metadata(cfg: DictConfig, module: SegmentationModule, traced: Traced) -> di
     from src.restore import saved_config
 
     saved, surroundings = saved_config(cfg.ckpt), environment()
+    sized = cfg.inference.get("short_side") or cfg.inference.get("long_side")  # then the graph resizes by itself
     protocol = {
         "trained_on": saved.data.get("name"),
         "model": saved.model.get("name"),
-        "resize_before": saved.data.get("eval_long_edge"),
+        "resize_before": None if sized else saved.data.get("eval_long_edge"),
         "inference": OmegaConf.to_container(cfg.inference, resolve=True),
         "scales_of_net": OmegaConf.to_container(cfg.model.get("scales") or OmegaConf.create({}), resolve=True),
         "output_stride": cfg.output_stride,
@@ -169,6 +172,8 @@ def _gate(cfg: DictConfig, found: Agreement) -> None:
 
 
 def _summary(cfg: DictConfig, out: Path, traced: Traced, found: Agreement, where: str) -> str:
+    from src import exporting
+
     size = "(B,3,H,W)" if cfg.layout == "nchw" else "(B,H,W,3)"
     outputs = {"label": "label (B,H,W) uint8", "scores": "scores (B,K,H,W) float32"}
     both = "label and confidence, (B,H,W) uint8 each"
@@ -181,7 +186,10 @@ def _summary(cfg: DictConfig, out: Path, traced: Traced, found: Agreement, where
         "",
     ]
     if cfg.format == "onnx":
-        lines += ["import onnxruntime", f"net = onnxruntime.InferenceSession({str(out)!r})"]
+        lines += [
+            "import onnxruntime",
+            f"net = onnxruntime.InferenceSession({str(out)!r}, providers={exporting.providers()})",
+        ]
         return "\n".join([*lines, 'outputs = net.run(None, {"image": image})  # numpy, uint8'])
     lines += ["import torch", f"net = torch.export.load({str(out)!r}).module()"]
     return "\n".join([*lines, "outputs = net(image)  # torch, uint8"])

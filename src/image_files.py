@@ -20,6 +20,7 @@ __all__ = [
     "choose_device",
     "find_images",
     "full_name",
+    "left_out",
     "output_names",
     "read_ahead",
 ]
@@ -192,3 +193,9 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name}: this machine has no usable GPU; use device=cpu")
     return name
+
+
+def left_out(broken: Sequence[str]) -> str:
+    """The message about files that could not be used, a line each."""
+    files = "1 file was" if len(broken) == 1 else f"{len(broken)} files were"
+    return f"{files} left out:\n  " + "\n  ".join(map(printable, broken))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from src.cli import command, offer, offer_inference
-from src.errors import UserError, nearest, printable
+from src.errors import UserError, nearest
 from src.files import locked, sha256
-from src.image_files import choose_device, find_images, output_names
+from src.image_files import choose_device, find_images, left_out, output_names
 from src.overrides import quoted, value_of, without
 
 if TYPE_CHECKING:
@@ -26,19 +26,26 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     return "predict", of_checkpoint(overrides)[1]
 
 
-def of_checkpoint(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
+def of_checkpoint(overrides: list[str], *, data_are_resized: bool = False) -> tuple[dict[str, Any], list[str]]:
     """Offers what ``ckpt=...`` was trained with as ``inference=checkpoint`` and ``model/scales=checkpoint``.
 
+    Args:
+        overrides: of the command line.
+        data_are_resized: the command resizes its data by ``data.eval_long_edge`` itself.
+
     Returns:
-        The config it was trained with, empty without ``ckpt=``; and the overrides, a run folder replaced by its file.
+        The config it was trained with, empty without ``ckpt=``; and the overrides, a run folder replaced by its file,
+        and scale 1 set to the size at which the checkpoint was scored.
     """
     ckpt, saved = value_of("ckpt", overrides), {}
     if ckpt:
-        from src.restore import checkpoint_file, saved_config  # imports torch, which --help need not wait for
+        from src.applied import size_overrides  # imports torch, which --help need not wait for
+        from src.restore import checkpoint_file, saved_config
 
         file = checkpoint_file(ckpt)
         saved = OmegaConf.to_container(saved_config(file), resolve=False)
         overrides = [*without("ckpt", overrides), quoted("ckpt", file)]
+        overrides = [*size_overrides(saved, overrides, data_are_resized=data_are_resized), *overrides]
     offer_inference(saved.get("inference", {}))
     offer("model/scales", "checkpoint", saved.get("model", {}).get("scales") or {})
     return saved, overrides
@@ -50,6 +57,7 @@ def predict(cfg: DictConfig) -> int:
     Broken files are listed at the end.
     """
     from src import prediction, report, restore
+    from src.applied import say_difference
 
     report.quiet()
     source = str(cfg.source)
@@ -65,6 +73,7 @@ def predict(cfg: DictConfig) -> int:
     module = restore.load_module(
         cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
     ).to(device)
+    say_difference(cfg)
     attention = _attention(module) if "attention" in kinds else None
     space = module.label_space
     pictures = prediction.Pictures(kinds, space, cfg.alpha, getattr(module.net, "scales", ()), attention)
@@ -79,11 +88,11 @@ def predict(cfg: DictConfig) -> int:
             report.say(f"{line}: {cfg.out}")
             return frames
         blocks = prediction.Blocks(cfg.huge.block, cfg.huge.margin)
-        done, broken = run.images(names, huge_from=cfg.huge.pixels, blocks=blocks)
+        done, broken = run.images(names, huge_from=cfg.huge.pixels, blocks=blocks, refused=_why_no_blocks(cfg))
     earlier = len(names) - done - len(broken)
     report.say(f"{done} of {len(names)} images segmented{f', {earlier} were before' if earlier else ''}: {cfg.out}")
     if broken:
-        raise UserError(f"{len(broken)} files were left out:\n  " + "\n  ".join(map(printable, broken)))
+        raise UserError(left_out(broken))
     return done
 
 
@@ -108,6 +117,16 @@ def _check(cfg: DictConfig) -> None:
             raise UserError(f"{name}={value} must be a whole number above 0, or null where --help says so")
     if not (isinstance(cfg.alpha, float | int) and 0 <= cfg.alpha <= 1):
         raise UserError(f"alpha={cfg.alpha} is the weight of the colours and must lie in [0, 1]")
+
+
+def _why_no_blocks(cfg: DictConfig) -> str | None:
+    """Why no image can be segmented by blocks, if so: each would be brought to the size that is meant for an image."""
+    side = next((side for side in ("short_side", "long_side") if cfg.inference.get(side)), None)
+    return side and (
+        f"has more than huge.pixels={cfg.huge.pixels} and is segmented by blocks, to which inference.{side}="
+        f"{cfg.inference[side]} cannot apply; set inference.{side}=null 'inference.scales=[0.5]' with the factor that"
+        " suits, or raise huge.pixels="
+    )
 
 
 def _names(source: str, out: Path) -> tuple[Path, dict[Path, Path]]:
@@ -162,7 +181,7 @@ def _attention(module: SegmentationModule) -> Callable[[np.ndarray], tuple[np.nd
     @torch.inference_mode()
     def attention(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = torch.from_numpy(image).to(module.device).permute(2, 0, 1)[None]
-        outputs = module.net.decode(module.normalize(batch))
+        outputs = module.net.decode(module.inference.seen(module.normalize(batch)))
         return outputs["attention"][0].float().cpu().numpy(), outputs["weights"][0].float().cpu().numpy()
 
     return attention

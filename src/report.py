@@ -15,7 +15,7 @@ from src.callbacks import Throughput, draw_scores, summary_table, write_scores
 from src.data import LabelSpace, SegmentationDataModule
 from src.environment import device_name, environment
 from src.files import write_bytes
-from src.html import REPORT, refresh_page
+from src.html import REPORT, Run, refresh_page, remark
 from src.metrics import Measures, Scores
 
 __all__ = ["headline", "quiet", "say", "scores", "write_start"]
@@ -112,6 +112,8 @@ def scores(
     places = {name: _short(place) for name, place in places.items() if place is not None}
     facts = {"seconds": seconds, "images_per_second": throughput, "paths": places, "measures": measures}
     say(summary_table(result, label_space, **facts))
+    if page and (line := remark(Run(run_dir))):
+        say(line)
 
 
 def _short(path: Path) -> Path:

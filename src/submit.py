@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src import evaluate
-from src.cli import command
+from src import predict
+from src.cli import command, offer
 from src.errors import UserError
 from src.files import locked, sha256, whole_file
 from src.image_files import choose_device, read_ahead
@@ -32,13 +32,16 @@ _PNG_END = b"IEND\xaeB`\x82"
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
-    """As ``src.evaluate``."""
-    return "submit", evaluate.prepare(overrides)[1]
+    """As ``src.predict``, and the data of ``ckpt=...`` is the default too."""
+    saved, overrides = predict.of_checkpoint(overrides)
+    offer("data", "checkpoint", saved.get("data", {}))
+    return "submit", overrides
 
 
 def submit(cfg: DictConfig) -> Path:
     """Predicts what is missing, checks every file, and packs them; returns the archive."""
     from src import buildable, report, restore
+    from src.applied import say_difference
     from src.instantiate import instantiate
 
     report.quiet()
@@ -47,6 +50,7 @@ def submit(cfg: DictConfig) -> Path:
         raise UserError(f"out={cfg.out}: must end in .zip; the PNGs are kept in a folder of that name without it")
     device = choose_device(cfg.device)
     module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
+    say_difference(cfg)
     source = instantiate(cfg.data.dataset, buildable.DATA)(split=cfg.split)
     values = _label_ids(cfg, module)
     _check_source(cfg, source)

@@ -34,8 +34,8 @@ INK = (226, 228, 232)
 CORRECT, WRONG, IGNORED = (38, 42, 48), (255, 92, 51), (122, 126, 132)
 GAP = 6  # pixels between columns and between rows
 TILE = 494  # longest side of one picture in a panel: four of them and the gaps stay below 2000 pixels
-STRIP = 26  # height of a caption and of a legend row
-_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+STRIP = 36  # height of a caption and of a legend row, to be read where a page shows a panel at half its size
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.7
 
 
 class Classes(Protocol):
@@ -60,9 +60,13 @@ def colorize(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray, alpha: float = 0.55) -> np.ndarray:
-    """Image with its label map on top: ``alpha`` (0..1) is the weight of the colours; ignored pixels stay image."""
-    mixed = cv2.addWeighted(image, 1 - alpha, colorize(label, palette), alpha, 0)
-    return np.where((label == 255)[..., None], image, mixed)
+    """Image with its label map on top: ``alpha`` (0..1) is the weight of the colours.
+
+    Ignored pixels stay image, and so do those of black classes, most often the background: black would only darken it.
+    """
+    colors = colorize(label, palette)
+    painted = (label != 255) & colors.any(-1)
+    return np.where(painted[..., None], cv2.addWeighted(image, 1 - alpha, colors, alpha, 0), image)
 
 
 def error_map(label: np.ndarray, prediction: np.ndarray, ignore_index: int = 255) -> np.ndarray:

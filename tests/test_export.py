@@ -12,6 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
+from torch._export.serde.serialize import SerializeError
 
 from src import build, export, exporting, restore
 from src.checkpoints.io import METADATA_KEY
@@ -169,7 +170,6 @@ def test_the_gate_measures_what_differs(output: str) -> None:
     [
         (["inference/window=sliding"], "inference/window=whole"),
         (["inference/refine=crf"], "inference/refine=none"),
-        (["inference.short_side=48"], r"inference\.short_side=48 cannot .*'size=\[512,1024\]'"),
         (["size=[16,64]"], r"size=\[16, 64\] must be height and width"),
         (["size=512"], "size=512 must be height and width"),
         (["format=onxx"], "format=onxx is unknown.*Did you mean 'onnx'"),
@@ -208,6 +208,44 @@ def _run_onnx(path: Path, images: torch.Tensor) -> list[torch.Tensor]:
     return [torch.from_numpy(each) for each in exporting.runner(path, file_format="onnx")(images.numpy())]
 
 
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("pt2", {"long_side": 60, "resample": "area"}),
+        ("onnx", {"long_side": 90, "short_side": 48, "scales": [0.75, 1.5]}),
+        ("onnx", {"long_side": 60, "resample": "area", "scales": [0.75, 1.5], "multiple": 1}),
+    ],
+)
+def test_the_size_at_which_images_are_seen_is_in_the_graph(file_format: str, options: dict, tmp_path: Path) -> None:
+    """Larger and smaller images than that, upright and not."""
+    pytest.importorskip("onnx")
+    net, normalize, inference = _Blue(), Normalize([0.5] * 3, [1] * 3), Inference(**options)
+    traced = exporting.trace(exporting.Deployed(net, normalize, inference, output="scores"))
+    how = {"file_format": file_format, "outputs": ["scores"], "metadata": {}}
+    exporting.write(traced.program, tmp_path / f"net.{file_format}", **how)
+    run = exporting.runner(tmp_path / f"net.{file_format}", file_format=file_format)
+    for shape in ((1, 3, 49, 101), (3, 3, 128, 97), (1, 3, 45, 47)):
+        images = _images(*shape)
+        found = torch.from_numpy(run(images.numpy())[0])
+        assert torch.allclose(found, inference(net, normalize(images)), atol=1e-4)
+
+
+def test_the_file_sees_images_as_they_were_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = _save(tmp_path / "net.ckpt", *BISENET, "data.eval_long_edge=64")
+    how = ("format=pt2", "size=[64,96]", f"out={tmp_path}/net.pt2")
+    images, module = _images(1, 3, 64, 96), restore.load_module(net)
+    for given, inference, before in (
+        ([], Inference(long_side=64, resample="area"), None),
+        (["inference.long_side=null"], Inference(), 64),
+    ):
+        _export(net, *how, *given)
+        assert ("applied here: inference.long_side=null" in capsys.readouterr().out) == bool(given)
+        extra = {"protocol": ""}
+        found = torch.export.load(tmp_path / "net.pt2", extra_files=extra).module()(images)
+        assert json.loads(extra["protocol"])["resize_before"] == before
+        assert _agreement(found, inference.label(module.net, module.normalize(images))) > 0.999
+
+
 @pytest.mark.slow
 def test_onnx_of_all_sizes(ckpt: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
@@ -233,11 +271,19 @@ def test_onnx_of_half_precision_has_typed_weights(ckpt: Path, tmp_path: Path) ->
     assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 64, 96]
 
 
-@pytest.mark.slow
-def test_sizes_that_pt2_cannot_hold_are_refused(ckpt: Path, tmp_path: Path) -> None:
+def test_a_graph_that_pt2_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object, **__: object) -> None:
+        raise SerializeError("an expression")
+
+    monkeypatch.setattr(torch.export, "save", save)
     with pytest.raises(UserError, match=r"format=pt2: .*'size=\[512,1024\]'"):
-        _export(ckpt, "inference.scales=[0.75]", "format=pt2", f"out={tmp_path / 'net.pt2'}")
-    assert not list(tmp_path.iterdir())
+        exporting.write(None, tmp_path / "net.pt2", file_format="pt2", outputs=["label"], metadata={})
+
+
+def test_the_printed_line_names_no_provider_that_is_missing() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert exporting.providers()[-1] == "CPUExecutionProvider"
+    assert set(exporting.providers()) <= set(onnxruntime.get_available_providers())
 
 
 @pytest.mark.slow

@@ -205,7 +205,8 @@ def test_runs_are_compared_best_first_with_what_differs(tmp_path: Path) -> None:
     page = _read(write_comparison(found, tmp_path / "pages/compare.html"))
     assert _loads_nothing(page)
     assert [given["href"] for tag, given in page.tags if tag == "a"] == ["../runs/deep/second/report.html"]
-    order = sorted(found, key=lambda run: -_miou(run))
+    order = [*sorted(found[:2], key=lambda run: -_miou(run)), found[2]]  # the third has a validation only
+    assert "Sorted by data and split, then mean IoU" in page.text
     places = [page.text.index(run.name) for run in order]
     assert places == sorted(places)
     assert "optimizer.lr" in page.text and "0.02" in page.text and "run_dir" not in page.text
@@ -226,9 +227,23 @@ def test_a_comparison_replaces_pages_only(tmp_path: Path) -> None:
         assert dashboard(OmegaConf.create({**options, "out": str(tmp_path / "both.html")})).is_file()
 
 
+def test_runs_of_other_data_or_on_parts_of_them_are_not_ranked_with_the_rest(tmp_path: Path) -> None:
+    options = {"first": {}, "second": {"data": {"name": "field"}}, "debug": {"trainer": {"limit_test_batches": 1}}}
+    for name, given in options.items():
+        config = _run(tmp_path / name, lr=0.01) / "config.yaml"
+        config.write_text(json.dumps(json.loads(config.read_text()) | given))
+        scores = tmp_path / name / "scores_test.json"
+        content = json.loads(scores.read_text())
+        content["miou"] = {"first": 0.5, "second": 0.6, "debug": 0.9}[name]
+        scores.write_text(json.dumps(content))
+    page = _read(write_comparison(runs_below(tmp_path), tmp_path / "compare.html"))
+    places = [page.text.index(name) for name in ("first", "second", "debug")]  # data by name
+    assert places == sorted(places)
+    assert "test, in part" in page.text
+
+
 def _miou(run: Path) -> float:
-    path = run / "scores_test.json"
-    return json.loads(path.read_text())["miou"] if path.is_file() else 0.4
+    return json.loads((run / "scores_test.json").read_text())["miou"]
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

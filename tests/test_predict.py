@@ -15,7 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src import build, predict, restore
+from src import build, predict, restore, viz
 from src.checkpoints.io import METADATA_KEY
 from src.data.dataset import read_image
 from src.data.toy_streets import ToyStreets
@@ -118,7 +118,7 @@ def test_images_in_batches_are_images_one_by_one(call: Predict, photos: Path, tm
     cv2.imwrite(str(photos / "aa.png"), np.zeros((40, 40, 3), np.uint8))  # between two of another size
     cv2.imwrite(str(photos / "tiny.png"), np.zeros((20, 20, 3), np.uint8))
     for batch_size in (1, 4):
-        with pytest.raises(UserError, match=r"1 files were left out:\n.*tiny.png: "):
+        with pytest.raises(UserError, match=r"1 file was left out:\n.*tiny.png: "):
             call(photos, "save=index", "inference.multiple=1", f"batch_size={batch_size}", out=f"{batch_size}")
     one, four = ({name: _read(tmp_path / f"{n}/index/{name}.png") for name in (*NAMES, "aa")} for n in (1, 4))
     assert all(np.mean(one[name] == four[name]) > 0.999 for name in one)
@@ -134,7 +134,7 @@ def test_a_text_file_lists_images_from_anywhere(call: Predict, photos: Path, tmp
     (photos.parent / "lists").mkdir()
     listed = photos.parent / "lists/some.txt"
     listed.write_text(f"../photos/deep/c.png\n\n{photos}/a.png\n../photos/gone.png\n{photos}/a.png\n")
-    with pytest.raises(UserError, match=r"1 files were left out:\n.*gone.png: file not found"):
+    with pytest.raises(UserError, match=r"1 file was left out:\n.*gone.png: file not found"):
         call(listed, "save=index")
     assert sorted(name for name in _files(tmp_path / "out")) == ["index/a.png", "index/deep/c.png"]
     listed.write_text("\n")
@@ -197,7 +197,7 @@ def test_attention_is_drawn_of_nets_that_have_it(call: Predict, photos: Path, tm
     scales = "model.scales.scales=[0.5,1.0,2.0]"
     call(photos / "a.png", "save=[attention]", scales, ckpt=attentive)
     figure = _read(tmp_path / "out/attention/a.png")
-    tile, strip, gap = (4 * 64, 4 * 120), 26, 6  # enlarged by a whole factor to 494 pixels at most
+    tile, strip, gap = (4 * 64, 4 * 120), viz.STRIP, viz.GAP  # enlarged by a whole factor to 494 pixels at most
     assert figure.shape == (2 * (tile[0] + strip) + gap, 4 * tile[1] + 3 * gap, 3)
     with torch.no_grad():
         module = restore.load_module(attentive)

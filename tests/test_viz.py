@@ -35,6 +35,8 @@ def test_overlay_mixes_by_alpha_and_leaves_ignored_pixels() -> None:
     image, label = np.full((1, 2, 3), 100, np.uint8), np.array([[1, 255]], np.uint8)
     assert viz.overlay(image, label, PALETTE, alpha=0.5).tolist() == [[[55, 150, 55], [100, 100, 100]]]
     assert viz.overlay(image, label, PALETTE, alpha=0.0).tolist() == image.tolist()
+    black = np.zeros_like(PALETTE)
+    assert viz.overlay(image, label, black, alpha=0.5).tolist() == image.tolist()  # it would only darken the image
 
 
 def test_error_map_tells_correct_wrong_and_ignored_apart() -> None:

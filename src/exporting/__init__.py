@@ -1,6 +1,6 @@
 """One file for deployment out of a net and how it is applied: the graph, the file, and the check of the file."""
 
-from src.exporting.files import FORMATS, require, runner, write
+from src.exporting.files import FORMATS, providers, require, runner, write
 from src.exporting.gate import Agreement, compare
 from src.exporting.graph import LAYOUTS, OUTPUTS, PRECISIONS, Deployed, Traced, trace
 
@@ -13,6 +13,7 @@ __all__ = [
     "Deployed",
     "Traced",
     "compare",
+    "providers",
     "require",
     "runner",
     "trace",

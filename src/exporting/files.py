@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.exporting.graph import OUTPUTS
 from src.run_files import MiB, limited
 
-__all__ = ["FORMATS", "require", "runner", "write"]
+__all__ = ["FORMATS", "providers", "require", "runner", "write"]
 
 _OPSET = 18  # the least that torch writes without conversion; TensorRT 10 and 11 read it
 _LARGEST = 2048 * MiB  # of an ONNX file: protobuf has no larger ones
@@ -92,6 +92,14 @@ def write(
         raise UserError(f"format=onnx: this net has no form in ONNX ({reason}); use format=pt2") from error
     model.model.metadata_props.update(metadata)
     model.save(path, external_data=False)
+
+
+def providers() -> list[str]:
+    """What onnxruntime can run on here, a GPU first; it warns of a provider that is named and missing."""
+    import onnxruntime
+
+    known = onnxruntime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
 
 
 def runner(path: Path, *, file_format: str, device: str = "cpu") -> Callable[[np.ndarray], list[np.ndarray]]:

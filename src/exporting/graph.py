@@ -117,16 +117,10 @@ def trace(deployed: Deployed, *, size: Sequence[int] | None = None, batch: int |
         batch: number of images; nothing for any.
 
     Raises:
-        UserError: for options that need one size, or a net that cannot be traced.
+        UserError: for a net that cannot be traced.
     """
     if size:
         return Traced(_export(deployed, tuple(size), batch, None), tuple(size), min(size), 1, 0)
-    for side in ("short_side", "long_side"):
-        if getattr(deployed.inference, side):
-            raise UserError(
-                f"inference.{side}={getattr(deployed.inference, side)} cannot be part of a file for all sizes; give"
-                f" 'size=[512,1024]', or set inference.{side}=null"
-            )
     least = deployed.least_side
     extra = int(deployed.inference.multiple > 1 and getattr(deployed.net, "align_corners", False))
     whole = _STEP * math.ceil((least - extra) / _STEP) + extra

@@ -2,5 +2,7 @@
 
 from src.html.compare import runs_below, write_comparison
 from src.html.page import REPORT, refresh_page, write_page
+from src.html.remarks import remark
+from src.html.run_folder import Run
 
-__all__ = ["REPORT", "refresh_page", "runs_below", "write_comparison", "write_page"]
+__all__ = ["REPORT", "Run", "refresh_page", "remark", "runs_below", "write_comparison", "write_page"]

@@ -41,7 +41,9 @@ def runs_below(folder: str | Path) -> list[Path]:
 
 
 def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
-    """Writes a page on several runs, the highest mIoU first, in one move; returns its path.
+    """Writes a page on several runs in one move; returns its path.
+
+    Runs scored on the same split of the same data come together, those on parts of it last, the highest mIoU first.
 
     Args:
         folders: run folders of ``src.train`` or ``src.evaluate``.
@@ -53,11 +55,12 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
     runs, out = [Run(Path(folder)) for folder in folders], Path(out)
     if empty := [run.folder for run in runs if not run.holds_results]:
         raise UserError(f"compare: {empty[0]} holds neither metrics.csv nor scores_<split>.json; leave it out")
-    runs.sort(key=lambda run: -math.inf if math.isnan(run.miou) else run.miou, reverse=True)
+    runs.sort(key=lambda run: (_scored_on(run), math.isnan(run.miou), -run.miou))
     names = _names([run.folder for run in runs])
     page = render(
         "compare.html",
         title=f"{len(runs)} runs",
+        groups=len(set(map(_scored_on, runs))),
         runs=[_row(run, name, out) for run, name in zip(runs, names, strict=True)],
         charts=_charts(runs, names),
         not_drawn=max(0, len(runs) - COLORS),
@@ -67,6 +70,17 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
     )
     write_bytes(out, page)
     return out
+
+
+def _scored_on(run: Run) -> tuple[bool, str, bool, str]:
+    """Whether only on some of the images, on which data, and on which split; runs that have not ended come last."""
+    limits = (run.select("trainer", f"limit_{stage}_batches") for stage in ("val", "test"))
+    partly = any(isinstance(limit, int) or limit not in (None, 1.0) for limit in limits)  # 1 is one batch, 1.0 all
+    return partly, str(run.select("data", "name") or "–"), not run.scores, _split(run)
+
+
+def _split(run: Run) -> str:
+    return run.scores[0].split if run.scores else "best validation"
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -93,7 +107,7 @@ def _row(run: Run, name: str, out: Path) -> dict[str, Any]:
         "seed": run.select("seed"),
         "miou": 100 * run.miou,
         "interval": None if low is None or high is None else (100 * low, 100 * high),
-        "split": run.scores[0].split if run.scores else "best validation",
+        "split": _split(run) + (", in part" if _scored_on(run)[0] else ""),
         "best": 100 * best[0],
         "best_step": best[1],
         "steps": run.last_step,

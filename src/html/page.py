@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.files import write_bytes
 from src.html.curves import Curve, chart, smoothed
 from src.html.pictures import Album
+from src.html.remarks import remark
 from src.html.run_folder import Run, ScoreFile
 from src.html.tables import class_rows, confusion, flat
 
@@ -46,6 +47,7 @@ def write_page(folder: str | Path) -> Path:
         title=_title(run),
         folder=run.folder.resolve().name,
         facts=_facts(run),
+        remark=remark(run),
         charts=_charts(run),
         scores=[(file, class_rows(file.content), confusion(file.content)) for file in run.scores],
         pictures=pictures,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.inference.rows import Mirrored, Resized, Rows, net_rows
+from src.inference.sizes import resize_area, seen_size
 from src.inference.windows import Sliding
 from src.ops import resize
 
@@ -20,6 +21,7 @@ __all__ = ["Inference", "top_class"]
 NetLike = Callable[[Tensor], Mapping[str, Tensor]]
 Result = TypeVar("Result")
 FUSIONS = ("mean_probabilities", "mean", "max")
+RESAMPLINGS = ("bilinear", "area")
 _STRIP = {"cpu": 1 << 21, "cuda": 1 << 26}  # scores of a strip: what stays in a processor's cache, and keeps a GPU busy
 _SMALLEST_WINDOW = 256
 
@@ -41,13 +43,15 @@ class Inference:
         refine: ``(rgb, scores) -> scores`` at the image's size, such as ``DenseCRF``; nothing for none.
         short_side, long_side: what scale 1 is, in pixels: the largest size at which neither side is longer than given;
             nothing for the image's own. Scores have the image's size all the same.
+        resample: how the image gets to that size: ``"bilinear"`` in one step with the scale, as published code does; or
+            ``"area"``, as ``data.eval_long_edge`` does, and from there to the scale.
         multiple: to which the sides of what the net sees are padded with zeros (of aligned corners, to one more): maps
             at 1/32 of other sides do not lie on the image evenly. 1 for none, as most published code.
 
     Raises:
-        UserError: for an empty or non-positive list of scales, a threshold outside (0, 1), an unknown fusion, a
-            multiple or side below 1; and on the first call of a net that has scales of its own, or of one with more
-            than one logit beside a threshold other than 0.5.
+        UserError: for an empty or non-positive list of scales, a threshold outside (0, 1), an unknown fusion or
+            resampling, a multiple or side below 1; and on the first call of a net that has scales of its own, or of one
+            with more than one logit beside a threshold other than 0.5.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Inference:
         multiple: int = 32,
         short_side: int | None = None,
         long_side: int | None = None,
+        resample: Literal["bilinear", "area"] = "bilinear",
     ) -> None:
         if not scales or min(scales) <= 0:
             raise UserError(f"inference.scales={list(scales)} must hold at least one factor above 0")
@@ -69,10 +74,13 @@ class Inference:
             raise UserError(f"inference.threshold={threshold} is a probability and must lie in (0, 1)")
         if fuse not in FUSIONS:
             raise UserError(f"inference.fuse={fuse} is unknown; use {', '.join(FUSIONS)}")
+        if resample not in RESAMPLINGS:
+            raise UserError(f"inference.resample={resample} is unknown; use {', '.join(RESAMPLINGS)}")
         for name, value in {"multiple": multiple, "short_side": short_side or 1, "long_side": long_side or 1}.items():
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"inference.{name}={value} must be a whole number of 1 or more")
-        self.multiple, self.short_side, self.long_side = multiple, short_side, long_side
+        self.multiple, self.resample = multiple, resample
+        self.short_side, self.long_side = short_side, long_side
         self.scales, self.flip, self.threshold, self.fuse = tuple(scales), flip, threshold, fuse
         self.window, self.refine = window or None, refine or None
 
@@ -128,30 +136,35 @@ class Inference:
         """Scores of some rows."""
         return self._thresholded(self._fused(each(start, stop) for each in passes))
 
+    def seen(self, image: Tensor) -> Tensor:
+        """An image (B,3,H,W), normalised, at scale 1."""
+        size = self._scaled_size(image.shape[-2:], 1)
+        return resize_area(image, size) if self.resample == "area" else resize(image, size)
+
     def _passes(self, net: NetLike, image: Tensor) -> Iterator[Rows]:
-        """Logits of each scale and mirror image."""
+        """Logits of each scale and mirror image, at the image's size."""
         if self.scales != (1,) and (own := getattr(net, "scales", None)):
             raise UserError(
                 f"inference.scales={list(self.scales)} would be stacked on the net's own scales {list(own)}; set"
                 " inference.scales=[1.0], and change model.scales.scales instead"
             )
-        for scale in self.scales:
-            for mirrored in (False, True)[: 1 + self.flip]:
-                yield self._pass(net, image, scale, mirrored)
-
-    def _pass(self, net: NetLike, image: Tensor, scale: float, mirrored: bool) -> Rows:
-        """Logits of one scale at the image's size, mirrored back."""
         size = image.shape[-2:]
-        scaled = resize(image, self._scaled_size(size, scale))
+        base = self.seen(image) if self.resample == "area" else image
+        for scale in self.scales:
+            seen = seen_size(base.shape[-2:], scale) if self.resample == "area" else self._scaled_size(size, scale)
+            scaled = resize(base, seen)
+            for mirrored in (False, True)[: 1 + self.flip]:
+                yield self._pass(net, scaled, size, mirrored)
+
+    def _pass(self, net: NetLike, scaled: Tensor, size: Sequence[int], mirrored: bool) -> Rows:
+        """Logits of an image at one scale, brought to ``size`` and mirrored back."""
         cover = self.window or net_rows
         rows = Resized(cover(net, scaled.flip(3) if mirrored else scaled, self.multiple), size)
         return Mirrored(rows) if mirrored else rows
 
     def _scaled_size(self, size: Sequence[int], scale: float) -> list[int]:
         """Height and width at which the net sees an image of ``size`` at ``scale``."""
-        sides = (self.short_side, min), (self.long_side, max)
-        scale *= min((wanted / side(size) for wanted, side in sides if wanted), default=1)
-        return list(size) if scale == 1 else [max(32, round(side * scale)) for side in size]
+        return seen_size(size, scale, short_side=self.short_side, long_side=self.long_side)
 
     def _fused(self, passes: Iterable[Tensor]) -> Tensor:
         """Maps (B,K,h,W) of all passes as one; each is let go before the next is made."""

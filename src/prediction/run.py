@@ -34,13 +34,16 @@ class Run:
         self.label, self.pictures, self.folder, self.areas = label, pictures, folder, areas
         self.batch_size = batch_size
 
-    def images(self, names: Mapping[Path, Path], *, huge_from: int, blocks: Blocks) -> tuple[int, list[str]]:
+    def images(
+        self, names: Mapping[Path, Path], *, huge_from: int, blocks: Blocks, refused: str | None = None
+    ) -> tuple[int, list[str]]:
         """Ordinary images first.
 
         Args:
             names: image file -> name of its pictures.
             huge_from: TIFF and PNG files of more pixels are segmented by blocks, into TIFF files.
             blocks: of those.
+            refused: why none may be segmented by blocks, where that is so.
 
         Returns:
             How many were segmented, and a line for each that could not be.
@@ -64,6 +67,8 @@ class Run:
             )
         for path in (path for path in todo if path in huge):
             try:
+                if refused:
+                    raise UserError(refused)
                 self._huge(path, todo[path], blocks)
             except UserError as error:
                 broken.append(str(error) if str(path) in str(error) else f"{path}: {error}")

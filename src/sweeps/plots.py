@@ -52,10 +52,11 @@ def _bars(sweep: Sweep, known: Sequence[Result]) -> bytes:
 
 
 def _name(axes: Axes, values: Sequence[float], label: str, *, least: float = 1.0) -> None:
-    """Cuts the axis close to the values: differences are what counts."""
+    """Cuts the axis close to the values, and says so: differences are what counts."""
     margin = max(least, 0.25 * (max(values) - min(values)))
-    axes.set_xlim(max(0.0, min(values) - margin), max(values) + margin)
-    axes.set_xlabel(f"{label}; axis cut", fontsize=8)
+    start = max(0.0, min(values) - margin)
+    axes.set_xlim(start, max(values) + margin)
+    axes.set_xlabel(f"{label}; axis cut" if start else label, fontsize=8)
 
 
 def _against_cost(sweep: Sweep, known: Sequence[Result], costs: Costs) -> bytes | None:

@@ -20,7 +20,7 @@ __all__ = ["Row", "Sweep", "Trial", "override", "parse"]
 
 _KEYS = (
     "name", "title", "source", "published_on", "objective", "direction", "devices", "seeds", "fixed", "trials",
-    "grid", "search",
+    "grid", "search", "only",
 )  # fmt: skip
 _ROW_KEYS = ("name", "set", "published", "note")
 _REMEDY = "correct it; conf/sweep.yaml says what it may be"
@@ -191,6 +191,8 @@ def parse(tree: Mapping[str, Any]) -> Sweep:
     trials, grid = tree.get("trials") or [], tree.get("grid") or {}
     if not (trials or grid or search):
         raise UserError("the sweep varies nothing; give sweep.trials, sweep.grid or sweep.search")
+    if search and tree.get("only"):
+        raise UserError(f"sweep.only={tree['only']} chooses rows, and a search has none; leave it out")
     if search and (trials or grid):
         raise UserError("sweep.search is given beside sweep.trials or sweep.grid; leave out one of them")
     return Sweep(
@@ -203,7 +205,7 @@ def parse(tree: Mapping[str, Any]) -> Sweep:
         devices=devices,
         seeds=tuple(seeds),
         fixed=tuple(tree.get("fixed") or ()),
-        rows=() if search else tuple(_rows(trials, grid)),
+        rows=() if search else tuple(_chosen(list(_rows(trials, grid)), tree.get("only") or ())),
         search=_search(search) if search else None,
     )
 
@@ -228,6 +230,17 @@ def _known(tree: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
     for key in tree:
         if key not in keys:
             raise UserError(f"{where}.{key} does not exist.{nearest(str(key), keys)} It may be: {', '.join(keys)}")
+
+
+def _chosen(rows: Sequence[Row], only: Any) -> list[Row]:
+    """The rows that ``sweep.only`` names, all where it names none; each keeps its place and so its folder."""
+    only = list(only) if isinstance(only, Sequence) and not isinstance(only, str) else [only]
+    for name in only:
+        if name not in (names := [row.name for row in rows]):
+            raise UserError(
+                f"sweep.only={name}: no row has this name.{nearest(str(name), names)} Rows: {'; '.join(names)}"
+            )
+    return [row for row in rows if not only or row.name in only]
 
 
 def _rows(trials: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]) -> Iterable[Row]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
-from src.sweeps import Cost, Costs, Result, Row, parse, results
+from src.sweeps import Cost, Costs, Result, Row, parse, plots, results
 from src.sweeps.plots import draw
 from src.sweeps.table import page, tell_apart, text
 from tests.sweeps.drive import drive, sweep
@@ -24,6 +24,31 @@ TRIALS = [
 def rows(written: str) -> dict[str, list[str]]:
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in written.splitlines() if line[:1] == "|"]
     return {line[0]: line[1:] for line in lines}
+
+
+def test_rows_that_are_named_run_alone_and_keep_their_places() -> None:
+    every, some = sweep(TRIALS), sweep(TRIALS, only=["BGA <b>", "broken"])
+    assert some.rows == every.rows[1:]
+    assert [trial.id for trial in some.trials(some.rows[0])] == ["01_BGA-b_seed0"]
+    grid = {"value": [0.1, 0.2]}
+    assert [row.index for row in sweep([], grid=grid, only="value=0.2").rows] == [1]
+    with pytest.raises(UserError, match=r"sweep\.only=brokn: .*Did you mean 'broken'\?.*Rows: sum; BGA <b>; broken"):
+        sweep(TRIALS, only=["brokn"])
+    with pytest.raises(UserError, match=r"sweep\.only=\['x'\].*search"):
+        sweep([], only=["x"], search={"trials": 1, "space": {"value": {"low": 0, "high": 1}}})
+
+
+@pytest.mark.parametrize(("published", "cut"), [((20.0, 21.0), True), ((0.5, 21.0), False)])
+def test_an_axis_is_called_cut_where_it_does_not_begin_at_zero(
+    published: tuple[float, float], cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    spec = sweep([{"name": f"{value}", "published": value} for value in published], source="a paper")
+    found = [Result(row, (0.5, 0.52), (), {}, (), frozenset(), frozenset(), None) for row in spec.rows]
+    bars = next(iter(draw(spec, found, Costs({}, "")).values()))
+    ours, theirs = bars.axes
+    assert "axis cut" in ours.get_xlabel()
+    assert ("axis cut" in theirs.get_xlabel()) == cut
 
 
 def test_ours_stands_beside_the_published_figure(tmp_path: Path) -> None:
