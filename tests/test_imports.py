@@ -45,6 +45,8 @@ ALLOWED = {
     "prediction": {"files", "data", "environment", "errors", "image_files", "viz"},
     "label_folder": {"files", "data", "environment", "errors", "image_files", "viz"},
     "options": {"errors"},
+    "budget": {"errors"},
+    "training_speed": {"budget", "build", "callbacks", "data"},
     "instantiate": {"errors"},
     "build": {
         "callbacks",
@@ -63,7 +65,18 @@ ALLOWED = {
     "start": {"build", "checkpoints", "errors", "module", "restore"},
     "restore": {"build", "checkpoints", "data", "errors", "instantiate", "losses", "module"},
 }
-KNOW_HYDRA = {"build", "cli", "instantiate", "options", "protocol", "report", "restore", "start", "trial_costs"}
+KNOW_HYDRA = {
+    "build",
+    "cli",
+    "instantiate",
+    "options",
+    "protocol",
+    "report",
+    "restore",
+    "start",
+    "training_speed",
+    "trial_costs",
+}
 ONLY_IN = {
     "wandb": {"wandb_logger"},
     "optuna": {"sweeps"},
