@@ -18,7 +18,9 @@ from tqdm import tqdm
 from src.data import audit_report, findings
 from src.data.cores import reading_threads
 from src.data.dataset import FileSource, Source
-from src.data.findings import Files, Value
+from src.data.files_seen import Files
+from src.data.findings import Value
+from src.data.image_facts import ImageTally
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.look import Look, look
 from src.errors import UserError
@@ -37,6 +39,7 @@ class Audit:
         looked_at: samples that were read, or failed to be.
         labelled: samples whose label was counted; ``example`` is the first.
         sizes: (width, height) of an image -> how many.
+        images: kinds of image files and the range of their levels.
         modes: mode of a label file (``L``, ``P``, ``RGB``), ``JPEG`` behind it for those -> how many.
         pixels: (256,) int64, label pixels per train id, 255 = ignored; those of unknown values are counted apart.
         label_images: (256,) int64, labels in which a train id occurs.
@@ -53,6 +56,7 @@ class Audit:
         self.looked_at = self.labelled = 0
         self.example = ""
         self.sizes: Counter[tuple[int, int]] = Counter()
+        self.images = ImageTally()
         self.modes: Counter[str] = Counter()
         self.pixels, self.label_images = np.zeros(256, np.int64), np.zeros(256, np.int64)
         self.stored: dict[Value, int] = {}
@@ -69,6 +73,8 @@ class Audit:
             self.failures.setdefault(kind, Files()).add(seen.where)
             return
         self.sizes[seen.size] += 1
+        if seen.levels is not None:
+            self.images.add(seen.image, seen.levels, seen.facts)
         if seen.blank:
             self.blank.add(seen.where)
         if seen.values is None:
@@ -77,14 +83,17 @@ class Audit:
         self.example = self.example or seen.where
         self.modes[seen.mode] += 1
         counts = np.zeros(256, np.int64)
+        strange: Counter[Value | None] = Counter()  # pixels of values that no class claims
         for value, count in seen.values.items():
             train_id = self._known.get(value)
             if train_id is None:
-                key = value if value in self.unknown or len(self.unknown) < _KINDS else None
-                self.unknown.setdefault(key, Files()).add(seen.where, count)
+                room = value in self.unknown or len({*self.unknown, *strange}) < _KINDS
+                strange[value if room else None] += count
             else:
                 self.stored[value] = train_id
                 counts[train_id] += count
+        for key, count in strange.items():
+            self.unknown.setdefault(key, Files()).add(seen.where, count)
         counts = counts if seen.counts is None else seen.counts
         self.pixels += counts
         self.label_images += counts > 0

@@ -19,6 +19,8 @@ def report(found: Audit) -> str:
     lines = [
         f"samples     {found.total}, looked at {found.looked_at}, with a counted label {found.labelled}",
         f"image size  {_tally({f'{width}x{height}': n for (width, height), n in found.sizes.items()})}",
+        f"image kind  {_tally(found.images.kinds)}",
+        f"levels      {found.images.summary()}",
         f"label mode  {_tally(found.modes)}",
     ]
     if found.labelled:

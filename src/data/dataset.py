@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what matters is said once, by name, in a UserError
+
+
 class SampleKey(NamedTuple):
     """What a sampler asks for: which sample, the seed of its augmentation, and a point that its crop shall show.
 
@@ -233,9 +236,8 @@ def read_label(path: Path, encoding: str = "index") -> np.ndarray:
         raise UserError(
             f"{path}: label has {stored.shape[2]} channels (mode {mode}) where one channel of class indices is"
             " expected;"
-            " if its colours mean classes use data=folder data.encoding=color with data.file_colors, else save"
-            " it as grey"
-            " or palette PNG"
+            " if its colours mean classes use data=folder data.encoding=color with 'data.classes={name:[R,G,B],...}'"
+            " (without data.classes the colours found are listed), else save it as grey or palette PNG"
         )
     if stored.dtype.kind == "f":
         raise UserError(
