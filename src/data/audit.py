@@ -49,10 +49,12 @@ class Audit:
         void: labels that hold nothing but ignored pixels.
         blank: labels, or images without one, whose image holds a single tone.
         unmatched: label files without an image.
+        left_out: images without a label that are not read.
     """
 
-    def __init__(self, label_space: LabelSpace, total: int, unmatched: tuple = ()) -> None:
-        self.label_space, self.total, self.unmatched = label_space, total, unmatched
+    def __init__(self, label_space: LabelSpace, total: int, unmatched: tuple = (), left_out: tuple = ()) -> None:
+        self.label_space, self.total = label_space, total
+        self.unmatched, self.left_out = unmatched, left_out
         self.looked_at = self.labelled = 0
         self.example = ""
         self.sizes: Counter[tuple[int, int]] = Counter()
@@ -134,7 +136,7 @@ def audit(source: Source, limit: int | None = None, progress: bool = False) -> A
     indices = np.unique(np.linspace(0, count - 1, count if limit is None else min(limit, count)).round().astype(int))
     space = source.label_space
     if isinstance(source, FileSource):
-        found = Audit(space, count, source.unmatched)
+        found = Audit(space, count, source.unmatched, source.left_out)
     else:
         found = Audit(LabelSpace(space.names, space.colors), count)
     with ThreadPoolExecutor(reading_threads()) as pool:

@@ -52,6 +52,11 @@ def notes(found: Audit) -> list[str]:
         )
     if found.sizes and not found.labelled:
         sentences.append("no sample has a label, so the split serves prediction only")
+    if found.left_out:
+        files = Files()
+        for path in found.left_out:
+            files.add(path)
+        sentences.append(f"{files}: {len(found.left_out)} images without a mask are left out (data.unlabelled=skip)")
     if found.unmatched:
         files = Files()
         for path in found.unmatched:
