@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from src.errors import UserError
 
-__all__ = ["Length", "Speed", "check_alone", "fitting_length", "seconds_of", "spell_seconds"]
+__all__ = ["LENGTHS", "Length", "Speed", "check_alone", "fitting_length", "seconds_of", "spell_seconds"]
 
 _RESERVE = 0.1  # of the budget: checkpoints, charts and panels, and steps that turn out slower than those measured
 _VALIDATION_SHARE = 0.25  # of an epoch's training time that its validation may take before some are left out
-_LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "data.max_epochs")
+LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "data.max_epochs")
+"""Options that give the length of a run."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def check_alone(budget: str | None, overrides: list[str]) -> None:
     seconds_of(budget)
     for item in overrides:
         name = item.split("=", 1)[0].lstrip("+~")
-        if name in _LENGTHS:
+        if name in LENGTHS:
             raise UserError(f"budget={budget} chooses the length of the run, and so does {item}; give one of them")
         if name == "resume" and item.split("=", 1)[1] not in ("auto", "null", ""):
             raise UserError(

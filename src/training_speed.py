@@ -34,7 +34,8 @@ def measure(cfg: DictConfig, datamodule: SegmentationDataModule, *, seconds: flo
         seconds: of the whole budget; measuring takes a small share of it, but two steps at least.
         scored: split that is scored at the end.
     """
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # a copy, which may be changed
+    cfg = cfg.copy()
+    OmegaConf.set_struct(cfg, False)
     short = {
         "max_epochs": 1,
         "max_steps": -1,

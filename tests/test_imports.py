@@ -46,6 +46,7 @@ ALLOWED = {
     "label_folder": {"files", "data", "environment", "errors", "image_files", "viz"},
     "options": {"errors"},
     "budget": {"errors"},
+    "proposal": set(),
     "training_speed": {"budget", "build", "callbacks", "data"},
     "instantiate": {"errors"},
     "build": {

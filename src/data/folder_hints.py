@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from src.data.folder_layout import EXTENSIONS, few
 
-__all__ = ["Pairing", "annotations", "mask_folders", "missing_masks", "pairing", "skipped", "unpaired"]
+__all__ = ["Pairing", "annotations", "mask_folders", "missing_masks", "notes", "pairing", "skipped", "unpaired"]
 
 _MOST_FILES = 20_000  # looked at in one folder, so that a hint never takes long
 _PROBES = 8  # names of which each is tried as the pattern of all
@@ -70,6 +70,22 @@ def missing_masks(root: Path, image_dir: str, mask_dir: str) -> str:
         return f"there are labels in {found}, a format that is not read; draw masks from it, one PNG an image, into it"
     inside = [path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name != image_dir]
     return f"beside {image_dir}/ there is {few(inside) or 'no folder'}; create it, or set data.mask_dir"
+
+
+def notes(root: Path, image_dir: str, mask_dir: str) -> list[str]:
+    """What else lies in a folder whose images and masks pair: files that are not read, and other masks."""
+    if "{split}" in image_dir + mask_dir:
+        return []
+    base = root / image_dir
+    found = [sentence for sentence in (skipped(base),) if sentence]
+    images = [path for path in _files(base) if path.suffix.lower() in EXTENSIONS]
+    if image_dir != mask_dir:
+        found += [
+            f"{root / name}: holds masks for {pair.pairs} images, too, and is not read; to use it instead of"
+            f" {mask_dir}: {pair.options(name)}"
+            for name, pair in mask_folders(root, image_dir, mask_dir, images)
+        ]
+    return found
 
 
 def pairing(images: Sequence[str], masks: Sequence[str]) -> Pairing | None:

@@ -184,8 +184,8 @@ def _rare(plan: Plan, checkups: Mapping[str, Checkup]) -> str | None:
     some = ", ".join(f"{name} {100 * share:.2g} %" for name, share in list(rare.items())[:8])
     return (
         f"{some} of the training pixels{', ...' if len(rare) > 8 else ''}: a class so rare is easily never predicted in"
-        " a short training; data.class_weights=sqrt_median_frequency counts it more, sampler=class_uniform shows it more"
-        " often, and weights to start from help most (init_from=RUN_FOLDER)"
+        " a short training; data.class_weights=sqrt_median_frequency counts it more, sampler=class_uniform shows it"
+        " more often, and weights to start from help most (init_from=RUN_FOLDER)"
     )
 
 
