@@ -79,12 +79,12 @@ def _check_data(cfg: DictConfig) -> bool:
     leaks = _leaks(plan, sources, fresh=cfg.fresh)
     problems += problems_between(plan, found, leaks)
     notes += [*_beside(cfg), *counts, *notes_between(plan, found, leaks)]
-    _say(f"\n{cfg.data.name}, all splits", problems, notes)
+    _say(f"\n{cfg.data.name}, all splits", problems, notes, of=" between the splits")
     sick = bool(problems) or any(looked.problems for looked in found.values())
     if (problems or counts) and release:
         print("\narchives of the complete data set", *archives(release), sep="\n")
-    if not sick:
-        print(f"\n{_proposal(cfg, plan, found)}", flush=True)
+    last = "mend the problems above, and the doctor proposes a training" if sick else _proposal(cfg, plan, found)
+    print(f"\n{last}", flush=True)
     return sick
 
 
@@ -153,17 +153,20 @@ def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     from src.budget import LENGTHS
-    from src.proposal import command_line, proposed
+    from src.proposal import command_line, proposed, training_overrides
 
-    given = _given(cfg, plan, found, list(HydraConfig.get().overrides.task))
+    own = list(HydraConfig.get().overrides.task)
+    if not any(item.startswith(("data=", "experiment=")) for item in own):
+        own = [f"data={HydraConfig.get().runtime.choices['data']}", *own]  # another default than that of src.train
+    given = _given(cfg, plan, found, own)
     options = proposed(given)
     budget = None if given.names(*LENGTHS) else cfg.budget or ("20m" if given.gpu is None else "2h")
     line = command_line(given, [option for option, _ in options], budget)
     width = max((len(option) for option, _ in options), default=0)
     lines = ["a first training", *(f"  {option:<{width}}  {reason}" for option, reason in options)]
     if cfg.measure and budget is not None:
-        own = [item for item in given.overrides if item.split("=")[0] not in ("limit", "fresh", "measure", "budget")]
-        run = compose("train", [*own, *(option for option, _ in options), "run_dir=."])
+        kept = training_overrides(given)
+        run = compose("train", [*kept, *(option for option, _ in options), "run_dir=."])
         try:
             lines.append(f"  {_expected(run, budget)}")
         except UserError as error:
@@ -191,6 +194,7 @@ def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: li
     shown = [sum(column) / labels for column in zip(*(looked.label_images for looked in train), strict=True)]
     return Given(
         overrides,
+        sum(looked.total for looked in train),
         [size for looked in train for size in looked.sizes],
         class_shares(plan, found),
         dict(zip(plan.classes, shown, strict=True)),
@@ -213,10 +217,8 @@ def _expected(cfg: DictConfig, budget: str) -> str:
     cfg.budget = budget
     datamodule = build.build_datamodule(cfg)
     build.settle_class_weights(cfg, datamodule)
-    line = settle_length(cfg, datamodule, began=time.monotonic(), scored="val")[0]
-    steps = cfg.trainer.max_epochs * datamodule.train_batches
-    few = f"; {steps} steps are few, so give it more time (budget=2h) if classes stay unlearnt" if steps < 500 else ""
-    return f"measured here, {line}{few}"
+    line, _ = settle_length(cfg, datamodule, began=time.monotonic(), scored="val")
+    return f"measured here, {line}"
 
 
 def _first_pairs(source: Source) -> str:

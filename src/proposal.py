@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Given", "command_line", "proposed"]
+__all__ = ["Given", "command_line", "proposed", "training_overrides"]
 
 _GIB = 2**30
 _LONGEST = {False: 640, True: 2048}  # longer side of an image that is trained on, without and with a GPU
@@ -22,7 +22,8 @@ class Given:
 
     Args:
         overrides: options the user gave.
-        sizes: (width, height, how many) of the training images.
+        images: training images.
+        sizes: (width, height, how many) of those that were looked at.
         shares: class -> share (0..1) of the training pixels.
         shown: class -> share (0..1) of the training labels that show it.
         gpu: bytes of the GPU that is trained on; ``None`` for a CPU.
@@ -32,6 +33,7 @@ class Given:
     """
 
     overrides: Sequence[str]
+    images: int
     sizes: Sequence[tuple[int, int, int]]
     shares: Mapping[str, float] = field(default_factory=dict)
     shown: Mapping[str, float] = field(default_factory=dict)
@@ -64,12 +66,16 @@ def proposed(given: Given) -> list[tuple[str, str]]:
 
 def command_line(given: Given, options: Sequence[str], budget: str | None) -> str:
     """One command for a shell: what the user gave, the options, and the budget unless the length was given."""
-    own = ("limit", "fresh", "measure", "budget")
-    kept = [item for item in given.overrides if item.split("=", 1)[0].lstrip("+") not in own]
     last = [] if budget is None else [f"budget={budget}"]
     if not given.names("logger"):
         last = ["logger=none", *last]
-    return shlex.join(["python", "-m", "src.train", *kept, *options, *last])
+    return shlex.join(["python", "-m", "src.train", *training_overrides(given), *options, *last])
+
+
+def training_overrides(given: Given) -> list[str]:
+    """What the user gave without the doctor's own options."""
+    own = ("limit", "fresh", "measure", "budget")
+    return [item for item in given.overrides if item.split("=", 1)[0].lstrip("+") not in own]
 
 
 def _typical(given: Given) -> tuple[int, int]:
@@ -112,13 +118,12 @@ def _crop(given: Given, edge: int | None) -> list[tuple[str, str]]:
 def _batch(given: Given) -> list[tuple[str, str]]:
     if given.names("data.batch_size"):
         return []
-    images = sum(size[2] for size in given.sizes)
     room = given.memory if given.gpu is None else given.gpu
     batch = 8 if room is None or room >= 8 * _GIB else 4
     if given.gpu is not None and given.gpu >= 20 * _GIB:
         batch = 16
-    if images < batch:
-        return [(f"data.batch_size={images}", f"there are {images} training images")]
+    if given.images < batch:
+        return [(f"data.batch_size={given.images}", f"there are {given.images} training images")]
     return [] if batch == 8 else [(f"data.batch_size={batch}", "fits the memory")]
 
 

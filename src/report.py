@@ -32,6 +32,9 @@ _NOISE = (
 )
 
 
+_HARDLY = 0.01  # IoU below which a class counts as never predicted
+
+
 def quiet() -> None:
     """Leaves the console to this project's own lines; real warnings still show."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -112,6 +115,20 @@ def scores(
     places = {name: _short(place) for name, place in places.items() if place is not None}
     facts = {"seconds": seconds, "images_per_second": throughput, "paths": places, "measures": measures}
     say(summary_table(result, label_space, **facts))
+    if note := _never_predicted(result, label_space):
+        say(note)
+
+
+def _never_predicted(result: Scores, label_space: LabelSpace) -> str | None:
+    """A sentence on classes of the truth that are hardly ever predicted."""
+    seldom = (result.matrix.sum(1) > 0) & (result.iou < _HARDLY)
+    names = [name for name, hit in zip(label_space.names, seldom.tolist(), strict=True) if hit]
+    if not names:
+        return None
+    return (
+        f"note: hardly ever predicted: {', '.join(names)}. Longer training and weights to start from"
+        " (init_from=RUN_FOLDER) help most, then data.class_weights=sqrt_median_frequency or sampler=class_uniform"
+    )
 
 
 def _short(path: Path) -> Path:

@@ -20,6 +20,7 @@ __all__ = ["measure", "settle_length"]
 _STEPS = (1, 50)  # measured behind the first, which warms up: at least and at most
 _SHARE = 0.05  # of the budget that measuring may take, once there is one step
 _VAL_BATCHES = 4
+_FEW_STEPS = 500  # with fewer, a net from random weights hardly tells more than the commonest classes
 _TEST_FACTOR = 2.0  # the test also measures probabilities and boundaries, draws, and writes the report
 
 
@@ -142,4 +143,7 @@ def settle_length(
         f"budget {cfg.budget}: {length.epochs} {'epoch' if length.epochs == 1 else 'epochs'} of {length.batches} steps"
         f" at {spell_seconds(speed.step)}, validation of {spell_seconds(speed.validation)}{every}"
     )
+    steps = length.epochs * length.batches
+    if steps < _FEW_STEPS:
+        line += f"; {steps} steps are few, {_FEW_STEPS} would take about {spell_seconds(_FEW_STEPS * speed.step)}"
     return line, Deadline(began + seconds, validation=speed.validation, test=speed.test)

@@ -65,7 +65,8 @@ def test_a_sound_set_on_a_sound_computer(ask: Doctor, data: Path) -> None:
         assert word in out
     assert "problems: 1" not in out
     assert "image size  48x40: 4" in out
-    assert out.count("problems: none") == 4  # three splits, all splits
+    assert out.count("problems: none") == 3  # of each split
+    assert "problems between the splits: none" in out
     assert out.startswith("this computer\n")
     assert "problems of this computer: none" in out
 
@@ -218,14 +219,16 @@ def test_what_lies_beside_the_data_is_told(ask: Doctor, data: Path) -> None:
 def test_the_proposed_training_runs_as_printed(
     ask: Doctor, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["data=folder", "data.classes=[a, b]", "data.num_workers=0", f"data.root={data}", "trainer=cpu"]
+    given = ["data.classes=[a, b]", "data.num_workers=0", f"data.root={data}", "trainer=cpu"]
     status, out, error = ask(*given, "budget=40s")
     assert (status, error) == (0, "")
     assert "it cannot be timed" not in out, out[-900:]
     assert "measured here, budget 40s: " in out
     words = shlex.split(out.rstrip().splitlines()[-1])
     assert words[:3] == ["python", "-m", "src.train"]
-    assert {*given, "data.crop_size=[32,32]", "data.batch_size=4", "logger=none", "budget=40s"} <= set(words)
+    assert {*given, "data=folder", "data.crop_size=[32,32]", "data.batch_size=4", "logger=none", "budget=40s"} <= set(
+        words
+    )
     monkeypatch.setattr(sys, "argv", ["train", *words[3:]])
     command("train", train.train, prepare=train.prepare)
     said = capsys.readouterr().out
@@ -235,5 +238,7 @@ def test_the_proposed_training_runs_as_printed(
 
 def test_nothing_is_proposed_for_data_that_need_mending(ask: Doctor, data: Path) -> None:
     Image.fromarray(np.full((40, 48), 9, np.uint8)).save(data / "masks/val/val1.png")
-    assert "python -m src.train" not in ask(*FOLDER, f"data.root={data}")[1]
+    out = ask(*FOLDER, f"data.root={data}")[1]
+    assert "python -m src.train" not in out
+    assert out.endswith("mend the problems above, and the doctor proposes a training\n")
     assert "budget" not in ask(*FOLDER, f"data.root={data}", "data.splits.val=[train]", "trainer.max_epochs=2")[1]

@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def options(*overrides: str, sizes: Any = ((1296, 966, 60),), **facts: Any) -> dict[str, str]:
-    given = Given(overrides, sizes, memory=16 * GIB, **facts)
+    given = Given(overrides, sum(size[2] for size in sizes), sizes, memory=16 * GIB, **facts)
     return dict(item.split("=", 1) for item, reason in proposed(given) if reason)
 
 
@@ -54,7 +54,7 @@ def test_what_the_user_gave_and_recipes_stay() -> None:
 
 
 def test_the_command_can_be_pasted_into_a_shell() -> None:
-    given = Given(["data=folder", "data.root=my photos", "data.classes={a: [1,2,3]}", "limit=3", "budget=1m"], [])
+    given = Given(["data=folder", "data.root=my photos", "data.classes={a: [1,2,3]}", "limit=3", "budget=1m"], 9, [])
     line = command_line(given, ["data.crop_size=[64,64]"], "1m")
     assert shlex.split(line) == [
         "python", "-m", "src.train", "data=folder", "data.root=my photos", "data.classes={a: [1,2,3]}",

@@ -67,7 +67,7 @@ def missing_masks(root: Path, image_dir: str, mask_dir: str) -> str:
         return "; ".join(f"{name}/ would pair {found.pairs} images by {found.options(name)}" for name, found in others)
     found = annotations(*[folder for folder in _folders(root) if folder != root / image_dir], root / image_dir, root)
     if found:
-        return f"there are labels in {found}, a format that is not read; draw masks from it, one PNG an image, into it"
+        return f"there are labels in {found}, a format that is not read; draw masks from it, one PNG an image"
     inside = [path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name != image_dir]
     return f"beside {image_dir}/ there is {few(inside) or 'no folder'}; create it, or set data.mask_dir"
 
