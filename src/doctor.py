@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,17 @@ from src.errors import UserError
 
 if TYPE_CHECKING:
     from src.data import Source
+    from src.data.checkup import Checkup
     from src.data.leaks import Leak
     from src.data.split_findings import Plan
+    from src.proposal import Given
 
 
 def doctor(cfg: DictConfig) -> None:
-    """Prints what the computer offers, what every split holds, and what to mend; status 1 if something must be."""
+    """Prints what the computer offers, what every split holds, what to mend, and a training that suits both.
+
+    The status is 1 if something must be mended.
+    """
     from src import buildable
     from src.instantiate import instantiate
     from src.options import check_options
@@ -42,7 +48,7 @@ def _check_machine(cfg: DictConfig) -> bool:
     pixels = cfg.data.batch_size * math.prod(cfg.transforms.output_size or cfg.transforms.crop_size)
     loading = 2 * workers * 4 * pixels  # two batches of RGB and label for each worker
     problems = machine.problems(facts, loading=loading)
-    _say(machine.report(facts), problems, machine.notes(facts))
+    _say(f"this computer\n{machine.report(facts)}", problems, machine.notes(facts), of=" of this computer")
     return bool(problems)
 
 
@@ -74,10 +80,14 @@ def _check_data(cfg: DictConfig) -> bool:
     plan = _plan(cfg, stages, next(iter(sources.values())))
     leaks = _leaks(plan, sources, limit=cfg.limit, fresh=cfg.fresh)
     problems += problems_between(plan, found, leaks)
-    _say(f"\n{cfg.data.name}, all splits", problems, notes + counts + notes_between(plan, found, leaks))
+    notes += [*_beside(cfg), *counts, *notes_between(plan, found, leaks)]
+    _say(f"\n{cfg.data.name}, all splits", problems, notes, of=" between the splits")
+    sick = bool(problems) or any(looked.problems for looked in found.values())
     if (problems or counts) and release:
         print("\narchives of the complete data set", *archives(release), sep="\n")
-    return bool(problems) or any(looked.problems for looked in found.values())
+    last = "mend the problems above, and the doctor proposes a training" if sick else _proposal(cfg, plan, found)
+    print(f"\n{last}", flush=True)
+    return sick
 
 
 def _stages(cfg: DictConfig) -> dict[str, list[str]]:
@@ -121,10 +131,97 @@ def _leaks(plan: Plan, sources: dict[str, Source], *, limit: int | None, fresh: 
     return {names: shared for names, shared in found.items() if shared is not None}
 
 
-def _say(text: str, problems: list[str], notes: list[str]) -> None:
+def _say(text: str, problems: list[str], notes: list[str], *, of: str = "") -> None:
     from src.data.audit_report import listing
 
-    print(text, *listing(problems, notes), sep="\n", flush=True)
+    print(text, *listing(problems, notes, of=of), sep="\n", flush=True)
+
+
+def _beside(cfg: DictConfig) -> list[str]:
+    """Of own folders: files that are not read, and other folders that could be the masks."""
+    from src.data import folder_hints
+
+    if cfg.data.dataset._target_ != "src.data.folder.folder":
+        return []
+    roots = [cfg.data.root] if isinstance(cfg.data.root, str) else cfg.data.root
+    notes = []
+    for root in (Path(root).expanduser() for root in roots):
+        notes += folder_hints.notes(root, cfg.data.image_dir, cfg.data.mask_dir)
+    return notes
+
+
+def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
+    """One whole command that trains on these data, on this computer, with the reasons for its options."""
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+
+    from src.budget import LENGTHS
+    from src.proposal import command_line, proposed, training_overrides
+
+    own = list(HydraConfig.get().overrides.task)
+    if not any(item.startswith(("data=", "experiment=")) for item in own):
+        own = [f"data={HydraConfig.get().runtime.choices['data']}", *own]  # another default than that of src.train
+    given = _given(cfg, plan, found, own)
+    options = proposed(given)
+    budget = None if given.names(*LENGTHS) else cfg.budget or ("20m" if given.gpu is None else "2h")
+    line = command_line(given, [option for option, _ in options], budget)
+    width = max((len(option) for option, _ in options), default=0)
+    lines = ["a first training", *(f"  {option:<{width}}  {reason}" for option, reason in options)]
+    if cfg.measure and budget is not None:
+        kept = training_overrides(given)
+        run = compose("train", [*kept, *(option for option, _ in options), "run_dir=."])
+        try:
+            lines.append(f"  {_expected(run, budget)}")
+        except UserError as error:
+            lines.append(f"  it cannot be timed: {error}")
+    weights = (
+        "" if cfg.init_from else "; it starts from random weights, and init_from=RUN_FOLDER would start from trained"
+    )
+    lines.append(f"  net: {cfg.model.name}{weights}")
+    return "\n".join([*lines, "", line])
+
+
+def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: list[str]) -> Given:
+    import torch
+
+    from src import machine
+    from src.data.cores import available_cores
+    from src.data.split_findings import class_shares
+    from src.instantiate import targets
+    from src.proposal import Given
+
+    facts = machine.look({}, available_cores())
+    gpu = facts.gpus[0] if facts.gpus and cfg.trainer.accelerator in ("auto", "gpu", "cuda") else None
+    train = [found[name] for name in cfg.data.splits.train if name in found]
+    labels = max(1, sum(looked.labelled for looked in train))
+    shown = [sum(column) / labels for column in zip(*(looked.label_images for looked in train), strict=True)]
+    return Given(
+        overrides,
+        sum(looked.total for looked in train),
+        [size for looked in train for size in looked.sizes],
+        class_shares(plan, found),
+        dict(zip(plan.classes, shown, strict=True)),
+        gpu=gpu and gpu.total,
+        capable=gpu is not None and gpu.capability >= (8, 0) and torch.cuda.is_bf16_supported(),
+        memory=facts.memory and facts.memory[0],
+        weighs=any("class_weights" in options for _, options in targets(cfg.loss)),
+    )
+
+
+def _expected(cfg: DictConfig, budget: str) -> str:
+    """What a budget is good for, by a few steps on this computer."""
+    import pytorch_lightning as pl
+
+    from src import build, report
+    from src.training_speed import settle_length
+
+    report.quiet()
+    pl.seed_everything(cfg.seed, verbose=False)
+    cfg.budget = budget
+    datamodule = build.build_datamodule(cfg)
+    build.settle_class_weights(cfg, datamodule)
+    line, _ = settle_length(cfg, datamodule, began=time.monotonic(), scored="val")
+    return f"measured here, {line}"
 
 
 def _first_pairs(source: Source) -> str:

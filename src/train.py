@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from src.budget import check_alone
 from src.cli import CONFIG_DIR, command, offer
 from src.errors import UserError
 from src.overrides import name_of, quoted, value_of, without
@@ -30,6 +31,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     ``resume=auto`` is for commands that a scheduler gives again as they are: it goes on with the run in its folder, and
     starts it where there is no checkpoint yet.
     """
+    check_alone(value_of("budget", overrides), overrides)
     resume = value_of("resume", overrides)
     if not resume:
         return "train", overrides
@@ -104,12 +106,14 @@ def newest_run() -> Path:
 
 def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
+    began = time.monotonic()
     import pytorch_lightning as pl
 
     from src import build, report, restore, start
     from src.callbacks import Evaluation
     from src.data.preflight import before_fit
     from src.protocol import protocol
+    from src.training_speed import settle_length
 
     started = time.perf_counter()
     run_dir = Path(cfg.run_dir)
@@ -122,10 +126,16 @@ def train(cfg: DictConfig) -> float:
         pl.utilities.rank_zero_only(report.say)(before_fit(datamodule))
     scored = _scored_stage(datamodule)
     build.settle_class_weights(cfg, datamodule)
+    callbacks = build.build_callbacks(cfg)
+    if cfg.get("budget") and not cfg.ckpt_path:  # a resumed run keeps the length that was chosen
+        line, deadline = settle_length(cfg, datamodule, began=began, scored=scored)
+        pl.utilities.rank_zero_only(report.say)(line)
+        callbacks.append(deadline)
+        pl.seed_everything(cfg.seed, verbose=False)  # measuring drew numbers
     module = build.build_module(cfg, datamodule.label_space)
     if cfg.init_from:
         report.say(start.init_from(module, cfg.init_from))
-    trainer = build.build_trainer(cfg, callbacks=build.build_callbacks(cfg), loggers=build.build_loggers(cfg))
+    trainer = build.build_trainer(cfg, callbacks=callbacks, loggers=build.build_loggers(cfg))
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
         report.say(report.headline(cfg, module, datamodule, devices=trainer.world_size))

@@ -168,7 +168,7 @@ def _rule(scored: str, **changed: Any) -> str | None:
         ("inference: {scales: [1.0]}", {}, None),
         ("inference: {}", {"inference": {"scales": [1.0], "flip": False, "multiple": 32, "resample": "area"}}, None),
         ("inference: {window: null}", {"inference": {"window": {"size": [9, 9]}}}, "window=null; .*size: "),
-        ("inference: {refine: {std: 3, a: 1}}", {"inference": {"refine": {"std": 4}}}, r"with inference\.refine\.std=3"),
+        ("inference: {refine: {std: 3, a: 1}}", {"inference": {"refine": {"std": 4}}}, r"with inference\.refine.std=3"),
         ("model: {scales: {scales: [1.0]}}", {"model": {"scales": {"scales": [0.5]}}}, r"model\.scales\.scales=\[1"),
         ("trainer: {precision: bf16-mixed}", {"trainer": {"precision": "32-true"}}, "precision=bf16-mixed; .*32-true"),
         ("model: {net: {backbone: {output_stride: 16}}}", {"output_stride": 8}, "output_stride=16; .*output_stride=8"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src import machine
+from src import machine, train
 from src.cli import command
 from src.data import checkup
 from src.doctor import doctor
 from tests.conftest import ROOT
 
-FOLDER = ["data=folder", "data.classes=[a,b]", "data.num_workers=0"]
+FOLDER = ["data=folder", "data.classes=[a,b]", "data.num_workers=0", "measure=false"]
 Doctor = Callable[..., tuple[int, str, str]]
 
 
@@ -64,7 +65,10 @@ def test_a_sound_set_on_a_sound_computer(ask: Doctor, data: Path) -> None:
         assert word in out
     assert "problems: 1" not in out
     assert "image size  48x40: 4" in out
-    assert out.count("problems: none") == 5  # computer, three splits, all splits
+    assert out.count("problems: none") == 3  # of each split
+    assert "problems between the splits: none" in out
+    assert out.startswith("this computer\n")
+    assert "problems of this computer: none" in out
 
 
 def test_what_the_splits_show_only_together(ask: Doctor, data: Path) -> None:
@@ -100,7 +104,7 @@ def test_a_recipe_is_checked_as_it_would_train(ask: Doctor, data: Path) -> None:
     for mask in (data / "masks").rglob("*.png"):
         Image.fromarray(np.asarray(Image.open(mask)) * np.uint8(255)).save(mask)
     assert ask(*FOLDER, f"data.root={data}")[0] == 1
-    status, out, _ = ask("experiment=binary", f"data.root={data}", "optimizer.lr=0.1", "data.num_workers=0")
+    status, out, _ = ask("experiment=binary", f"data.root={data}", "optimizer.lr=0.1", "measure=false")
     assert status == 0
     assert "foreground" in out
 
@@ -127,7 +131,7 @@ def test_an_incomplete_release_and_where_the_rest_is_had(ask: Doctor, data: Path
     assert status == 0  # a part may be meant
     assert "- train holds 4 of 9 images" in out.rpartition("notes: ")[2]
     assert "val holds" not in out
-    assert out.rstrip().endswith("all.zip: example.org")
+    assert "\narchives of the complete data set\nall.zip: example.org\n" in out
 
 
 def test_a_test_split_that_is_not_there_is_a_note(ask: Doctor, data: Path) -> None:
@@ -179,10 +183,62 @@ def test_impossible_options_end_in_one_line(ask: Doctor, option: str) -> None:
 def test_every_data_set_can_be_asked_for(ask: Doctor, tmp_path: Path, name: str) -> None:
     """Without its files, a published set ends in one sentence that says where they are had or which option to set."""
     if name == "toy_streets":
-        status, out, _ = ask("data=toy_streets", "data.length={train: 4, val: 2, test: 2}", "data.size=[32,64]")
+        status, out, _ = ask(
+            "data=toy_streets", "data.length={train: 4, val: 2, test: 2}", "data.size=[32,64]", "measure=false"
+        )
         assert (status, out.count("toy_streets / "), "bicyclist" in out) == (0, 3, True)
         return
     status, _, error = ask(f"data={name}", f"data.root={tmp_path}/nowhere")
     assert status == 1
     assert error.startswith(f"error: {tmp_path}/nowhere")
     assert "data.root" in error
+
+
+def test_a_fatal_error_follows_no_verdict_on_the_data(ask: Doctor, tmp_path: Path) -> None:
+    status, out, error = ask("data=folder", f"data.root={tmp_path}/nowhere")
+    assert (status, "problems: none" in out, "notes: none" in out) == (1, False, False)
+    assert error.startswith("error: ")
+
+
+def test_what_lies_beside_the_data_is_told(ask: Doctor, data: Path) -> None:
+    for kind in ("images", "masks"):
+        for split in ("train", "val", "test"):
+            for path in (data / kind / split).iterdir():
+                path.rename(data / kind / path.name)
+            (data / kind / split).rmdir()
+    shutil.copytree(data / "masks", data / "other")
+    (data / "images/9.heic").write_bytes(b"x")
+    out = ask(*FOLDER, f"data.root={data}", "data.fractions={train: 0.4, val: 0.3, test: 0.3}")[1]
+    assert "images: 1 file is skipped (1 .heic)" in out
+    assert (
+        "other: holds masks for 8 images, too, and is not read; to use it instead of masks: data.mask_dir=other" in out
+    )
+
+
+@pytest.mark.slow
+def test_the_proposed_training_runs_as_printed(
+    ask: Doctor, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["data.classes=[a, b]", "data.num_workers=0", f"data.root={data}", "trainer=cpu"]
+    status, out, error = ask(*given, "budget=40s")
+    assert (status, error) == (0, "")
+    assert "it cannot be timed" not in out, out[-900:]
+    assert "measured here, budget 40s: " in out
+    words = shlex.split(out.rstrip().splitlines()[-1])
+    assert words[:3] == ["python", "-m", "src.train"]
+    assert {*given, "data=folder", "data.crop_size=[32,32]", "data.batch_size=4", "logger=none", "budget=40s"} <= set(
+        words
+    )
+    monkeypatch.setattr(sys, "argv", ["train", *words[3:]])
+    command("train", train.train, prepare=train.prepare)
+    said = capsys.readouterr().out
+    assert "budget 40s: " in said
+    assert "mean IoU" in said
+
+
+def test_nothing_is_proposed_for_data_that_need_mending(ask: Doctor, data: Path) -> None:
+    Image.fromarray(np.full((40, 48), 9, np.uint8)).save(data / "masks/val/val1.png")
+    out = ask(*FOLDER, f"data.root={data}")[1]
+    assert "python -m src.train" not in out
+    assert out.endswith("mend the problems above, and the doctor proposes a training\n")
+    assert "budget" not in ask(*FOLDER, f"data.root={data}", "data.splits.val=[train]", "trainer.max_epochs=2")[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,3 +126,13 @@ def test_weights_of_other_projects_load_under_their_own_names(
     assert "misshaped 10" in said
     assert "missing" not in said
     assert "unexpected" not in said
+
+
+def test_classes_that_are_never_predicted_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(_config(tmp_path, "optimizer.lr=0"))
+    (note,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("note: hardly ever predicted"))
+    iou = json.loads((tmp_path / "scores_test.json").read_text())["iou"]
+    names = note.removeprefix("note: hardly ever predicted: ").partition(". ")[0].split(", ")
+    assert names
+    assert all(iou[name] < 0.01 for name in names)
+    assert "init_from=RUN_FOLDER" in note

@@ -6,6 +6,7 @@ The trainer calls callbacks in the order of its list, and each needs what those 
 
 from src.callbacks.charts import Charts, draw_curves, draw_scores
 from src.callbacks.dashboards import Dashboards
+from src.callbacks.deadline import Deadline
 from src.callbacks.evaluation import Evaluation
 from src.callbacks.finite import FiniteLoss
 from src.callbacks.history import History
@@ -22,6 +23,7 @@ from src.callbacks.throughput import Throughput
 __all__ = [
     "Charts",
     "Dashboards",
+    "Deadline",
     "Evaluation",
     "FiniteLoss",
     "History",

@@ -18,7 +18,9 @@ from tqdm import tqdm
 from src.data import audit_report, findings
 from src.data.cores import reading_threads
 from src.data.dataset import FileSource, Source
-from src.data.findings import Files, Value
+from src.data.files_seen import Files
+from src.data.findings import Value
+from src.data.image_facts import ImageTally
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.look import Look, look
 from src.errors import UserError
@@ -37,6 +39,7 @@ class Audit:
         looked_at: samples that were read, or failed to be.
         labelled: samples whose label was counted; ``example`` is the first.
         sizes: (width, height) of an image -> how many.
+        images: kinds of image files and the range of their levels.
         modes: mode of a label file (``L``, ``P``, ``RGB``), ``JPEG`` behind it for those -> how many.
         pixels: (256,) int64, label pixels per train id, 255 = ignored; those of unknown values are counted apart.
         label_images: (256,) int64, labels in which a train id occurs.
@@ -46,13 +49,16 @@ class Audit:
         void: labels that hold nothing but ignored pixels.
         blank: labels, or images without one, whose image holds a single tone.
         unmatched: label files without an image.
+        left_out: images without a label that are not read.
     """
 
-    def __init__(self, label_space: LabelSpace, total: int, unmatched: tuple = ()) -> None:
-        self.label_space, self.total, self.unmatched = label_space, total, unmatched
+    def __init__(self, label_space: LabelSpace, total: int, unmatched: tuple = (), left_out: tuple = ()) -> None:
+        self.label_space, self.total = label_space, total
+        self.unmatched, self.left_out = unmatched, left_out
         self.looked_at = self.labelled = 0
         self.example = ""
         self.sizes: Counter[tuple[int, int]] = Counter()
+        self.images = ImageTally()
         self.modes: Counter[str] = Counter()
         self.pixels, self.label_images = np.zeros(256, np.int64), np.zeros(256, np.int64)
         self.stored: dict[Value, int] = {}
@@ -69,6 +75,8 @@ class Audit:
             self.failures.setdefault(kind, Files()).add(seen.where)
             return
         self.sizes[seen.size] += 1
+        if seen.levels is not None:
+            self.images.add(seen.image, seen.levels, seen.facts)
         if seen.blank:
             self.blank.add(seen.where)
         if seen.values is None:
@@ -77,14 +85,17 @@ class Audit:
         self.example = self.example or seen.where
         self.modes[seen.mode] += 1
         counts = np.zeros(256, np.int64)
+        strange: Counter[Value | None] = Counter()  # pixels of values that no class claims
         for value, count in seen.values.items():
             train_id = self._known.get(value)
             if train_id is None:
-                key = value if value in self.unknown or len(self.unknown) < _KINDS else None
-                self.unknown.setdefault(key, Files()).add(seen.where, count)
+                room = value in self.unknown or len({*self.unknown, *strange}) < _KINDS
+                strange[value if room else None] += count
             else:
                 self.stored[value] = train_id
                 counts[train_id] += count
+        for key, count in strange.items():
+            self.unknown.setdefault(key, Files()).add(seen.where, count)
         counts = counts if seen.counts is None else seen.counts
         self.pixels += counts
         self.label_images += counts > 0
@@ -125,7 +136,7 @@ def audit(source: Source, limit: int | None = None, progress: bool = False) -> A
     indices = np.unique(np.linspace(0, count - 1, count if limit is None else min(limit, count)).round().astype(int))
     space = source.label_space
     if isinstance(source, FileSource):
-        found = Audit(space, count, source.unmatched)
+        found = Audit(space, count, source.unmatched, source.left_out)
     else:
         found = Audit(LabelSpace(space.names, space.colors), count)
     with ThreadPoolExecutor(reading_threads()) as pool:

@@ -19,6 +19,8 @@ def report(found: Audit) -> str:
     lines = [
         f"samples     {found.total}, looked at {found.looked_at}, with a counted label {found.labelled}",
         f"image size  {_tally({f'{width}x{height}': n for (width, height), n in found.sizes.items()})}",
+        f"image kind  {_tally(found.images.kinds)}",
+        f"levels      {found.images.summary()}",
         f"label mode  {_tally(found.modes)}",
     ]
     if found.labelled:
@@ -26,10 +28,10 @@ def report(found: Audit) -> str:
     return "\n".join([*lines, *listing(found.problems, found.notes)])
 
 
-def listing(problems: Sequence[str], notes: Sequence[str]) -> list[str]:
-    """Lines of both, each under its count."""
+def listing(problems: Sequence[str], notes: Sequence[str], *, of: str = "") -> list[str]:
+    """Lines of both, each under its count; ``of`` names what they are about where a heading is far."""
     lines = []
-    for title, sentences in (("problems", problems), ("notes", notes)):
+    for title, sentences in ((f"problems{of}", problems), (f"notes{of}", notes)):
         lines += ["", f"{title}: {len(sentences) or 'none'}", *(f"- {sentence}" for sentence in sentences)]
     return lines
 

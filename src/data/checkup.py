@@ -12,7 +12,7 @@ from src.data.dataset import Source
 
 __all__ = ["Checkup", "checkup", "known_checkup", "summary"]
 
-_KIND = "audit-1"  # another number when audits find more
+_KIND = "audit-2"  # another number when audits find more
 
 
 class Checkup(NamedTuple):
@@ -27,6 +27,7 @@ class Checkup(NamedTuple):
         problems: what must be mended, a sentence each.
         notes: what is odd but may be meant.
         report: the whole as text.
+        pixels: label pixels of each class.
     """
 
     total: int
@@ -37,6 +38,7 @@ class Checkup(NamedTuple):
     problems: list[str]
     notes: list[str]
     report: str
+    pixels: list[int] = []  # noqa: RUF012, never changed
 
 
 def checkup(source: Source, *, limit: int | None = None, fresh: bool = False, progress: bool = False) -> Checkup:
@@ -75,6 +77,7 @@ def summary(found: Audit) -> Checkup:
         problems=found.problems,
         notes=found.notes,
         report=found.report(),
+        pixels=found.pixels[: found.label_space.num_classes].tolist(),
     )
 
 

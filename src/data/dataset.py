@@ -65,6 +65,7 @@ class FileSource:
         pairs: what to read, in order.
         label_space: turns stored labels into train ids.
         unmatched: label files that no image claims; the audit reports them.
+        left_out: images that are not read, as they have no label; the audit reports them, too.
         min_confidence: where a pair has a map of confidence, labels below this probability are ignored; ``None``: none.
 
     Raises:
@@ -78,6 +79,7 @@ class FileSource:
         label_space: LabelSpace,
         *,
         unmatched: Sequence[Path] = (),
+        left_out: Sequence[Path] = (),
         min_confidence: float | None = None,
     ) -> None:
         if min_confidence is not None and not 0 < min_confidence <= 1:
@@ -85,6 +87,7 @@ class FileSource:
         self.pairs: Sequence[Pair] = Pairs(pairs)
         self.label_space = label_space
         self.unmatched = tuple(unmatched)
+        self.left_out = tuple(map(str, left_out))
         self.min_confidence = min_confidence
 
     def __len__(self) -> int:

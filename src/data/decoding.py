@@ -20,6 +20,7 @@ from src.errors import UserError, out_of_memory
 __all__ = ["decode_image", "image_size", "read_image", "read_label"]
 
 _QUARTER_TURNS = range(5, 9)  # of the EXIF orientation
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what matters is said once, by name, in a UserError
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -104,9 +105,8 @@ def read_label(path: Path, encoding: str = "index") -> np.ndarray:
         raise UserError(
             f"{path}: label has {stored.shape[2]} channels (mode {mode}) where one channel of class indices is"
             " expected;"
-            " if its colours mean classes use data=folder data.encoding=color with data.file_colors, else save"
-            " it as grey"
-            " or palette PNG"
+            " if its colours mean classes use data=folder data.encoding=color with 'data.classes={name:[R,G,B],...}'"
+            " (without data.classes the colours found are listed), else save it as grey or palette PNG"
         )
     if stored.dtype.kind == "f":
         raise UserError(

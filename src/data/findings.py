@@ -5,33 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from src.data.files_seen import Files
 from src.data.label_space import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from src.data.audit import Audit
 
-__all__ = ["Files", "Value", "notes", "percent", "problems", "spell"]
+__all__ = ["Value", "notes", "percent", "problems", "spell"]
 
 Value = int | tuple[int, int, int]
 _MOSTLY = 0.5  # share of ignored pixels past which that is worth a word
-
-
-class Files:
-    """A count of files, and of pixels in them, that keeps the first few names."""
-
-    def __init__(self) -> None:
-        self.count, self.pixels = 0, 0
-        self.first: list[str] = []
-
-    def add(self, where: str, pixels: int = 0) -> None:
-        """Count one file."""
-        self.count += 1
-        self.pixels += pixels
-        self.first = [*self.first, where][:3]
-
-    def __str__(self) -> str:
-        more = self.count - len(self.first)
-        return ", ".join(self.first) + (f" and {more} more" if more else "")
 
 
 def problems(found: Audit) -> list[str]:
@@ -43,7 +26,7 @@ def problems(found: Audit) -> list[str]:
         sentences.append(_off_by_one(found) or _unknown(found))
     elif found.nothing_to_learn:
         sentences.append(_nothing_to_learn(found))
-    return sentences
+    return sentences + found.images.problems()
 
 
 def notes(found: Audit) -> list[str]:
@@ -57,6 +40,7 @@ def notes(found: Audit) -> list[str]:
     sentences += [sentence for sentence in (_mostly_ignored(found), _lossy(found)) if sentence]
     if found.void.count and not found.nothing_to_learn:
         sentences.append(f"{found.void}: holds ignored pixels only, nothing to learn or score; leave it out")
+    sentences += found.images.notes()
     if found.blank.count:
         sentences.append(f"{found.blank}: its image is of one tone, such as all black; restore it or leave it out")
     if found.unknown and found.label_space.ignore_unknown:
@@ -68,6 +52,11 @@ def notes(found: Audit) -> list[str]:
         )
     if found.sizes and not found.labelled:
         sentences.append("no sample has a label, so the split serves prediction only")
+    if found.left_out:
+        files = Files()
+        for path in found.left_out:
+            files.add(path)
+        sentences.append(f"{files}: {len(found.left_out)} images without a mask are left out (data.unlabelled=skip)")
     if found.unmatched:
         files = Files()
         for path in found.unmatched:
@@ -140,8 +129,12 @@ def _unknown(found: Audit) -> str:
     if space.encoding == "color":
         table = space.file_colors or {}
         ignored = [color for color, train_id in table.items() if train_id == IGNORE_INDEX and any(color)]
-        colors = ",".join(f"[{','.join(map(str, color))}]" for color in [*ignored, *found.unknown])
-        return f"{text}; ignore with '++data.file_colors={{ignore:[{colors}]}}', or list under the name of a class"
+        colors = ",".join(_listed(color) for color in [*ignored, *found.unknown])
+        new = next(color for color in found.unknown if color is not None)
+        return (
+            f"{text}; add a class with '++data.classes={{name:{_listed(new)}}}', or ignore with"
+            f" '++data.file_colors={{ignore:[{colors}]}}', or list there under the name of a class"
+        )
     ignore = dict.fromkeys(sorted(found.unknown), IGNORE_INDEX)
     if space.file_values is not None:
         line = _values_line(ignore).replace("data.", "++data.", 1)  # joins the map that is set
@@ -165,6 +158,10 @@ def _nothing_to_learn(found: Audit) -> str:
         f" ignore, so nothing is left to learn; if 255 is a class set {_values_line({value: value, 255: other})}{more},"
         f" if it is to be ignored set {_values_line({value: value, 255: 255})}"
     )
+
+
+def _listed(color: tuple[int, int, int]) -> str:
+    return f"[{','.join(map(str, color))}]"
 
 
 def _values_line(values: Mapping[int, int]) -> str:

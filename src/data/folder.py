@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from src.data import folder_hints
 from src.data.auto_labels import auto_pairs, check_maps, split_maps
 from src.data.class_list import Classes, build_label_space, read_classes
 from src.data.dataset import FileSource, Pair
@@ -42,6 +43,7 @@ def folder(
     splits_files: Mapping[str, str] | None = None,
     fractions: Mapping[str, float] | None = None,
     seed: int = 0,
+    unlabelled: str = "error",
 ) -> FileSource:
     """Image and mask folders, nested or not, paired by their path below the folder without suffix and extension.
 
@@ -64,6 +66,7 @@ def folder(
         splits_files: split -> text file below ``root`` that holds an image or "image mask" per line.
         fractions: split -> share of the images, adding up to at most 1; ``None`` is 0.8 train, 0.1 val, 0.1 test.
         seed: of the draw by ``fractions``.
+        unlabelled: what to do with images that have no mask: ``"error"`` refuses them, ``"skip"`` leaves them out.
 
     Returns:
         The pairs of every root in order; within a root by name, or as the split file has them.
@@ -83,20 +86,41 @@ def folder(
         raise UserError(f"data.autolabelled={autolabelled} must map splits to folders, such as {{auto: pool}}")
     if split in autolabelled:
         return _auto_source(Path(autolabelled[split]).expanduser(), split, layout, space, min_confidence)
-    pairs, unmatched = [], []
+    if unlabelled not in ("error", "skip"):
+        raise UserError(f"data.unlabelled={unlabelled} is unknown; use error or skip")
+    pairs, unmatched, left_out = [], [], []
     for index, base in enumerate(roots):
-        layout.check(base)
-        found, spare = _root_pairs(base, split, layout if splits_files else layout.by_split(base), splits)
+        _check_folders(base, layout)
+        used = layout if splits_files else layout.by_split(base)
+        found, spare, bare = _root_pairs(base, split, used, splits, skip=unlabelled == "skip")
         same_name = sum(other.name == base.name for other in roots) > 1
         prefix = "" if len(roots) == 1 else f"{base.name}_{index}/" if same_name else f"{base.name}/"
         pairs += [pair._replace(name=prefix + pair.name) for pair in found]
         unmatched += spare
+        left_out += bare
         if min_confidence is not None:
             nowhere = not autolabelled and not any(layout.by_split(other).has_maps(other) for other in roots)
             check_maps(found, min_confidence, confidence_suffix, required=nowhere)
     if not pairs:
         raise UserError(_why_empty(roots, split, layout if splits_files else layout.by_split(roots[0]), splits))
-    return FileSource(pairs, space(), unmatched=unmatched, min_confidence=min_confidence)
+    return FileSource(pairs, space(), unmatched=unmatched, left_out=left_out, min_confidence=min_confidence)
+
+
+def _check_folders(root: Path, layout: FolderLayout) -> None:
+    """Raise a ``UserError`` with what would help unless there are folders of images and of masks."""
+    if "{split}" not in layout.image_dir + layout.mask_dir:
+        images, masks = root / layout.image_dir, root / layout.mask_dir
+        if images.is_dir() and not masks.is_dir():
+            hint = folder_hints.missing_masks(root, layout.image_dir, layout.mask_dir)
+            raise UserError(f"{masks.resolve()}: folder of masks not found; {hint}")
+        if layout.image_dir == layout.mask_dir and layout.image_suffix == layout.mask_suffix:
+            found = folder_hints.annotations(images)
+            more = f"; there are labels in {found}, a format that is not read" if found else ""
+            raise UserError(
+                f"data.image_dir and data.mask_dir are both {layout.mask_dir}, so each photo would be its own mask; set"
+                f" data.mask_suffix to the ending that tells masks from photos, such as _mask{more}"
+            )
+    layout.check(root)
 
 
 def _auto_source(
@@ -111,15 +135,19 @@ def _auto_source(
     return FileSource(pairs, LabelSpace(names.names, names.colors), min_confidence=min_confidence)
 
 
-def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: Splits) -> tuple[list[Pair], list[Path]]:
+def _root_pairs(
+    root: Path, split: str, layout: FolderLayout, splits: Splits, *, skip: bool
+) -> tuple[list[Pair], list[Path], list[Path]]:
+    """Pairs of a split, masks without image, and with ``skip`` the images without mask that are left out."""
     images = layout.images(root, split)
     masks, maps = split_maps(layout.masks(root, split), images, layout.confidence_suffix)
     every, images = images, without_repeats(images, masks)
     if not images and not layout.has_split:
         ending = f" ending in '{layout.image_suffix}'" if layout.image_suffix else ""
+        other = folder_hints.skipped(layout.image_base(root, split))
         raise UserError(
             f"{layout.image_base(root, split).resolve()}: no images{ending} ({', '.join(EXTENSIONS)}); put"
-            " them there or set data.image_dir and data.image_suffix"
+            f" them there or set data.image_dir and data.image_suffix{f' ({other})' if other else ''}"
         )
     if splits.files:
         pairs = listed_pairs(root, split, layout, splits.files, images, masks)
@@ -128,12 +156,15 @@ def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: Splits) ->
             splits.check(split)
         keys = [key for key in sorted(images) if layout.has_split or splits.draw(key) == split]
         pairs = [Pair(images[key], masks.get(key), key) for key in keys]
-    bare = [pair.image.name for pair in pairs if pair.label is None]
-    if bare and not (split == "test" and len(bare) == len(pairs)):
+    count, bare = len(pairs), [pair.image for pair in pairs if pair.label is None]
+    prediction_only = split == "test" and len(bare) == len(pairs)
+    if skip and not prediction_only:
+        pairs = [pair for pair in pairs if pair.label is not None]
+    if bare and not prediction_only and not (skip and pairs):
+        some = few([path.name for path in bare])
         raise UserError(
-            f"{layout.mask_base(root, split)}: {len(bare)} of {len(pairs)} images of split '{split}'"
-            f" have no mask here ({few(bare)}); set data.mask_suffix or data.image_suffix if their names differ by an"
-            " ending, add the masks, or list the labelled images in data.splits_files"
+            f"{layout.mask_base(root, split)}: {len(bare)} of {count} images of split '{split}' have no mask here"
+            f" ({some}); {_how_to_pair(root, split, layout, images)}"
         )
     spare = [masks[key] for key in sorted(masks.keys() - every.keys())]
     if spare:
@@ -141,7 +172,19 @@ def _root_pairs(root: Path, split: str, layout: FolderLayout, splits: Splits) ->
         spare = [path for path in spare if path not in claimed]
     if maps:
         pairs = [pair._replace(confidence=maps.get(pair.label)) for pair in pairs]
-    return pairs, spare
+    return pairs, spare, [] if prediction_only else bare
+
+
+def _how_to_pair(root: Path, split: str, layout: FolderLayout, images: Mapping[str, Path]) -> str:
+    masks = layout.masks(root, split)
+    if 2 * len(masks.keys() & images.keys()) > len(images):
+        return (
+            "add the masks, leave such images out with data.unlabelled=skip, or list the labelled ones in"
+            " data.splits_files"
+        )
+    base, any_name = layout.mask_base(root, split), replace(layout, mask_suffix="")
+    spare = [path for path in any_name.masks(root, split).values() if path not in set(images.values())]
+    return folder_hints.unpaired(root, layout.image_base(root, split), base, sorted(images.values()), sorted(spare))
 
 
 def _why_empty(roots: Sequence[Path], split: str, layout: FolderLayout, splits: Splits) -> str:

@@ -124,7 +124,7 @@ class FolderLayout:
                 inside = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
                 raise UserError(
                     f"{fixed.resolve()}: folder not found ({option} holds {few(inside) or 'no folders'}); create it"
-                    f" or set data.{kind}.{nearest(name, inside)}"
+                    f" or set data.{kind}.{nearest(name, [folder for folder in inside if folder != self.image_dir])}"
                 )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from src.data.dataset import FileSource, Source
 from src.data.findings import Value
+from src.data.image_facts import ImageFacts, image_facts
 from src.errors import UserError
 
 __all__ = ["Look", "look"]
@@ -19,8 +20,8 @@ _NOISE = 8  # levels, of 255, by which the compression of a black image may diff
 class Look(NamedTuple):
     """What one sample showed: size, label mode and pixels per stored value, or why it cannot be read.
 
-    ``counts`` is (256,) pixels per train id where a source amends what its files hold, such as by confidence; ``blank``
-    tells an image of one tone.
+    ``counts`` is (256,) pixels per train id where a source amends what its files hold, such as by confidence. Of image
+    files ``image`` is the path, ``levels`` lowest, highest and mean level of 255, and ``facts`` what the header says.
     """
 
     where: str
@@ -28,8 +29,15 @@ class Look(NamedTuple):
     mode: str | None = None
     values: dict[Value, int] | None = None
     counts: np.ndarray | None = None
-    blank: bool = False
+    image: str = ""
+    levels: tuple[int, int, float] | None = None
+    facts: ImageFacts | None = None
     failure: str | None = None
+
+    @property
+    def blank(self) -> bool:
+        """Whether the image is of one tone."""
+        return self.levels is not None and self.levels[1] - self.levels[0] <= _NOISE
 
 
 def look(source: Source, index: int) -> Look:
@@ -50,12 +58,18 @@ def look(source: Source, index: int) -> Look:
         broken = str(pair.image) if str(error).startswith(str(pair.image)) else where
         # Without paths, equal failures count as one.
         return Look(broken, failure=str(error).removeprefix(f"{broken}: ").replace(f" {pair.image}", ""))
-    blank = int(image.max()) - int(image.min()) <= _NOISE
+    seen = Look(
+        where,
+        image.shape[1::-1],
+        image=str(pair.image),
+        levels=(int(image.min()), int(image.max()), float(image.mean())),
+        facts=image_facts(pair.image),
+    )
     if stored is None:
-        return Look(where, image.shape[1::-1], blank=blank)
+        return seen
     with Image.open(pair.label) as file:
         mode = f"{file.mode} JPEG" if file.format == "JPEG" else file.mode
-    return Look(where, image.shape[1::-1], mode, _histogram(stored), counts, blank)
+    return seen._replace(mode=mode, values=_histogram(stored), counts=counts)
 
 
 def _amended(source: FileSource, index: int) -> np.ndarray | None:

@@ -36,7 +36,9 @@ def before_fit(datamodule: SegmentationDataModule) -> str:
             problems.append(leak and leak_problem(other, name, leak))
         for problem in filter(None, problems):
             raise UserError(f"{problem}; {_OFF}")
+    skipped = sum(len(getattr(source, "left_out", ())) for source, _ in (train | val).values())
     line = f"labels checked: {', '.join(f'{name} {some} of {every}' for name, (some, every) in counts.items())}"
+    line += f"; {skipped} images without a mask are left out" if skipped else ""
     return line if whole else f"{line}; python -m src.doctor with the same data options reads all"
 
 

@@ -9,8 +9,12 @@ from src.data.checkup import Checkup
 from src.data.leaks import Leak
 from src.data.sizes import Size, sizes_differ
 
-__all__ = ["Plan", "leak_problem", "notes_between", "problems_between", "size_problem"]
+__all__ = ["RARE", "Plan", "class_shares", "leak_problem", "notes_between", "problems_between", "size_problem"]
 
+RARE = 0.02
+"""Share of the training pixels below which a class counts as rare."""
+
+_FEW = 10  # scored images
 _MANY_COPIES = 0.01  # of the scored images; published sets have a few
 
 
@@ -83,6 +87,10 @@ def notes_between(
         sentences += _absent(plan, checkups, name)
     if plan.crop_size is not None and plan.pad:
         sentences += [_padded(plan, name, checkups[name]) for name in train if name in checkups]
+    sentences += [
+        _rare(plan, checkups),
+        *(_few_images(name, checkups[name]) for name in plan.scored if name in checkups),
+    ]
     for names, found in (leaks or {}).items():
         if found.copies and not leak_problem(*names, found):
             sentences.append(_copies(*names, found))
@@ -155,4 +163,33 @@ def _padded(plan: Plan, split: str, found: Checkup) -> str | None:
     return (
         f"transforms.crop_size={list(plan.crop_size)} is larger than every image of {split} that was looked at, even at"
         f" scale {max(plan.scale):g}, so each crop is padded; set data.crop_size=[{largest[1]},{largest[0]}]"
+    )
+
+
+def class_shares(plan: Plan, checkups: Mapping[str, Checkup]) -> dict[str, float]:
+    """Class -> its share (0..1) in the labelled pixels of what is trained on; empty where nothing was counted."""
+    counted = [checkups[name].pixels for name in plan.stages.get("train", ()) if name in checkups]
+    totals = [sum(column) for column in zip(*(pixels for pixels in counted if pixels), strict=True)]
+    whole = sum(totals)
+    return {name: total / whole for name, total in zip(plan.classes, totals, strict=True)} if whole else {}
+
+
+def _rare(plan: Plan, checkups: Mapping[str, Checkup]) -> str | None:
+    rare = {name: share for name, share in class_shares(plan, checkups).items() if 0 < share < RARE}
+    if not rare:
+        return None
+    some = ", ".join(f"{name} {100 * share:.2g} %" for name, share in list(rare.items())[:8])
+    return (
+        f"{some} of the training pixels{', ...' if len(rare) > 8 else ''}: a class so rare is easily never predicted in"
+        " a short training; data.class_weights=sqrt_median_frequency counts it more, sampler=class_uniform shows it"
+        " more often, and weights to start from help most (init_from=RUN_FOLDER)"
+    )
+
+
+def _few_images(name: str, found: Checkup) -> str | None:
+    if not 0 < found.labelled < _FEW or found.looked_at < found.total:
+        return None
+    return (
+        f"{name} has {found.labelled} labelled images: so few say little about new ones; with data=folder"
+        " 'data.fractions={train:0.6,val:0.2,test:0.2}' scores more of them"
     )

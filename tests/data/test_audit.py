@@ -143,6 +143,7 @@ def test_colours_in_no_class(tmp_path: Path) -> None:
     write(tmp_path, "1", [[RED, GREEN, (1, 2, 3), (0, 0, 0)]])
     options = {"classes": {"a": RED, "b": GREEN}, "encoding": "color"}
     sentence = only_problem(audit(source(tmp_path, **options, file_colors={"ignore": [9, 9, 9]})))
+    assert sentence.index("add a class with '++data.classes={name:[1,2,3]}'") < sentence.index("or ignore with")
     assert "colour (1, 2, 3) (25.0 % of all label pixels) in no class" in sentence
     assert "'++data.file_colors={ignore:[[9,9,9],[1,2,3]]}'" in sentence
     assert audit(source(tmp_path, **options, file_colors={"ignore": [[9, 9, 9], [1, 2, 3]]})).problems == []
@@ -199,10 +200,11 @@ def test_a_rotated_photo_with_an_upright_mask_is_sound(tmp_path: Path) -> None:
     (tmp_path / "images" / "1.png").unlink()
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter: 3x2 stored, 2x3 seen
-    Image.new("RGB", (3, 2)).save(tmp_path / "images" / "1.jpg", exif=exif)
+    Image.new("RGB", (3, 2), RED).save(tmp_path / "images" / "1.jpg", exif=exif)
     found = audit(source(tmp_path))
     assert found.problems == []
     assert found.sizes == {(2, 3): 1}
+    assert "images/1.jpg: carries an EXIF rotation (90 degrees: 1), so it is read upright" in found.notes[0]
 
 
 def test_palette_masks_count_indices(tmp_path: Path) -> None:
@@ -262,6 +264,7 @@ def test_many_kinds_of_unknown_are_bounded(tmp_path: Path) -> None:
     write(tmp_path, "1", rng.integers(0, 256, (40, 40, 3), np.uint8))
     found = audit(source(tmp_path, classes={"a": RED}, encoding="color"))
     assert len(found.unknown) <= 65
+    assert re.search(r"\(in no class\) +[\d.]+ % +1  others\n", found.report())  # labels, not values
     assert sum(files.pixels for files in found.unknown.values()) + found.pixels.sum() == 1600
     assert "smoothed masks" in only_problem(found)
 
@@ -364,3 +367,63 @@ def test_a_source_that_amends_its_labels_is_counted_as_it_reads(tmp_path: Path) 
     plain = source(tmp_path)
     found = audit(Halved(plain.pairs, plain.label_space))
     assert found.pixels[[0, 1, 255]].tolist() == [1, 1, 2]
+
+
+def deep(root: Path, highest: int, suffix: str = ".png") -> Audit:
+    """An audit of one 16-bit image with values up to ``highest``."""
+    write(root, "1", np.zeros((4, 4)))
+    (root / "images" / "1.png").unlink()
+    ramp = np.linspace(0, highest, 48).reshape(4, 4, 3).astype(np.uint16)
+    cv2.imwrite(str(root / "images" / f"1{suffix}"), ramp)
+    return audit(source(root))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_twelve_bits_in_sixteen_are_a_problem_and_sixteen_a_note(tmp_path: Path, suffix: str) -> None:
+    dark = only_problem(deep(tmp_path / "dark", 4095, suffix))
+    assert re.search(rf"1\{suffix}: of 16 bits the upper 8 are read, .* 1[56] of 255, nearly black.*255 / 4095", dark)
+    full = deep(tmp_path / "full", 65535, suffix)
+    assert full.problems == []
+    assert any("holds more than 8 bits a channel, of which the upper 8 are read" in note for note in full.notes)
+    assert re.search(r"image kind  \w+ RGB 16 bit: 1\nlevels      0\.\.255 of 255", full.report())
+
+
+def test_a_fourth_channel(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 4), np.uint8)
+    write(tmp_path, "1", np.zeros((4, 4)))
+    Image.fromarray(pixels).save(tmp_path / "images" / "1.png")
+    found = audit(source(tmp_path))
+    assert found.problems == []
+    assert any("images/1.png: its last channel is left out" in note for note in found.notes)
+    (tmp_path / "images" / "1.png").unlink()
+    Image.fromarray(pixels).save(tmp_path / "images" / "1.tif")  # marked as transparency
+    assert "images/1.tif: holds a fourth channel marked as transparency" in only_problem(audit(source(tmp_path)))
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "images" / "1.tif")
+    assert audit(source(tmp_path)).problems == []
+
+
+def test_images_in_which_nothing_is_to_be_seen(tmp_path: Path) -> None:
+    write(tmp_path, "1", [[0, 1]], image=np.array([[[0, 0, 0], [9, 9, 9]]], np.uint8))
+    assert "the brightest pixel of all 1 images is 9 of 255" in only_problem(audit(source(tmp_path)))
+
+
+@pytest.mark.parametrize(("orientation", "word"), [(3, "180 degrees: 1"), (2, "mirrored: 1"), (1, None)])
+def test_photos_that_their_exif_turns(tmp_path: Path, orientation: int, word: str | None) -> None:
+    write(tmp_path, "1", np.zeros((2, 3)))
+    (tmp_path / "images" / "1.png").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (3, 2), RED).save(tmp_path / "images" / "1.jpg", exif=exif)
+    found = audit(source(tmp_path))
+    assert found.problems == []
+    assert any("EXIF rotation" in note for note in found.notes) == (word is not None)
+    assert word is None or any(word in note for note in found.notes)
+
+
+def test_image_libraries_say_nothing_of_their_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "1", np.zeros((40, 40)))
+    path = tmp_path / "images" / "1.png"
+    path.write_bytes(path.read_bytes()[:300])
+    assert "cannot be decoded" in only_problem(audit(source(tmp_path)))
+    assert capfd.readouterr().err == ""

@@ -197,9 +197,25 @@ def test_missing_masks_are_counted_and_named(tmp_path: Path) -> None:
     write_pairs(tmp_path, "1")
     for name in "23456":
         write(tmp_path / "images" / f"{name}.jpg")
-    remedy = r"5 of 6 images .*'train' have no mask here \(2\.jpg, 3\.jpg, 4\.jpg and 2 more\); set data\.mask_suffix"
+    remedy = r"5 of 6 images .*'train' have no mask here \(2\.jpg, 3\.jpg, 4\.jpg and 2 more\); images are named"
     with pytest.raises(UserError, match=rf"masks: {remedy}"):
         everything(tmp_path)
+
+
+def test_unlabelled_images_can_be_left_out(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "1", "2", "3")
+    (tmp_path / "masks" / "2.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 3 images .*2\.jpg\); add the masks, .*data\.unlabelled=skip"):
+        everything(tmp_path)
+    source = everything(tmp_path, unlabelled="skip")
+    assert names(source) == ["1", "3"]
+    assert source.left_out == (str(tmp_path / "images" / "2.jpg"),)
+    with pytest.raises(UserError, match=r"data\.unlabelled=drop is unknown; use error or skip"):
+        everything(tmp_path, unlabelled="drop")
+    for mask in (tmp_path / "masks").iterdir():
+        mask.unlink()
+    with pytest.raises(UserError, match="3 of 3 images"):
+        everything(tmp_path, unlabelled="skip")
 
 
 def test_ambiguous_names_are_refused(tmp_path: Path) -> None:

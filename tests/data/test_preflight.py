@@ -24,13 +24,14 @@ SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
 
 
 def split(folder: Path, labels: Mapping[int, Any], *, space: LabelSpace = SPACE, same: bool = False) -> FileSource:
-    """Images of noise (or all black) with these labels."""
+    """Images of noise (or all the same) with these labels."""
     folder.mkdir(exist_ok=True)
     noise = np.random.default_rng(sum(map(ord, folder.name)))
     pairs = []
     for number, label in labels.items():
         label = np.asarray(label, np.uint8)
-        pixels = noise.integers(0, 1 if same else 256, (*label.shape[:2], 3), np.uint8)
+        drawn = np.random.default_rng(0) if same else noise
+        pixels = drawn.integers(0, 256, (*label.shape[:2], 3), np.uint8)
         pair = Pair(folder / f"{number:02}.png", folder / f"{number:02}_label.png", f"{folder.name}_{number:02}")
         Image.fromarray(pixels).save(pair.image)
         Image.fromarray(label).save(pair.label)

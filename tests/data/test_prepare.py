@@ -54,7 +54,7 @@ def write_10k(root: Path, train: list[str], test: list[str], value: int = 1) -> 
     for split, stems in (("train", train), ("test", test)):
         (root / f"imageLists/{split}.txt").write_text("\n".join(stems))
         for stem in stems:
-            Image.new("RGB", (2, 2)).save(root / f"images/{stem}.jpg")
+            Image.new("RGB", (2, 2), "red").save(root / f"images/{stem}.jpg")
             savemat(root / f"annotations/{stem}.mat", {"S": np.array([[value, 2], [0, 182]], np.uint8)})
 
 
@@ -87,7 +87,7 @@ def test_every_split_is_looked_at_although_one_is_broken(check: Callable, tmp_pa
 
 def test_wrong_values_and_sizes_are_found(check: Callable, tmp_path: Path) -> None:
     write_10k(tmp_path, ["a", "b"], ["c"], value=12)
-    Image.new("RGB", (3, 2)).save(tmp_path / "images/b.jpg")
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "images/b.jpg")
     status, out = check("coco_stuff_10k", tmp_path, "data.release.images={train: 2, test: 1}")
     assert status == 1
     assert "a.png: label value 12 " in out
@@ -99,7 +99,7 @@ def test_a_split_that_no_run_needs_may_be_absent(check: Callable, tmp_path: Path
     for folder in ("training", "validation"):
         for kind, name, mode in (("images", "x.jpg", "RGB"), ("annotations", "x.png", "L")):
             (base / kind / folder).mkdir(parents=True)
-            Image.new(mode, (2, 2), 1).save(base / kind / folder / name)
+            Image.new(mode, (2, 2), "red" if mode == "RGB" else 1).save(base / kind / folder / name)
     counts = "data.release.images={train: 1, val: 1, test: 3352}"
     status, out = check("ade20k", tmp_path, counts)
     assert (status, "\ntest   not there, and not needed" in out) == (0, True)

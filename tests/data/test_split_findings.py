@@ -11,7 +11,7 @@ from src.data.split_findings import Plan, notes_between, problems_between
 STAGES = {"train": ["train"], "val": ["val"], "test": ["val"]}
 
 
-def looked(label_images: list[int], *sizes: tuple[int, int], labelled: int = 4, total: int = 4) -> Checkup:
+def looked(label_images: list[int], *sizes: tuple[int, int], labelled: int = 40, total: int = 40) -> Checkup:
     counted = [(*size, 2) for size in sizes or [(64, 32)]]
     return Checkup(total, total, labelled, counted, label_images, [], [], "")
 
@@ -73,7 +73,7 @@ def test_a_crop_larger_than_images_that_are_not_padded() -> None:
     found = {"train": looked([1, 1, 1], (64, 32), (128, 64)), "val": looked([1, 1, 1])}
     options = {"crop_size": (32, 64), "scale": (0.5, 2.0), "pad": False}
     (sentence,) = problems_between(plan(**options), found)
-    assert "crop_size=[32, 64] at scale 0.5 needs 128x64 pixels but 2 of 4 images of train" in sentence
+    assert "crop_size=[32, 64] at scale 0.5 needs 128x64 pixels but 2 of 40 images of train" in sentence
     assert "such as 64x32" in sentence
     assert "transforms.pad=true" in sentence
     assert problems_between(plan(**options | {"scale": (1.0, 2.0)}), found) == []
@@ -105,3 +105,13 @@ def test_names_that_occur_twice() -> None:
     sound = {"train": looked([1, 1, 1]), "val": looked([1, 1, 1])}
     (note,) = notes_between(plan(), sound, {("train", "val"): Leak(9, 0, [], 4, ["1", "2", "3"])})
     assert note.startswith("4 names of val occur in train too, with other content (1, 2, 3)")
+
+
+def test_rare_classes_and_few_images() -> None:
+    train = looked([40, 40, 40])._replace(pixels=[900, 90, 10])
+    few = looked([4, 4, 4], labelled=9, total=9)
+    rare, scored = notes_between(plan(), {"train": train, "val": few})
+    assert rare.startswith("c 1 % of the training pixels: ")
+    assert "data.class_weights=sqrt_median_frequency" in rare
+    assert scored.startswith("val has 9 labelled images")
+    assert "data.fractions" in scored
