@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-__all__ = ["UserError", "nearest"]
+__all__ = ["UserError", "nearest", "noted"]
 
 
 class UserError(Exception):
@@ -16,3 +17,17 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """``" Did you mean 'x'?"`` for the choice most like ``word``, or an empty string when none is close."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+@contextlib.contextmanager
+def noted(what: object) -> Iterator[None]:
+    """Print an error in the block as one note and go on: for what shows a result, which it must never cost.
+
+    Args:
+        what: the block writes.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"note: {what}: not written ({reason}); the run goes on", flush=True)

@@ -13,6 +13,8 @@ from tests.conftest import ROOT
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "run_folder": {"errors", "files"},
+    "signals": {"run_folder"},
     "ops": set(),
     "environment": set(),
     "torchvision_guard": set(),
@@ -31,14 +33,14 @@ ALLOWED = {
     "costs": set(),
     "speed": {"errors", "exporting", "inference"},
     "crf_search": {"errors", "inference", "metrics"},
-    "checkpoints": {"errors"},
+    "checkpoints": {"errors", "files"},
     "html": {"files", "viz", "errors"},
-    "callbacks": {"files", "html", "viz", "metrics", "errors"},
+    "callbacks": {"files", "html", "viz", "metrics", "errors", "signals"},
     "module": {"checkpoints", "data", "errors", "inference", "losses", "metrics", "ops"},
     "protocol": {"files", "data", "environment", "metrics"},
     "compare": {"errors", "metrics", "protocol"},
     "refine_search": {"crf_search", "data", "errors", "inference", "module"},
-    "report": {"files", "callbacks", "data", "environment", "html", "metrics", "viz"},
+    "report": {"files", "callbacks", "data", "environment", "errors", "html", "metrics", "viz"},
     "cli": {"errors"},
     "image_files": {"errors"},
     "sweeps": {"files", "errors"},
@@ -63,7 +65,18 @@ ALLOWED = {
     "start": {"build", "checkpoints", "errors", "module", "restore"},
     "restore": {"build", "checkpoints", "data", "errors", "instantiate", "losses", "module"},
 }
-KNOW_HYDRA = {"build", "cli", "instantiate", "options", "protocol", "report", "restore", "start", "trial_costs"}
+KNOW_HYDRA = {
+    "build",
+    "cli",
+    "instantiate",
+    "options",
+    "protocol",
+    "report",
+    "restore",
+    "run_folder",
+    "start",
+    "trial_costs",
+}
 ONLY_IN = {
     "wandb": {"wandb_logger"},
     "optuna": {"sweeps"},
