@@ -95,6 +95,7 @@ def _join(processes: list[Any]) -> None:
 def _train(folder: Path, overrides: list[str], variables: dict[str, str], output: Path, fault: Fault | None) -> None:
     if os.getpgrp() != os.getpid():
         os.setsid()  # a group of its own, which a fault may signal as a scheduler would
+    multiprocessing.set_start_method("fork", force=True)  # as in a process of its own, for those that load data
     os.chdir(folder)
     os.environ.update(variables, WANDB_MODE="offline")
     descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
