@@ -26,7 +26,7 @@ class OwnFolder(Callback):
     """A hook of Hydra: a run whose folder is named by default gets one that no other run has.
 
     Of the processes of one run the first makes it. Lightning tells those that it starts which one it is; those that
-    ``torchrun`` or ``srun`` started get one of their own, to be removed at the end.
+    ``torchrun`` or ``srun`` started get names of their own, whose folders ``held`` removes at the end.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -63,9 +63,13 @@ def held(what: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[DictCon
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         @functools.wraps(task)
         def run(cfg: DictConfig) -> Any:
-            if not first_process():
-                return task(cfg)
             folder = Path(cfg.run_dir)
+            if not first_process():
+                try:
+                    return task(cfg)
+                finally:
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()  # which only its own is empty enough for
             with locked(folder, what):
                 if not _goes_on(cfg, folder):
                     check_unused(folder)

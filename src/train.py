@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
@@ -180,9 +179,6 @@ def train(cfg: DictConfig) -> float:
         report.pictures(module.test_scores, module.label_space, run_dir, stage=scored)
         with noted("scores of the test in the loggers"):
             report.log_test(trainer, tester.callback_metrics)
-    else:
-        with contextlib.suppress(OSError):
-            Path(cfg.run_dir).rmdir()  # of a rank that was started without being told of the first one's
     return float(trainer.checkpoint_callback.best_model_score or "nan")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import multiprocessing
@@ -10,17 +9,20 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from src.checkpoints.reading import load_checkpoint
 from src.cli import command
 from src.errors import UserError
 from src.files import is_locked, locked, whole_file
 from src.run_folder import OwnFolder, held, new_folder
 from src.train import prepare
+from tests.ranks import Ending, run_ranks
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -130,21 +132,22 @@ def test_a_process_that_was_forked_does_not_keep_the_lock(tmp_path: Path) -> Non
         os.kill(int((tmp_path / "forked").read_text()), signal.SIGKILL)
 
 
-def test_a_lock_that_was_removed_meanwhile_is_no_lock(tmp_path: Path) -> None:
-    """Two that wait for one lock never both get it, though its file is removed at the end."""
+def test_a_lock_that_its_holder_removed_meanwhile_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening the file and locking it; or two processes would hold the folder by two files."""
+    lock, calls = fcntl.flock, []
 
-    def hold() -> None:
-        for _ in range(200):
-            with contextlib.suppress(UserError), locked(tmp_path, "counting"):
-                (tmp_path / "inside").touch(exist_ok=False)
-                (tmp_path / "inside").unlink()
+    def late(file: object, how: int) -> None:
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(how)
+        lock(file, how)
 
-    children = [_FORK.Process(target=hold) for _ in range(4)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0] * 4
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(tmp_path, "training in it"):
+        assert is_locked(tmp_path)
+    assert len(calls) == 3
 
 
 def test_a_disk_without_locks_is_told_and_used(
@@ -169,3 +172,35 @@ def test_a_file_in_place_of_the_folder_of_runs_is_told_once(tmp_path: Path) -> N
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(OSError):
         new_folder(tmp_path / "runs/now")
+
+
+_TINY = [
+    "debug=one_batch", "data.length={train: 2, val: 1, test: 1}", "data.size=[32,64]", "transforms.crop_size=[32,64]",
+    "model.net.width_multiplier=0.25", "preflight=false", "callbacks.charts=null", "callbacks.panels=null",
+    "worst_images=0",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_eight_runs_at_once_never_mix(tmp_path: Path) -> None:
+    def start(*where: str) -> list[Ending]:
+        with ThreadPoolExecutor(8) as pool:
+            ends = [pool.submit(run_ranks, tmp_path, *_TINY, f"seed={seed}", *where) for seed in range(8)]
+            return [end for one in ends for end in one.result()]
+
+    assert [end.code for end in start()] == [0] * 8
+    seeds = []
+    for folder in (tmp_path / "runs/train").iterdir():
+        seeds.append(OmegaConf.load(folder / "config.yaml").seed)
+        assert load_checkpoint(folder / "checkpoints/best.ckpt")["semseg"]["config"]["seed"] == seeds[-1]
+        assert (folder / "scores_test.json").is_file()
+    assert sorted(seeds) == [*range(8)]
+
+    ends = start("hydra.run.dir=one")
+    assert sorted(end.code for end in ends) == [0] + [1] * 7
+    refused = [line for end in ends for line in end.output.splitlines() if line.startswith("error: ")]
+    assert len(refused) == 7
+    assert all("another process is training in it" in line or "holds a run already" in line for line in refused)
+    seed = OmegaConf.load(tmp_path / "one/config.yaml").seed
+    assert load_checkpoint(tmp_path / "one/checkpoints/best.ckpt")["semseg"]["config"]["seed"] == seed
+    assert not (tmp_path / "one/config_resumed.yaml").exists()
