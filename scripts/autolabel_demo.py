@@ -87,9 +87,9 @@ def train(name: str, folder: Path, data: list[str], options: argparse.Namespace,
             "trainer.check_val_every_n_epoch=100000",
         ]
         own = [*data, *SIZE, *NET, WEIGHTS, splits, *RUNS[name], *length, f"seed={seed}", f"hydra.run.dir={run_dir}"]
-        own += ["inference.scales=[0.5]", "score=last", "callbacks.best=null", "trainer=cpu", "logger=none"]
-        again = (run_dir / "checkpoints/last.ckpt").is_file()
-        run("train", *([f"resume={run_dir}"] if again else own), log=folder / f"{run_dir.name}.log")
+        own += ["resume=auto", "inference.scales=[0.5]", "score=last", "callbacks.best=null", "trainer=cpu"]
+        own += ["logger=none"]
+        run("train", *own, log=folder / f"{run_dir.name}.log")
     return json.loads((run_dir / "scores_test.json").read_text())
 
 

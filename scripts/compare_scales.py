@@ -60,7 +60,7 @@ def main() -> None:
         for training, overrides in TRAININGS.items():
             folder = out / f"{training}_{seed}"
             if not (folder / "scores_test.json").is_file():
-                call("src.train", f"seed={seed}", *shared, *overrides, f"hydra.run.dir={folder}")
+                call("src.train", f"seed={seed}", *shared, *overrides, f"hydra.run.dir={folder}", "resume=auto")
         for row, (training, overrides) in SCORED.items():
             ckpt, folder = out / f"{training}_{seed}/checkpoints/best.ckpt", out / f"{slug(row)}_{seed}"
             if not (folder / "scores_test.json").is_file():

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from src import buildable
-from src.callbacks import LargestFirst, Progress, StopOnSignal
+from src.callbacks import LargestFirst, Progress, StopOnSignal, TimeLimit, only_own_handlers
 from src.checkpoints.io import AtomicCheckpointIO
 from src.data import LabelSpace, SegmentationDataModule
 from src.data.class_weights import class_weights
@@ -218,6 +218,8 @@ def build_loggers(cfg: DictConfig) -> list[Any]:
 def build_trainer(cfg: DictConfig, *, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
     """A Lightning trainer; checkpoints are written whole, and loaders bring their own sharding."""
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
+    if limit := options.pop("max_time", None):
+        callbacks = [*callbacks, TimeLimit(limit)]
     plugins: list[Any] = [AtomicCheckpointIO()]
     if options.pop("sync_batchnorm", False):
         plugins.append(SyncBatchNorms())
@@ -239,6 +241,7 @@ def build_tester(cfg: DictConfig, *callbacks: pl.Callback) -> pl.Trainer:
 def _trainer(*, callbacks: list[pl.Callback], **options: Any) -> pl.Trainer:
     callbacks = [*callbacks, LargestFirst(), StopOnSignal()]
     try:
-        return pl.Trainer(**options, callbacks=callbacks, use_distributed_sampler=False, enable_model_summary=False)
+        trainer = pl.Trainer(**options, callbacks=callbacks, use_distributed_sampler=False, enable_model_summary=False)
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}; correct trainer=... or its options") from error
+    return only_own_handlers(trainer)

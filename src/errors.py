@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-__all__ = ["UserError", "memory_full", "nearest", "out_of_memory", "printable"]
+__all__ = ["UserError", "memory_full", "nearest", "noted", "out_of_memory", "printable"]
 
 # What libraries write when main memory cannot be had: NumPy, OpenCV, C++, torch, the C library.
 _NO_MEMORY = re.compile(
@@ -63,3 +64,17 @@ def printable(text: object) -> str:
     """
     shown = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
+@contextlib.contextmanager
+def noted(what: object) -> Iterator[None]:
+    """Print an error in the block as one note and go on: for what shows a result, which it must never cost.
+
+    Args:
+        what: the block writes.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"note: {what}: not written ({reason}); the run goes on", flush=True)

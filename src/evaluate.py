@@ -15,11 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from src import predict
 from src.cli import command, offer
 from src.errors import UserError
+from src.run_folder import held
+from src.signals import gives_way
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from src.data import LabelSpace, SegmentationDataModule
+    from src.metrics import Measures
     from src.module import SegmentationModule
 
 
@@ -30,6 +33,8 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     return "evaluate", overrides
 
 
+@held("writing scores there")
+@gives_way
 def evaluate(cfg: DictConfig) -> float:
     """Scores ``cfg.ckpt`` on ``cfg.split``; returns its mIoU, or for ``cfg.compare`` the difference of two runs'."""
     if cfg.compare:
@@ -53,14 +58,10 @@ def evaluate(cfg: DictConfig) -> float:
         "worst": cfg.worst,
         "worst_images": cfg.worst_images,
     }
-    measure = Evaluation(space.num_classes, folder=run_dir, **options)
-    tester = build.build_tester(cfg, measure)
-    if OmegaConf.select(cfg, "inference.refine.search"):
-        _tune(cfg, module, datamodule, tester)
-    tester.test(module, datamodule, verbose=False)
-    if tester.is_global_zero:
+
+    def write(measures: Measures) -> None:
         report.write_start(cfg, run_dir)
-        found = {"measures": measure.measures}
+        found = {"measures": measures}
         stamp = protocol(cfg, tester, datamodule=datamodule, stage="test", checkpoint=Path(cfg.ckpt), **found)
         report.scores(
             module.test_scores,
@@ -72,6 +73,13 @@ def evaluate(cfg: DictConfig) -> float:
             protocol=stamp,
             **found,
         )
+
+    tester = build.build_tester(cfg, Evaluation(space.num_classes, folder=run_dir, then=write, **options))
+    if OmegaConf.select(cfg, "inference.refine.search"):
+        _tune(cfg, module, datamodule, tester)
+    tester.test(module, datamodule, verbose=False)
+    if tester.is_global_zero:
+        report.pictures(module.test_scores, space, run_dir, stage=cfg.split)
     return module.test_scores.miou
 
 

@@ -109,27 +109,63 @@ def sha256(path: str | Path) -> str:
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold ``folder`` for this process until the block, or the process, ends; makes the folder.
 
+    Processes forked meanwhile do not hold it.
+
     Args:
-        folder: to be held; a file ``.lock`` is kept there.
+        folder: to be held; a file ``.lock`` lies there meanwhile.
         what: the folder is used for, in words that follow "another process is", such as "writing to it".
 
     Raises:
         UserError: if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / _LOCK, "a+", opener=_not_through_links) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"{folder}: another process is {what} ({holder}); wait for it, stop it, or choose another folder"
-            ) from None
+    path = folder / _LOCK
+    with contextlib.ExitStack() as opened:
+        while True:
+            file = opened.enter_context(open(path, "a+", opener=_not_through_links))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise UserError(
+                    f"{folder}: another process is {what} ({holder}); wait for it, stop it, or choose another folder"
+                ) from None
+            except OSError as error:  # some network disks have no locks
+                print(f"note: {folder} cannot be locked ({error.strerror}); use it in one process only", flush=True)
+            if _is_open_at(path, file.fileno()):
+                break
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        _held.add(file.fileno())
+        try:
+            yield
+        finally:
+            _held.discard(file.fileno())
+            path.unlink(missing_ok=True)
+
+
+def _is_open_at(path: Path, descriptor: int) -> bool:
+    """False for a lock that its holder has removed since it was opened."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+_held: set[int] = set()  # descriptors of locks
+
+
+def _release_copies() -> None:
+    for descriptor in _held:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, descriptor)
+        os.close(nothing)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_release_copies)  # or a lock would last as long as a process that loads data
 
 
 def _not_through_links(path: str, flags: int) -> int:

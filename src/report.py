@@ -14,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from src.callbacks import Throughput, draw_scores, summary_table, write_scores
 from src.data import LabelSpace, SegmentationDataModule
 from src.environment import device_name, environment
+from src.errors import noted
 from src.files import write_bytes
 from src.html import REPORT, Run, refresh_page, remark
 from src.metrics import Measures, Scores
 
-__all__ = ["headline", "quiet", "say", "scores", "write_start"]
+__all__ = ["headline", "log_test", "pictures", "quiet", "say", "scores", "throughput_of", "write_start"]
 
 _NOISE = (
     "The .*dataloader.* does not have many workers",  # num_workers is chosen on purpose
@@ -46,7 +47,7 @@ def say(line: str) -> None:
 
 def write_start(cfg: DictConfig, run_dir: Path) -> None:
     """``config.yaml`` (resolved) and ``environment.json`` in the run folder; ``*_resumed`` when it goes on."""
-    again = "_resumed" if (run_dir / "config.yaml").is_file() else ""
+    again = "_resumed" if cfg.get("ckpt_path") and (run_dir / "config.yaml").is_file() else ""
     write_bytes(run_dir / f"config{again}.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
     write_bytes(run_dir / f"environment{again}.json", (json.dumps(environment(), indent=2) + "\n").encode())
 
@@ -87,7 +88,7 @@ def scores(
     measures: Measures | None = None,
     protocol: dict[str, Any] | None = None,
 ) -> None:
-    """Writes scores as JSON, charts and page, the counts of each image as CSV, and prints the table that ends a run.
+    """Writes scores as JSON and the counts of each image as CSV, and prints them as a table.
 
     Args:
         result: what was measured.
@@ -105,15 +106,25 @@ def scores(
         index = measures.images.to_csv(label_space.names)
         write_bytes(run_dir / f"per_image_{stage}.csv", index.encode(errors="surrogateescape"))
     write_scores(result, label_space, path, measures=measures, protocol=protocol)
-    charts = run_dir / "charts" if stage == "val" else run_dir / f"charts_{stage}"
-    draw_scores(result, label_space, charts)
-    page = {"report": run_dir / REPORT} if refresh_page(run_dir) else {}
-    places = {**(paths or {}), "charts": charts, f"{stage} scores": path, **page}
+    pages = {"charts": _charts(run_dir, stage), f"{stage} scores": path, "report": run_dir / REPORT}
+    places = {**(paths or {}), **pages}
     places = {name: _short(place) for name, place in places.items() if place is not None}
     facts = {"seconds": seconds, "images_per_second": throughput, "paths": places, "measures": measures}
     say(summary_table(result, label_space, **facts))
-    if page and (line := remark(Run(run_dir))):
-        say(line)
+    with noted("the remark on this run"):
+        if line := remark(Run(run_dir)):
+            say(line)
+
+
+def pictures(result: Scores, label_space: LabelSpace, run_dir: Path, *, stage: str) -> None:
+    """Draws the charts of scores that are written, and the page; what goes wrong is told, and ends nothing."""
+    with noted(_charts(run_dir, stage)):
+        draw_scores(result, label_space, _charts(run_dir, stage))
+    refresh_page(run_dir)
+
+
+def _charts(run_dir: Path, stage: str) -> Path:
+    return run_dir / ("charts" if stage == "val" else f"charts_{stage}")
 
 
 def _short(path: Path) -> Path:

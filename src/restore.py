@@ -35,6 +35,7 @@ __all__ = [
     "config_to_resume",
     "keep_wandb_id",
     "load_best",
+    "load_last",
     "load_module",
     "readable_checkpoint",
     "saved_config",
@@ -282,6 +283,17 @@ def _with_scales(net: nn.Module, scales: DictConfig | None) -> nn.Module:
 
 def _no_training(*_: Any) -> Any:
     raise UserError("a module loaded for evaluation is not trained; use src.train init_from=<checkpoint>")
+
+
+def load_last(module: SegmentationModule, path: Path) -> Path | None:
+    """Puts the weights of the last checkpoint of a finished fit into ``module``, averaged ones where it has them.
+
+    ``None`` if there is none: ``module`` keeps its weights.
+    """
+    if not path.is_file():
+        return None
+    module.load_state_dict(load_checkpoint(path)["state_dict"])
+    return path
 
 
 def load_best(module: SegmentationModule, trainer: pl.Trainer) -> Path | None:

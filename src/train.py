@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ from omegaconf import DictConfig
 
 from src.budget import check_alone
 from src.cli import CONFIG_DIR, command, offer
-from src.errors import UserError
+from src.errors import UserError, noted
 from src.overrides import name_of, quoted, value_of, without
+from src.run_folder import first_process, held
+from src.signals import gives_way
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
-
     from src.data import SegmentationDataModule
+    from src.metrics import Measures
 
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
 
@@ -39,7 +40,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     if resume == "auto":
         run_dir = _folder_of_job(own)
         if not _saved(run_dir):
-            return "train", [*own, quoted("hydra.run.dir", run_dir)]
+            return "train", [*own, quoted("hydra.run.dir", run_dir), "resume=auto"]
         own = [item for item in without("hydra.run.dir", own) if not _chooses_group(item) and not item.startswith("~")]
         own = [f"+{item}" if item.startswith("+") and not item.startswith("++") else item for item in own]
     else:
@@ -104,6 +105,24 @@ def newest_run() -> Path:
     return found[-1].parents[1]
 
 
+def _says_how_to_go_on(task: Callable[[DictConfig], float]) -> Callable[[DictConfig], float]:
+    @functools.wraps(task)
+    def run(cfg: DictConfig) -> float:
+        try:
+            return task(cfg)
+        except SystemExit as stop:  # by a signal, or what Lightning makes of Ctrl-C
+            if first_process():
+                how = f"go on with: python -m src.train resume={cfg.run_dir}"
+                saved = _saved(Path(cfg.run_dir))
+                print(f"stopped; {how}" if saved else "stopped before the first checkpoint", flush=True)
+            sys.exit(stop.code or 1)
+
+    return run
+
+
+@held("training in it")
+@gives_way
+@_says_how_to_go_on
 def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
     began = time.monotonic()
@@ -139,18 +158,17 @@ def train(cfg: DictConfig) -> float:
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
         report.say(report.headline(cfg, module, datamodule, devices=trainer.world_size))
-    with _says_how_to_go_on(trainer, run_dir), restore.telling_of_damage(cfg.ckpt_path):
+    with restore.telling_of_damage(cfg.ckpt_path):
         trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-    checkpoint = restore.load_best(module, trainer) if cfg.score == "best" else run_dir / LAST_CHECKPOINT
-    measure = Evaluation(module.label_space.num_classes, worst_images=cfg.get("worst_images", 6), folder=run_dir)
-    tester = build.build_tester(cfg, measure)
-    with _says_how_to_go_on(tester, run_dir):
-        tester.test(module, getattr(datamodule, f"{scored}_dataloader")(), verbose=False)
-    if trainer.is_global_zero:
-        found = {"measures": measure.measures}
-        kept = checkpoint if checkpoint and checkpoint.is_file() else None
-        stamp = protocol(cfg, tester, datamodule=datamodule, stage=scored, checkpoint=kept, **found)
-        report.log_test(trainer, tester.callback_metrics)
+    run_dir = Path(trainer.strategy.broadcast(str(run_dir)))
+    if cfg.score == "best":
+        checkpoint = restore.load_best(module, trainer)
+    else:
+        checkpoint = restore.load_last(module, run_dir / LAST_CHECKPOINT)
+
+    def write(measures: Measures) -> None:
+        found = {"measures": measures}
+        stamp = protocol(cfg, tester, datamodule=datamodule, stage=scored, checkpoint=checkpoint, **found)
         report.scores(
             module.test_scores,
             module.label_space,
@@ -162,20 +180,15 @@ def train(cfg: DictConfig) -> float:
             protocol=stamp,
             **found,
         )
-    else:
-        with contextlib.suppress(OSError):
-            run_dir.rmdir()  # of a rank that was started in another second than the first, which writes elsewhere
+
+    classes, worst_images = module.label_space.num_classes, cfg.get("worst_images", 6)
+    tester = build.build_tester(cfg, Evaluation(classes, worst_images=worst_images, folder=run_dir, then=write))
+    tester.test(module, getattr(datamodule, f"{scored}_dataloader")(), verbose=False)
+    if trainer.is_global_zero:
+        report.pictures(module.test_scores, module.label_space, run_dir, stage=scored)
+        with noted("scores of the test in the loggers"):
+            report.log_test(trainer, tester.callback_metrics)
     return float(trainer.checkpoint_callback.best_model_score or "nan")
-
-
-@contextlib.contextmanager
-def _says_how_to_go_on(trainer: pl.Trainer, run_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except SystemExit as stop:  # by a signal, or what Lightning makes of Ctrl-C
-        if trainer.is_global_zero:
-            print(f"stopped; go on with: python -m src.train resume={run_dir}", flush=True)
-        sys.exit(stop.code or 1)
 
 
 def _scored_stage(datamodule: SegmentationDataModule) -> str:

@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 import src.build
-from src import module, train
+from src import module, report, train
 from src.callbacks import finite
 from src.checkpoints import io
 from src.cli import command
@@ -37,6 +38,7 @@ class Fault(NamedTuple):
     count: int = 1
     rank: int = 0
     signal: int = signal.SIGKILL
+    delay: float = 0.0  # seconds from there until it happens, wherever the rank is then
 
 
 @dataclass
@@ -93,6 +95,7 @@ def _join(processes: list[Any]) -> None:
 def _train(folder: Path, overrides: list[str], variables: dict[str, str], output: Path, fault: Fault | None) -> None:
     if os.getpgrp() != os.getpid():
         os.setsid()  # a group of its own, which a fault may signal as a scheduler would
+    multiprocessing.set_start_method("fork", force=True)  # as in a process of its own, for those that load data
     os.chdir(folder)
     os.environ.update(variables, WANDB_MODE="offline")
     descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -126,12 +129,20 @@ def _armed(fault: Fault) -> Iterator[None]:
             return
         if fault.place in _TOLD:
             raise _Reached
-        if fault.signal == signal.SIGKILL:
-            os.kill(os.getpid(), signal.SIGKILL)
-        os.killpg(os.getpid(), fault.signal)  # as a scheduler does: processes that load data get it, too
+        if fault.delay:
+            timer = threading.Timer(fault.delay, _send, [fault.signal])
+            timer.daemon = True
+            return timer.start()
+        _send(fault.signal)
 
     _PLACES[fault.place](strike)
     yield
+
+
+def _send(number: int) -> None:
+    if number == signal.SIGKILL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.killpg(os.getpid(), number)  # as a scheduler does: processes that load data get it, too
 
 
 def _before(owner: Any, name: str) -> Callable[[Callable[[], None]], None]:
@@ -243,6 +254,9 @@ _PLACES = {
     "after renaming": _before(io, "_sync_folder"),
     "loss": _not_finite,
     "test": _before(module.SegmentationModule, "test_step"),
+    "start": _before(src.build, "build_datamodule"),
+    "writing scores": _before(report, "scores"),
+    "pictures": _before(report, "pictures"),
 }
 _TOLD = ("loss", "other parts", "full disk")
 

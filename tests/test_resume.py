@@ -106,7 +106,7 @@ def _saved_run(folder: Path) -> Path:
 def test_auto_starts_a_run_then_goes_on_with_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     line = ["resume=auto", f"hydra.run.dir={folder}", "model=fcn8s", "model/scales=max", "seed=3", "+trainer.x=1"]
-    assert prepare(line) == ("train", [*line[1:], f"hydra.run.dir='{folder}'"])
+    assert prepare(line) == ("train", [*line[1:], f"hydra.run.dir='{folder}'", "resume=auto"])
     _saved_run(folder)
     root, overrides = prepare(line)
     assert root == "resumed"
@@ -122,9 +122,9 @@ def test_auto_finds_the_folder_of_its_job(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(UserError, match=r"hydra\.run\.dir=runs/train/<name>"):
         prepare(["resume=auto"])
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "night")
-    assert prepare(["resume=auto"]) == ("train", ["hydra.run.dir='runs/train/torchrun_night'"])
+    assert prepare(["resume=auto"]) == ("train", ["hydra.run.dir='runs/train/torchrun_night'", "resume=auto"])
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert prepare(["resume=auto"]) == ("train", ["hydra.run.dir='runs/train/slurm_7'"])
+    assert prepare(["resume=auto"]) == ("train", ["hydra.run.dir='runs/train/slurm_7'", "resume=auto"])
 
 
 def test_a_damaged_last_checkpoint_is_told_and_the_best_one_taken(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,11 +130,44 @@ def test_weights_of_other_projects_load_under_their_own_names(
     assert "unexpected" not in said
 
 
-def test_classes_that_are_never_predicted_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(_config(tmp_path, "optimizer.lr=0"))
-    (note,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("note: hardly ever predicted"))
-    iou = json.loads((tmp_path / "scores_test.json").read_text())["iou"]
-    names = note.removeprefix("note: hardly ever predicted: ").partition(". ")[0].split(", ")
-    assert names
-    assert all(iou[name] < 0.01 for name in names)
-    assert "init_from=RUN_FOLDER" in note
+def test_scores_are_there_before_anything_is_drawn_and_outlive_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that is full once the scores are written: of pictures, charts and page, one line each, status 0."""
+    there = []
+
+    def full(path: Path, *_: Any) -> None:
+        there.append([(tmp_path / name).is_file() for name in ("scores_test.json", "per_image_test.csv")])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("src.callbacks.worst.viz.save_png", full)
+    monkeypatch.setattr("src.report.draw_scores", full)
+    monkeypatch.setattr("src.html.page.write_page", full)
+    assert 0 <= train(_config(tmp_path, "callbacks.page=null")) <= 1
+    printed = capsys.readouterr().out
+    assert there == [[True, True]] * 3
+    for what in ("worst_images", "charts_test", "report.html"):
+        (line,) = [line for line in printed.splitlines() if f"{tmp_path / what}: not written (" in line]
+        assert "No space left on device" in line
+        assert printed.index("mean IoU") < printed.index(line), "the table comes first"
+
+
+def test_a_run_that_is_over_scores_the_same_weights_when_it_is_resumed(tmp_path: Path) -> None:
+    """Stopped in its test, it trains no further, and averaged weights have to come from its checkpoint."""
+    own = ["ema=0.5", "score=last", "callbacks.last.every_n_epochs=5", "trainer.max_epochs=2"]
+    train(_config(tmp_path, *own))
+    first = json.loads((tmp_path / "scores_test.json").read_text())
+    (tmp_path / "scores_test.json").unlink()
+    train(_config(tmp_path, *own, f"ckpt_path={tmp_path}/checkpoints/last.ckpt"))
+    again = json.loads((tmp_path / "scores_test.json").read_text())
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+    assert (again["confusion_matrix"], again["reliability"]) == (first["confusion_matrix"], first["reliability"])
+    assert again["protocol"]["checkpoint"] == first["protocol"]["checkpoint"]
+    assert (tmp_path / "config_resumed.yaml").is_file()
+
+
+def test_a_run_in_a_used_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("old")
+    with pytest.raises(UserError, match="holds a run already"):
+        train(_config(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

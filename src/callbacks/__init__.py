@@ -17,8 +17,9 @@ from src.callbacks.movable import MovableCheckpoint
 from src.callbacks.page import Page
 from src.callbacks.progress import Progress
 from src.callbacks.scores import summary_table, write_scores
-from src.callbacks.stop import StopOnSignal
+from src.callbacks.stop import StopOnSignal, only_own_handlers
 from src.callbacks.throughput import Throughput
+from src.callbacks.time_limit import TimeLimit
 
 __all__ = [
     "Charts",
@@ -35,8 +36,10 @@ __all__ = [
     "Progress",
     "StopOnSignal",
     "Throughput",
+    "TimeLimit",
     "draw_curves",
     "draw_scores",
+    "only_own_handlers",
     "summary_table",
     "write_scores",
 ]

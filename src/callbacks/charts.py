@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src.callbacks.history import History
-from src.errors import UserError
+from src.errors import UserError, noted
 from src.files import write_bytes
 from src.metrics import Scores
 from src.run_files import read_curves
@@ -46,8 +46,10 @@ class Charts(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            draw_curves(self.run_dir / "metrics.csv", self.run_dir / "charts")
-            draw_scores(pl_module.val_scores, pl_module.label_space, self.run_dir / "charts")
+            folder = self.run_dir / "charts"
+            with noted(folder):
+                draw_curves(self.run_dir / "metrics.csv", folder)
+                draw_scores(pl_module.val_scores, pl_module.label_space, folder)
 
 
 def draw_curves(history: Path, folder: Path) -> None:
@@ -115,7 +117,8 @@ def _draw_rates(axes: Axes, curves: dict[str, np.ndarray]) -> None:
     for name, curve in rates.items():
         _plot(axes, curve, color=None, label=name)
     if rates:
-        axes.legend(frameon=False, fontsize=8.5)
+        for text in axes.legend(frameon=False, fontsize=8.5).get_texts():
+            text.set_parse_math(False)
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", scilimits=(-2, 3))
     _style(axes, "Learning rate", "rate")
@@ -152,7 +155,7 @@ def _draw_bars(scores: Scores, label_space: Classes, path: Path) -> None:
         axes.text(value + 0.9, row, f"{value:.1f}", va="center", fontsize=8.5, color=INK, bbox=plate)
     for row in range(len(present), len(names)):
         axes.text(0.9, row, "absent from truth and prediction", va="center", fontsize=8.5, color=GREY, style="italic")
-    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=9, parse_math=False)  # a class may be named $a_$
     for text in axes.get_yticklabels()[len(present) :]:
         text.set_color(GREY)
     axes.set(xlim=(0, 105), ylim=(len(names) - 0.4, -0.6))
@@ -175,8 +178,8 @@ def _draw_confusion(scores: Scores, names: Sequence[str], path: Path) -> None:
     axes.set_facecolor("#d1d5db")
     norm = PowerNorm(0.5, vmin=0, vmax=100)  # the square root lets rare confusions show
     axes.imshow(percent, cmap="Blues", norm=norm, interpolation="nearest", aspect="auto")
-    axes.set_xticks(range(len(names)), names, fontsize=size, rotation=90)
-    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set_xticks(range(len(names)), names, fontsize=size, rotation=90, parse_math=False)
+    axes.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
     axes.tick_params(length=0)
     if numbered:
         for row, column in np.argwhere(percent >= 0.5):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Evaluation(Callback):
         worst: for each class, draw the images in which it comes out worst, this many; they are predicted once more.
         worst_images: draw this many images of lowest mean IoU; they are predicted once more, too.
         folder: of the run; pictures go to its ``worst/<class>`` and ``worst_images``.
+        then: called by the first device with the measures, before any picture is drawn.
     """
 
     measures: Measures
@@ -52,11 +53,13 @@ class Evaluation(Callback):
         worst: int = 0,
         worst_images: int = 0,
         folder: str | Path = ".",
+        then: Callable[[Measures], None] | None = None,
     ) -> None:
         self.resamples = resamples
         self.worst = worst
         self.worst_images = worst_images
         self.folder = Path(folder)
+        self.then = then
         self._confusion = ConfusionMatrix(num_classes)
         self._boundary = BoundaryCounts(num_classes) if boundary else None
         self._calibration = CalibrationCounts()
@@ -95,6 +98,8 @@ class Evaluation(Callback):
             boundary=None if self._boundary is None else BoundaryScores(self._boundary.compute().cpu()),
             interval=bootstrap(images, resamples=self.resamples),
         )
+        if self.then is not None and trainer.is_global_zero:
+            self.then(self.measures)
         if self.worst:
             draw_worst(trainer, pl_module, images, self.worst, self.folder / "worst")
         if self.worst_images:

@@ -10,9 +10,11 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from src.files import write_bytes
+from src.files import naming, write_bytes
 
 __all__ = ["History"]
+
+_FIRST = ("step", "epoch")  # columns
 
 
 class History(Callback):
@@ -20,7 +22,8 @@ class History(Callback):
 
     Columns are ``step`` (optimiser steps taken), ``epoch`` (from 0), then the scalars in the order they first appeared;
     a cell is empty where a row does not have the scalar. Rows reach the disk one by one, so a killed run keeps them.
-    A run that continues from step N drops what an earlier attempt wrote past N; a fresh run begins a fresh file.
+    A run that continues from step N drops what an earlier attempt wrote past N; a fresh run begins a fresh file. What
+    cannot be read is told; a file that is no history at all is kept as ``metrics_unreadable.csv``.
 
     Args:
         run_dir: folder of the run.
@@ -35,9 +38,7 @@ class History(Callback):
         self._step = trainer.global_step
         if not trainer.is_global_zero:
             return
-        self._columns, rows = ["step", "epoch"], []
-        if self.path.exists():
-            self._columns, rows = _read(self.path)
+        self._columns, rows = _read(self.path) if self.path.exists() else ([*_FIRST], [])
         self._rewrite([row for row in rows if int(row[0]) <= trainer.global_step])
 
     def on_train_batch_end(
@@ -61,7 +62,7 @@ class History(Callback):
             rows = _read(self.path)[1]
             self._columns += new
             self._rewrite([[*old, *[""] * len(new)] for old in rows])
-        with self.path.open("a", newline="") as file:
+        with naming(self.path), self.path.open("a", newline="") as file:
             _writer(file).writerow([row.get(name, "") for name in self._columns])
 
     def _rewrite(self, rows: Sequence[Sequence[str]]) -> None:
@@ -76,6 +77,20 @@ def _writer(file: Any) -> Any:
 
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     """Columns and rows; a last row that a kill cut short is left out."""
-    with path.open(newline="") as file:
-        columns, *rows = csv.reader(line for line in file if line.endswith("\n"))
-    return columns, [row for row in rows if len(row) == len(columns)]
+    with path.open(newline="", errors="replace") as file:
+        try:
+            columns, *rows = csv.reader(line for line in file if line.endswith("\n"))
+        except (csv.Error, ValueError):
+            columns, rows = [], []
+    if tuple(columns[: len(_FIRST)]) != _FIRST:
+        kept = path.rename(path.with_name("metrics_unreadable.csv"))
+        print(f"note: {path} is no history of a run; it is kept as {kept.name}, and a new one begins", flush=True)
+        return [*_FIRST], []
+    whole = [row for row in rows if len(row) == len(columns) and all(map(_is_count, row[: len(_FIRST)]))]
+    if lost := len(rows) - len(whole):
+        print(f"note: {path}: {lost} rows cannot be read and are left out", flush=True)
+    return columns, whole
+
+
+def _is_count(cell: str) -> bool:
+    return cell.isdecimal() and len(cell) < 20

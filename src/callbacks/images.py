@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src import viz
-from src.errors import UserError
+from src.errors import UserError, noted
 
 __all__ = ["Example", "Panels"]
 
@@ -68,8 +68,9 @@ class Panels(Callback):
         title = f"epoch {trainer.current_epoch}   mIoU {100 * pl_module.val_scores.miou:.1f} %"
         legend = viz.legend(pl_module.label_space.names, pl_module.label_space.colors, width)
         picture = viz.stack_rows([viz.caption(title, width), *rows, legend])
-        viz.save_png(self.folder / f"epoch_{trainer.current_epoch:03d}.png", picture)
-        viz.save_png(self.folder / "latest.png", picture)
+        with noted(self.folder):
+            viz.save_png(self.folder / f"epoch_{trainer.current_epoch:03d}.png", picture)
+            viz.save_png(self.folder / "latest.png", picture)
 
 
 def _wanted(trainer: Trainer) -> bool:

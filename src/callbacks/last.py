@@ -12,7 +12,7 @@ __all__ = ["LastCheckpoint"]
 
 
 class LastCheckpoint(MovableCheckpoint):
-    """Writes ``last.ckpt`` every few epochs, or every few steps and at the end of each epoch.
+    """Writes ``last.ckpt`` every few epochs, or every few steps and at the end of each epoch; and when training ends.
 
     Lightning does not validate again when it goes on from a state that was saved between a step and the validation
     behind it. Such a save waits until the validation is over, so a run that goes on misses none.
@@ -47,7 +47,7 @@ class LastCheckpoint(MovableCheckpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._every_n_train_steps:
+        if self._every_n_train_steps or _training_ends(trainer):
             self._save(trainer)
         super().on_train_epoch_end(trainer, pl_module)
 
@@ -67,3 +67,10 @@ def step_is_whole(trainer: Trainer) -> bool:
 def _epoch_ends(trainer: Trainer) -> bool:
     loop = trainer.fit_loop.epoch_loop
     return loop._is_training_done
+
+
+def _training_ends(trainer: Trainer) -> bool:
+    """Whether the epoch that ends is the last."""
+    steps = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+    epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
+    return steps or epochs or trainer.should_stop

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import shutil
 import signal
-import subprocess
-import threading
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from src import signals
 from src.callbacks.last import step_is_whole
 
-__all__ = ["StopOnSignal"]
+__all__ = ["StopOnSignal", "only_own_handlers"]
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows: one
+
+def only_own_handlers(trainer: Trainer) -> Trainer:
+    """Keeps Lightning from handling signals, which saves in the middle of a step, or exits with status 0."""
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer
 
 
 class StopOnSignal(Callback):
-    """On SIGTERM or SIGUSR1 saves the newest checkpoint after the present step and exits with 128 + signal.
+    """While a net is trained, SIGTERM or SIGUSR1 saves the newest checkpoint and exits with 128 + signal.
 
     One process that gets the signal is enough: in every step all ask each other whether to stop, so none is left
     waiting. They ask behind the forward pass, and what comes later counts for the next step: the answer is there
     while the device still has work, so that hosts do not wait for the end of a step. In validation the signal waits for
-    the end of the epoch or the first step behind it. In a test, and wherever no step follows, there is nothing to save
-    and the process ends at once. In a job of SLURM, SIGUSR1 (``#SBATCH --signal=USR1@120``) has the job queued again,
-    too, before the first step as well. Replaces Lightning's handlers, which save in the middle of a step, or exit with
-    status 0.
+    the end of the epoch or the first step behind it. Before the first step and after the last there is nothing to save,
+    and ``src.signals.leave`` answers. In a job of SLURM, SIGUSR1 (``#SBATCH --signal=USR1@120``) has the job queued
+    again, too.
     """
 
     def __init__(self) -> None:
@@ -42,13 +40,10 @@ class StopOnSignal(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self._listen(functools.partial(self._leave, trainer), _SIGNALS[1:])
+            signals.listen(self._leave_or_remember)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._listen(self._remember)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._listen(_exit)
+        signals.listen(self._remember)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         if trainer.world_size > 1:
@@ -62,9 +57,12 @@ class StopOnSignal(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Where every step ends an epoch, none is whole."""
-        self._give_way(trainer, self._ask_now(trainer, pl_module))
+        if number := self._ask_now(trainer, pl_module):
+            _finish_epoch(trainer, pl_module)
+            self._give_way(trainer, number)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        signals.listen(signals.leave)  # before the question, so that no signal is lost between
         if number := self._ask_now(trainer, pl_module):
             _stop(trainer, number, "training is over, its weights are still to be scored")
 
@@ -76,17 +74,10 @@ class StopOnSignal(Callback):
             path = _save(trainer)
             _stop(trainer, number, f"saved {path}" if path else "nothing is saved, since callbacks.last=null")
 
-    def _listen(self, handler: Any, signals: Sequence[int] = _SIGNALS) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in signals:
-                signal.signal(number, handler)
-
-    def _leave(self, trainer: Trainer, number: int, frame: Any) -> None:
-        """The first process queues the job again; its end is that of the others."""
-        if trainer.is_global_zero:
-            _requeue()
-            _exit(number)
+    def _leave_or_remember(self, number: int, frame: Any) -> None:
+        """Of a process that does not leave, the signal counts in the first step."""
         self._received = number
+        signals.leave(number)
 
     def _remember(self, number: int, frame: Any) -> None:
         self._received = number
@@ -110,13 +101,20 @@ class _Question:
         return int(self._answer)
 
 
+def _finish_epoch(trainer: Trainer, module: LightningModule) -> None:
+    """Lightning leaves these to the end of the epoch's end, and a run that goes on takes them for done."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, (Checkpoint, EarlyStopping)):
+            callback.on_train_epoch_end(trainer, module)
+
+
 def _stop(trainer: Trainer, number: int, what: str) -> None:
     if trainer.is_global_zero:
         print(f"{signal.Signals(number).name} at step {trainer.global_step}: {what}", flush=True)
         if number != signal.SIGTERM:
-            _requeue()
+            signals.requeue()
     trainer.strategy.barrier()  # a launcher may kill all others when the first exits, the one that queues included
-    _exit(number)
+    raise SystemExit(128 + number)
 
 
 def _save(trainer: Trainer) -> str | None:
@@ -127,14 +125,3 @@ def _save(trainer: Trainer) -> str | None:
     path = newest[0].format_checkpoint_name({})
     trainer.save_checkpoint(path)
     return path
-
-
-def _requeue() -> None:
-    job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
-    if job and scontrol:
-        queued = subprocess.run([scontrol, "requeue", job], check=False).returncode == 0
-        print(f"job {job} {'is queued again' if queued else 'could not be queued again'}", flush=True)
-
-
-def _exit(number: int, frame: Any = None) -> None:
-    raise SystemExit(128 + number)

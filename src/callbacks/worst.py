@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from pytorch_lightning import LightningModule, Trainer
 from tqdm import tqdm
 
 from src import viz
+from src.errors import noted
+from src.files import fitting_name
 from src.metrics.per_image import PerImage, unique_names
 
 __all__ = ["draw_lowest", "draw_worst"]
 
 _SHORT = 8  # images that need no progress bar
-_NAME = 120  # characters of an image's name in that of its picture
 
 
 def draw_worst(trainer: Trainer, module: LightningModule, images: PerImage, count: int, folder: Path) -> None:
@@ -38,8 +40,9 @@ def draw_worst(trainer: Trainer, module: LightningModule, images: PerImage, coun
     for train_id, lowest in images.lowest(count).items():
         for rank, (index, iou) in enumerate(lowest, start=1):
             wanted.setdefault(images.names[index], []).append((train_id, rank, iou))
-    for sample, places in _samples(trainer, wanted):
-        _draw(sample, places, trainer, module, folder)
+    with noted(folder):
+        for sample, places in _samples(trainer, wanted):
+            _draw(sample, places, trainer, module, folder)
 
 
 def draw_lowest(trainer: Trainer, module: LightningModule, images: PerImage, count: int, folder: Path) -> None:
@@ -56,12 +59,14 @@ def draw_lowest(trainer: Trainer, module: LightningModule, images: PerImage, cou
     """
     if trainer.is_global_zero:
         for old in folder.glob("*_miou_*.png"):
-            old.unlink()
+            with contextlib.suppress(OSError):
+                old.unlink()
     trainer.strategy.barrier()
     wanted = {images.names[index]: (rank, miou) for rank, (index, miou) in enumerate(images.poorest(count), start=1)}
-    for sample, (rank, miou) in _samples(trainer, wanted):
-        row = _panel(sample, trainer, module)
-        viz.save_png(folder / f"{rank}_miou_{100 * miou:.1f}_{_plain(sample['name'])[-_NAME:]}.png", row)
+    with noted(folder):
+        for sample, (rank, miou) in _samples(trainer, wanted):
+            row = _panel(sample, trainer, module)
+            viz.save_png(folder / fitting_name(f"{rank}_miou_{100 * miou:.1f}_", f"{_plain(sample['name'])}.png"), row)
 
 
 def _draw(
@@ -76,8 +81,8 @@ def _draw(
     legend = viz.legend(space.names, space.colors, row.shape[1])
     for train_id, rank, iou in places:
         title = viz.caption(f"{space.names[train_id]}   IoU {100 * iou:.1f} %   rank {rank}", row.shape[1])
-        file = f"{rank}_iou_{100 * iou:.1f}_{_plain(name)[-_NAME:]}.png"
-        viz.save_png(folder / _plain(space.names[train_id]) / file, viz.stack_rows([title, row, legend]))
+        file = fitting_name(f"{rank}_iou_{100 * iou:.1f}_", f"{_plain(name)}.png")
+        viz.save_png(folder / _folder_of(space.names, train_id) / file, viz.stack_rows([title, row, legend]))
 
 
 def _samples(trainer: Trainer, wanted: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
@@ -96,6 +101,13 @@ def _panel(sample: dict[str, Any], trainer: Trainer, module: LightningModule) ->
         prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
     image, label = sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy()
     return viz.panel(image, label, prediction, module.label_space, name=sample["name"])
+
+
+def _folder_of(names: Sequence[str], train_id: int) -> str:
+    """A folder's name for a class, not that of another class, of this folder or of the one above."""
+    plain = [_plain(name).lstrip(".") or "_" for name in names]
+    alike = [name.lower() for name in plain].count(plain[train_id].lower())  # on some disks case does not count
+    return fitting_name("" if alike == 1 else f"{train_id}_", plain[train_id])
 
 
 def _plain(name: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from src.checkpoints.reading import load_checkpoint, weights_of_run
 from src.errors import UserError
+from src.files import whole_file
 
 __all__ = ["METADATA_KEY", "AtomicCheckpointIO", "LoadReport", "load_matching"]
 
@@ -34,23 +35,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
         try:
-            with temporary.open("wb") as file:
+            with whole_file(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
             _sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
-            temporary.unlink(missing_ok=True)
             cause = error if isinstance(error, OSError) else error.__context__ or error
+            cause = cause.strerror if isinstance(cause, OSError) else cause
             free = shutil.disk_usage(path.parent).free / 2**20
             kept = "; the previous checkpoint there is intact" if path.is_file() else ""
             raise UserError(
                 f"{path}: checkpoint cannot be written ({cause}; {free:.0f} MiB free){kept}; free some space,"
-                " then go on"
-                " with resume=last"
+                " then go on with resume=last"
             ) from error
 
     def load_checkpoint(

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from src.files import naming
+
 __all__ = ["Journal"]
 
 _FRAME = struct.Struct("<II")  # length and checksum of a record
@@ -68,9 +70,10 @@ class Journal:
         content = zlib.compress(content, 1)
         self._file.seek(0, os.SEEK_END)
         place = self._file.tell()
-        self._file.write(_FRAME.pack(len(content), zlib.crc32(content)) + content)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(_FRAME.pack(len(content), zlib.crc32(content)) + content)
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._places.append(place)
 
     def __getitem__(self, index: int) -> bytes:

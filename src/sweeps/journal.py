@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from src.errors import UserError
 from src.file_schema import Count, Finite, Line, Number, Open
+from src.files import naming
 from src.run_files import MiB, limited, parsed
 
 __all__ = ["Journal", "last_records", "read_journal"]
@@ -101,6 +102,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.records = read_journal(path)
+        self._path = path
         self._file = path.open("ab")
         content = path.read_bytes()
         self._file.truncate(content.rfind(b"\n") + 1)
@@ -114,8 +116,9 @@ class Journal:
     def append(self, event: str, **record: Any) -> dict[str, Any]:
         """Adds a record with the time; it is on the disk when this returns."""
         record = {"event": event, **record, "time": round(time.time(), 2)}
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self.records.append(record)
         return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Sequence
@@ -30,8 +31,9 @@ from src.callbacks import (
     throughput,
     write_scores,
 )
+from src.callbacks.worst import draw_lowest, draw_worst
 from src.data.label_space import LabelSpace, distinct_colors
-from src.metrics import Scores
+from src.metrics import PerImage, Scores
 
 SPACE = LabelSpace(names=["road", "car", "sky"], colors=[(128, 64, 128), (0, 0, 142), (70, 130, 180)])
 MATRIX = torch.tensor([[80, 20, 0], [10, 40, 0], [0, 0, 0]])  # IoU 80/110, 40/70, none
@@ -193,6 +195,42 @@ def test_history_of_a_fresh_run_begins_anew_and_counts_accumulated_batches_once(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("content", "kept", "words"),
+    [
+        (b"", [], "is no history of a run; it is kept as metrics_unreadable.csv"),
+        (b"a,b\n1,2\n", [], "is no history of a run"),
+        (b"\xff\xfe\x00", [], "is no history of a run"),
+        (b"step,epoch,a\n1,0,5\nx,0,5\n2,,5\n3,0\n4,0,7\n", ["1", "4"], "3 rows cannot be read"),
+    ],
+)
+def test_history_that_cannot_be_read_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, kept: list[str], words: str
+) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    History(tmp_path).on_train_start(SimpleNamespace(global_step=9, is_global_zero=True), None)
+    assert [row["step"] for row in _rows(tmp_path)] == kept
+    assert words in capsys.readouterr().out
+    if not kept:
+        assert (tmp_path / "metrics_unreadable.csv").read_bytes() == content
+
+
+def test_history_on_a_full_disk_names_its_file(tmp_path: Path) -> None:
+    history, metrics = History(tmp_path), {"loss": torch.tensor(1.0)}
+    trainer = SimpleNamespace(
+        global_step=1, current_epoch=0, is_global_zero=True, log_every_n_steps=1, callback_metrics=metrics
+    )
+    history.path.write_text("step,epoch,loss\n0,0,1\n")
+    trainer.global_step = 0
+    history.on_train_start(trainer, None)
+    history.path.unlink()
+    history.path.symlink_to("/dev/full")
+    trainer.global_step = 1
+    with pytest.raises(OSError, match="No space left") as error:
+        history.on_train_batch_end(trainer, None, None, None, 0)
+    assert error.value.filename == str(tmp_path / "metrics.csv")
+
+
 def test_charts_are_drawn_after_each_validation(run: SimpleNamespace) -> None:
     pictures = sorted(path.name for path in (run.folder / "charts").iterdir())
     assert pictures == ["confusion_matrix.png", "learning_curves.png", "per_class_iou.png"]
@@ -213,6 +251,71 @@ def test_scores_are_drawn_for_few_and_many_classes(count: int, tmp_path: Path) -
     bars, matrix = _picture(tmp_path / "per_class_iou.png"), _picture(tmp_path / "confusion_matrix.png")
     assert _shows(bars, space.colors[0]) and _shows(bars, space.colors[-1])
     assert 3 * count < min(matrix.shape[:2])
+
+
+def test_class_names_are_no_formulas(tmp_path: Path) -> None:
+    names = ["$a_$", "$x^2$", r"\\frac{"]
+    draw_scores(Scores(MATRIX), LabelSpace(names=names, colors=SPACE.colors), tmp_path / "odd")
+    draw_scores(Scores(MATRIX), LabelSpace(names=["$a_", "$x^2", "frac"], colors=SPACE.colors), tmp_path / "plain")
+    assert _picture(tmp_path / "odd/per_class_iou.png").std() > 5
+
+
+@pytest.mark.parametrize("broken", ["draw_scores", "draw_curves"])
+def test_charts_that_cannot_be_drawn_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "x.png")
+
+    monkeypatch.setattr(f"src.callbacks.charts.{broken}", fail)
+    _fit([History(tmp_path), Charts(tmp_path)], tmp_path, epochs=1)
+    assert f"note: {tmp_path / 'charts'}: not written ([Errno 28] No space left" in capsys.readouterr().out
+
+
+def _worst(folder: Path, names: list[str], classes: list[str]) -> None:
+    """Pictures of two images, both wrong everywhere."""
+    space = LabelSpace(names=classes, colors=distinct_colors(len(classes)))
+    samples = [
+        {"image": torch.zeros(3, 8, 8, dtype=torch.uint8), "label": torch.zeros(8, 8, dtype=torch.uint8), "name": name}
+        for name in names
+    ]
+    source = SimpleNamespace(name=lambda index: names[index])
+    trainer = SimpleNamespace(
+        is_global_zero=True, global_rank=0, world_size=1, strategy=SimpleNamespace(barrier=lambda: None),
+        test_dataloaders=SimpleNamespace(dataset=_Listed(samples, source)),
+        precision_plugin=SimpleNamespace(test_step_context=contextlib.nullcontext),
+    )  # fmt: skip
+    module = SimpleNamespace(
+        label_space=space, device="cpu", predict_label=lambda image: torch.ones(1, 8, 8, dtype=torch.uint8)
+    )
+    images, matrix = PerImage(len(classes)), torch.zeros(len(classes), len(classes), dtype=torch.int64)
+    matrix[0, 1] = 64
+    for name in names:
+        images.add(name, matrix)
+    draw_worst(trainer, module, images, 2, folder / "worst")
+    draw_lowest(trainer, module, images, 2, folder / "worst_images")
+
+
+class _Listed(list):
+    def __init__(self, samples: list[dict[str, Any]], source: Any) -> None:
+        super().__init__(samples)
+        self.source = source
+
+
+def test_the_worst_images_are_drawn_whatever_their_names(tmp_path: Path) -> None:
+    _worst(tmp_path, ["道" * 80, "a/" + "路" * 80 + ".png"], ["..", "."])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["worst", "worst_images"]
+    assert sorted(path.name for path in (tmp_path / "worst").iterdir()) == ["0__", "1__"]
+    pictures = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(pictures) == 6
+    assert all(path.suffix == ".png" and len(path.name.encode()) <= 255 for path in pictures)
+
+
+def test_worst_images_that_cannot_be_written_end_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "worst").write_text("a file")
+    _worst(tmp_path, ["a", "b"], ["x", "y"])
+    assert f"note: {tmp_path / 'worst'}: not written (" in capsys.readouterr().out
+    assert len([*(tmp_path / "worst_images").iterdir()]) == 2
 
 
 def test_bars_grey_out_absent_classes(tmp_path: Path) -> None:

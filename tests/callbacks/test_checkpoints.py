@@ -14,7 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from src.callbacks import LastCheckpoint, MovableCheckpoint, StopOnSignal
+from src.callbacks import LastCheckpoint, MovableCheckpoint, StopOnSignal, TimeLimit
 from tests.callbacks.test_callbacks import Data, Net
 
 
@@ -111,7 +111,6 @@ def test_nobody_leaves_before_the_job_is_queued_again(order: Path) -> None:
     )
     stop = StopOnSignal()
     stop.on_train_start(trainer, None)
-    stop.on_train_end(trainer, None)
     signal.raise_signal(signal.SIGUSR1)
     with pytest.raises(SystemExit) as ending:
         stop.on_train_end(trainer, None)
@@ -155,3 +154,53 @@ def test_a_signal_is_heard_where_every_step_ends_an_epoch(tmp_path: Path) -> Non
     torch.manual_seed(0)
     _fit(module := Scored(*[0.5] * 4), [last], tmp_path, tmp_path / "a/last.ckpt", **options)
     assert (module.trainer.current_epoch, module.trainer.global_step) == (4, 4)
+
+
+class AskedInValidation(pl.Callback):
+    """A scheduler that wants its machine back while the last epoch is validated; it asks twice."""
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.current_epoch == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.current_epoch == 2:
+            signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.usefixtures("_handlers")
+@pytest.mark.parametrize(
+    "options", [{}, {"val_check_interval": 0.5}, {"accumulate_grad_batches": 5}, {"limit_train_batches": 1}]
+)
+def test_a_validation_in_which_a_signal_comes_counts(tmp_path: Path, options: dict[str, Any]) -> None:
+    def callbacks(*more: pl.Callback) -> list[pl.Callback]:
+        best = MovableCheckpoint(
+            tmp_path, filename="best", monitor="val/miou", mode="max", enable_version_counter=False
+        )
+        return [StopOnSignal(), *more, best, LastCheckpoint(str(tmp_path))]
+
+    scores = (0.2, 0.1, 0.9)  # the last epoch is the best
+    with pytest.raises(SystemExit):
+        _fit(Scored(*scores), callbacks(AskedInValidation()), tmp_path, max_epochs=3, **options)
+    again = callbacks()
+    _fit(Scored(*scores), again, tmp_path, tmp_path / "last.ckpt", max_epochs=3, **options)
+    assert float(again[1].best_model_score) == pytest.approx(0.9)
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_the_last_state_is_saved_when_training_ends(tmp_path: Path) -> None:
+    _fit(Scored(*[0.5] * 4), [LastCheckpoint(str(tmp_path), every_n_epochs=3)], tmp_path, max_epochs=4)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
+
+
+def test_a_run_that_its_time_has_ended_says_so_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last = LastCheckpoint(str(tmp_path))
+    _fit(Scored(*[0.5] * 3), [TimeLimit({"microseconds": 1}), last], tmp_path, max_epochs=3)
+    assert "trainer.max_time is over at epoch " in capsys.readouterr().out
+    step = torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"]
+    assert step < 6
+    again = [TimeLimit("00:00:10:00"), LastCheckpoint(str(tmp_path))]
+    _fit(module := Scored(*[0.5] * 3), again, tmp_path, tmp_path / "last.ckpt", max_epochs=3)
+    assert module.trainer.current_epoch == 3
+    assert module.trainer.global_step > step
+    assert "is over" not in capsys.readouterr().out
