@@ -22,7 +22,6 @@ from src.losses import Supervision
 from src.module import SegmentationModule
 from src.norms import FreezeNorms, set_norms
 from src.optim import param_groups
-from src.options import check_options
 
 __all__ = [
     "build_callbacks",
@@ -42,7 +41,6 @@ _PRETRAINED = {"model.net.backbone.pretrained": False, "model.net.encoder_weight
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     """The data of ``cfg.data`` with the augmentation of ``cfg.transforms``."""
-    check_options(cfg)
     transforms = cfg.get("transforms")  # evaluation has none
     sampler = cfg.get("sampler")
     eval_edge = cfg.data.get("eval_long_edge")

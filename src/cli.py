@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.errors import UserError, nearest
+from src.options import check_options
 
 __all__ = ["CONFIG_DIR", "command", "explain", "value_of"]
 
@@ -48,12 +49,13 @@ def command(
     trace = os.environ.get(_TRACE) == "1"
     os.environ[_TRACE] = "1"  # makes Hydra raise its own errors instead of printing them
     overrides = given = sys.argv[1:]
+    name = config_name  # of the command, whatever root config it gets
     try:
         if prepare is not None:
             config_name, overrides = prepare(overrides)
             sys.argv[1:] = overrides
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
-        main(_reporting(task, trace, list(given)))()
+        main(_reporting(name, task, trace, list(given)))()
     except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
         if trace:
             raise
@@ -69,12 +71,15 @@ def command(
             del os.environ[_TRACE]
 
 
-def _reporting(task: Callable[[DictConfig], Any], trace: bool, given: list[str]) -> Callable[[DictConfig], Any]:
+def _reporting(
+    name: str, task: Callable[[DictConfig], Any], trace: bool, given: list[str]
+) -> Callable[[DictConfig], Any]:
     def run(cfg: DictConfig) -> Any:
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
         if not trace:
             del os.environ[_TRACE]  # and with this
         try:
+            check_options(name, cfg)
             return task(cfg)
         except Exception as error:
             message = _user_message(error)
@@ -89,10 +94,15 @@ def _reporting(task: Callable[[DictConfig], Any], trace: bool, given: list[str])
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """The folder of a run that has left nothing there; never the one that the user is in."""
+    """The folder of a run that has left nothing there, and those made for it; never the one that the user is in."""
+    here = Path.cwd()
     with contextlib.suppress(OSError):
-        if not folder.samefile(Path.cwd()):
+        if not folder.samefile(here):
             folder.rmdir()
+            for parent in folder.resolve().parents:
+                if here.resolve() not in parent.parents:
+                    break
+                parent.rmdir()
 
 
 def _fail(message: str) -> None:

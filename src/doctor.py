@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 def doctor(cfg: DictConfig) -> None:
     """Prints what the computer offers, what every split holds, and what to mend; status 1 if something must be."""
     from src.instantiate import instantiate
-    from src.options import check_options
 
-    check_options(cfg)
     instantiate(cfg.transforms)  # refuses sizes and scales that cannot be
     sick = _check_machine(cfg)
     sick |= _check_data(cfg)

@@ -21,9 +21,7 @@ def shards(cfg: DictConfig) -> None:
     """Writes each split named, says how to train on it, and lists at the end what could not be read."""
     from src.data.shard_writer import write_shards
     from src.instantiate import instantiate
-    from src.options import check_options
 
-    check_options(cfg)
     if not isinstance(cfg.shard_mb, int | float) or cfg.shard_mb <= 0:
         raise UserError(f"shard_mb={cfg.shard_mb} must be a number of megabytes above 0, such as 256")
     if not cfg.out:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from src.data.auto_labels import auto_pairs, check_maps, split_maps
 from src.data.class_list import Classes, build_label_space, read_classes
@@ -19,6 +20,7 @@ from src.data.folder_layout import EXTENSIONS, FolderLayout, few
 from src.data.folder_splits import Splits, listed_pairs
 from src.data.label_space import LabelSpace
 from src.errors import UserError
+from src.schema.types import Fraction, Seed, Share
 
 __all__ = ["folder"]
 
@@ -28,7 +30,7 @@ def folder(
     root: str | Path | Sequence[str | Path],
     split: str,
     classes: Classes | None = None,
-    encoding: str = "index",
+    encoding: Literal["index", "color"] = "index",
     file_values: Mapping[int, int] | None = None,
     file_colors: Mapping[str, Sequence] | None = None,
     image_dir: str = "images",
@@ -36,11 +38,11 @@ def folder(
     image_suffix: str = "",
     mask_suffix: str = "",
     confidence_suffix: str | None = "_prob",
-    min_confidence: float | None = None,
+    min_confidence: Fraction | None = None,
     autolabelled: Mapping[str, str | Path] | None = None,
     splits_files: Mapping[str, str] | None = None,
-    fractions: Mapping[str, float] | None = None,
-    seed: int = 0,
+    fractions: Mapping[str, Share] | None = None,
+    seed: Seed = 0,
 ) -> FileSource:
     """Image and mask folders, nested or not, paired by their path below the folder without suffix and extension.
 
@@ -99,7 +101,7 @@ def folder(
 
 
 def _auto_source(
-    root: Path, split: str, layout: FolderLayout, space: Callable[[], LabelSpace], min_confidence: float | None
+    root: Path, split: str, layout: FolderLayout, space: Callable[[], LabelSpace], min_confidence: Fraction | None
 ) -> FileSource:
     layout = replace(layout, image_suffix="", mask_suffix="")
     pairs = auto_pairs(root, split, layout)

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from src.data.class_index import ClassIndex, class_index
 from src.data.dataset import Source
 from src.errors import UserError, nearest
+from src.schema.types import Count, Names, NotNegative, Share, Text, Whole
 
 __all__ = ["ClassUniform", "Draw", "Shuffle"]
 
@@ -29,7 +30,7 @@ class Shuffle:
         UserError: for a share outside 0..1.
     """
 
-    def __init__(self, *, extra: Sequence[str] = (), extra_share: float = 0.5) -> None:
+    def __init__(self, *, extra: Text | Sequence[Text] | None = (), extra_share: Share = 0.5) -> None:
         _check_share("extra_share", extra_share)
         self.extra = _listed(extra)
         self.extra_share = extra_share
@@ -80,13 +81,13 @@ class ClassUniform(Shuffle):
     def __init__(
         self,
         *,
-        fraction: float = 0.5,
-        tile: int = 1024,
-        bias: Mapping[str, float] | None = None,
-        last_epoch: int | None = None,
-        extra: Sequence[str] = (),
-        extra_share: float = 0.5,
-        extra_classes: Sequence[str] | None = None,
+        fraction: Share = 0.5,
+        tile: Count = 1024,
+        bias: Mapping[str, NotNegative] | None = None,
+        last_epoch: Whole | None = None,
+        extra: Text | Sequence[Text] | None = (),
+        extra_share: Share = 0.5,
+        extra_classes: Names | None = None,
     ) -> None:
         super().__init__(extra=extra, extra_share=extra_share)
         _check_share("fraction", fraction)

@@ -12,6 +12,7 @@ from src.data.label_space import LabelSpace
 from src.data.toy.painter import render
 from src.data.toy.street import street
 from src.errors import UserError, nearest
+from src.schema.types import Seed, Size, Whole
 
 __all__ = ["ToyStreets", "toy_streets"]
 
@@ -90,7 +91,7 @@ class ToyStreets:
         return render(scene, height=self.height, width=self.width, rng=rng)
 
 
-def toy_streets(*, split: Split, size: Sequence[int], length: Mapping[str, int], seed: int = 0) -> ToyStreets:
+def toy_streets(*, split: Split, size: Size, length: Mapping[str, Whole], seed: Seed = 0) -> ToyStreets:
     """The source of a split.
 
     Args:

@@ -13,32 +13,33 @@ import numpy as np
 from src.data.label_space import IGNORE_INDEX
 from src.data.random_crop import RandomScaleCrop
 from src.errors import UserError
+from src.schema.types import Angle, Colour, Count, Fraction, NotNegative, Range, Scales, Share, Size
 
 __all__ = ["eval_transform", "train_transform"]
 
 
 def train_transform(
     *,
-    crop_size: Sequence[int],
-    scale: Sequence[float],
+    crop_size: Size,
+    scale: Scales,
     mean: Sequence[float],
-    output_size: Sequence[int] | None = None,
-    aspect: Sequence[float] = (1.0, 1.0),
-    long_edge: int | None = None,
-    short_side: int | None = None,
+    output_size: Size | None = None,
+    aspect: Range = (1.0, 1.0),
+    long_edge: Count | None = None,
+    short_side: Count | None = None,
     pad: bool = True,
-    fill: Sequence[int] | None = None,
+    fill: Colour | None = None,
     interpolation: Literal["linear", "cubic"] = "linear",
-    max_class_share: float = 1.0,
-    flip: float = 0.5,
+    max_class_share: Fraction = 1.0,
+    flip: Share = 0.5,
     rand_augment: Sequence[int] | None = None,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
-    saturation: float = 0.0,
-    hue: float = 0.0,
+    brightness: NotNegative = 0.0,
+    contrast: NotNegative = 0.0,
+    saturation: NotNegative = 0.0,
+    hue: Angle = 0.0,
     brightness_shift: float = 0.0,
-    blur: float = 0.0,
-    blur_sigma: Sequence[float] = (0.15, 1.3),
+    blur: Share = 0.0,
+    blur_sigma: Range = (0.15, 1.3),
     extra: Sequence[Any] = (),
 ) -> A.Compose:
     """The training pipeline over ``image`` (H,W,3 uint8), ``mask`` (H,W uint8) and ``focus``, in the arguments' order.
@@ -142,7 +143,7 @@ def eval_transform(long_edge: int) -> A.Compose:
     return A.Compose([A.LongestMaxSize(long_edge, **nearest)])
 
 
-def _jitter(brightness: float, contrast: float, saturation: float, hue: float) -> A.ColorJitter:
+def _jitter(brightness: NotNegative, contrast: NotNegative, saturation: NotNegative, hue: Angle) -> A.ColorJitter:
     widths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     ranges = {name: (max(0.0, 1 - width), 1 + width) for name, width in widths.items()}
     return A.ColorJitter(**ranges, hue=(-hue, hue), p=1.0)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from src.errors import UserError, nearest
 from src.inference.permutohedral import Permutohedral
+from src.schema.types import Between, Count, NotNegative, Positive
 
 __all__ = ["DenseCRF"]
 
@@ -46,15 +47,15 @@ class DenseCRF:
         UserError: for an option out of its range.
     """
 
-    gaussian_weight: float
-    gaussian_std: float
-    bilateral_weight: float
-    bilateral_std_xy: float
-    bilateral_std_rgb: float
-    iterations: int = 10
+    gaussian_weight: NotNegative
+    gaussian_std: Positive
+    bilateral_weight: NotNegative
+    bilateral_std_xy: Positive
+    bilateral_std_rgb: Positive
+    iterations: Count = 10
     normalization: Literal["symmetric", "before", "after", "none"] = "symmetric"
     compatibility: Sequence[Sequence[float]] | None = None
-    clip: float = 1e-5
+    clip: Between = 1e-5
     exact: bool = False
     search: Mapping[str, Sequence[float]] | None = None
     search_method: Literal["coordinate", "grid"] = "coordinate"

@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.inference.rows import Mirrored, Resized, Rows, net_rows
 from src.inference.windows import Sliding
 from src.ops import resize
+from src.schema.types import Between, Count, Factors
 
 __all__ = ["Inference", "top_class"]
 
@@ -52,16 +53,16 @@ class Inference:
 
     def __init__(
         self,
-        scales: Sequence[float] = (1.0,),
+        scales: Factors = (1.0,),
         flip: bool = False,
-        threshold: float = 0.5,
+        threshold: Between = 0.5,
         *,
         window: Sliding | None = None,
         fuse: Literal["mean_probabilities", "mean", "max"] = "mean_probabilities",
         refine: Callable[[Tensor, Tensor], Tensor] | None = None,
-        multiple: int = 32,
-        short_side: int | None = None,
-        long_side: int | None = None,
+        multiple: Count = 32,
+        short_side: Count | None = None,
+        long_side: Count | None = None,
     ) -> None:
         if not scales or min(scales) <= 0:
             raise UserError(f"inference.scales={list(scales)} must hold at least one factor above 0")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
+from src.schema.types import NotNegative, Share
 
 __all__ = ["CrossEntropyLoss", "ImageWeightedCELoss"]
 
@@ -34,8 +35,8 @@ class CrossEntropyLoss(nn.Module):
         self,
         ignore_index: int = 255,
         *,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
+        class_weights: Sequence[NotNegative] | None = None,
+        label_smoothing: Share = 0.0,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class ImageWeightedCELoss(nn.Module):
         UserError: for a negative bound.
     """
 
-    def __init__(self, *, upper_bound: float = 1.0, norm: bool = False, ignore_index: int = 255) -> None:
+    def __init__(self, *, upper_bound: NotNegative = 1.0, norm: bool = False, ignore_index: int = 255) -> None:
         super().__init__()
         if upper_bound < 0:
             raise UserError(f"loss.upper_bound={upper_bound} must be 0 or more")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
+from src.schema.types import Between, NotNegative
 
 __all__ = ["OHEMCrossEntropyLoss"]
 
@@ -34,11 +35,11 @@ class OHEMCrossEntropyLoss(nn.Module):
 
     def __init__(
         self,
-        threshold: float = 0.7,
-        min_kept: float = 1 / 16,
+        threshold: Between = 0.7,
+        min_kept: NotNegative = 1 / 16,
         ignore_index: int = 255,
         *,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[NotNegative] | None = None,
     ) -> None:
         super().__init__()
         if not 0 < threshold < 1:

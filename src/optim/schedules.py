@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from src.errors import UserError
+from src.schema.types import Count, NotNegative, Positive, Share, Whole
 
 __all__ = ["constant", "poly", "step", "warmup_poly"]
 
@@ -24,9 +25,9 @@ def poly(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    power: float = 0.9,
-    floor: float = 0.0,
-    every: int | Literal["epoch"] = 1,
+    power: NotNegative = 0.9,
+    floor: Share = 0.0,
+    every: Count | Literal["epoch"] = 1,
 ) -> Factor:
     """``(1 - floor) * (1 - step / total)^power + floor``, the decay of DeepLab v2 (section 4.1.1) and most papers here.
 
@@ -58,10 +59,10 @@ def warmup_poly(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    power: float = 0.9,
-    floor: float = 0.0,
-    warmup_steps: int = 1000,
-    warmup_start: float = 0.1,
+    power: NotNegative = 0.9,
+    floor: Share = 0.0,
+    warmup_steps: Whole = 1000,
+    warmup_start: Share = 0.1,
     warmup: Literal["linear", "exponential"] = "linear",
 ) -> Factor:
     """Rises from ``warmup_start`` to 1 over ``warmup_steps``, then ``poly`` over the steps that are left.
@@ -92,7 +93,7 @@ def warmup_poly(
 
 
 def step(
-    total_steps: int, steps_per_epoch: int, *, factor: float = 0.1, every: int | Literal["epoch"] = 2000
+    total_steps: int, steps_per_epoch: int, *, factor: Positive = 0.1, every: Count | Literal["epoch"] = 2000
 ) -> Factor:
     """``factor^(step // every)``, the decay of DeepLab v1 (arXiv 1412.7062, section 4.1).
 
