@@ -91,6 +91,11 @@ def settle_class_weights(cfg: DictConfig, datamodule: SegmentationDataModule) ->
         )
     if isinstance(rule, str):
         cfg.data.class_weights = class_weights(datamodule.train_dataset.source, rule)
+    elif len(rule) != datamodule.label_space.num_classes:
+        raise UserError(
+            f"data.class_weights has {len(rule)} entries but there are {datamodule.label_space.num_classes} classes;"
+            " give one per class"
+        )
 
 
 def _check_head(net: nn.Module, label_space: LabelSpace) -> None:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.errors import UserError, nearest
-from src.options import check_options
+from src.options import check_line, check_options
 
 __all__ = ["CONFIG_DIR", "command", "explain", "value_of"]
 
@@ -54,8 +54,9 @@ def command(
         if prepare is not None:
             config_name, overrides = prepare(overrides)
             sys.argv[1:] = overrides
+        checked = check_line(name, str(CONFIG_DIR), config_name, overrides)
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
-        main(_reporting(name, task, trace, list(given)))()
+        main(_reporting(None if checked else name, task, trace, list(given)))()
     except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
         if trace:
             raise
@@ -72,14 +73,15 @@ def command(
 
 
 def _reporting(
-    name: str, task: Callable[[DictConfig], Any], trace: bool, given: list[str]
+    unchecked: str | None, task: Callable[[DictConfig], Any], trace: bool, given: list[str]
 ) -> Callable[[DictConfig], Any]:
     def run(cfg: DictConfig) -> Any:
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
         if not trace:
             del os.environ[_TRACE]  # and with this
         try:
-            check_options(name, cfg)
+            if unchecked is not None:
+                check_options(unchecked, cfg)
             return task(cfg)
         except Exception as error:
             message = _user_message(error)
@@ -94,15 +96,10 @@ def _reporting(
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """The folder of a run that has left nothing there, and those made for it; never the one that the user is in."""
-    here = Path.cwd()
+    """The folder of a run that has left nothing there; never the one that the user is in."""
     with contextlib.suppress(OSError):
-        if not folder.samefile(here):
+        if not folder.samefile(Path.cwd()):
             folder.rmdir()
-            for parent in folder.resolve().parents:
-                if here.resolve() not in parent.parents:
-                    break
-                parent.rmdir()
 
 
 def _fail(message: str) -> None:

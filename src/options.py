@@ -7,14 +7,47 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError
 
 from src.errors import UserError
 
-__all__ = ["check_launch", "check_options"]
+__all__ = ["check_launch", "check_line", "check_options"]
+
+
+def check_line(command: str, config_dir: str, config_name: str, overrides: list[str]) -> bool:
+    """Composes and checks what a command line asks for, before Hydra makes a folder for it.
+
+    Args:
+        command: name of its root config.
+        config_dir: absolute path of the folder of configs.
+        config_name: root config that stands in for it, as that of a run to resume.
+        overrides: of the command line.
+
+    Returns:
+        Whether that could be done. Flags of Hydra's, such as ``--multirun`` and ``--cfg``, are left to Hydra.
+
+    Raises:
+        UserError: as ``check_options``.
+    """
+    if any(item.startswith("-") for item in overrides):
+        return False
+    with hydra.initialize_config_dir(config_dir, version_base="1.3"):
+        cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
+    OmegaConf.set_readonly(cfg.hydra, False)
+    cfg.hydra.runtime.output_dir = "."  # has no name yet
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(cfg)
+    try:
+        with open_dict(cfg):
+            del cfg["hydra"]
+        check_options(command, cfg)
+    finally:
+        HydraConfig.instance().cfg = before
+    return True
 
 
 def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:

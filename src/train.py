@@ -112,6 +112,7 @@ def train(cfg: DictConfig) -> float:
     from src.callbacks import Evaluation
     from src.data.preflight import before_fit
     from src.protocol import protocol
+    from src.rehearsal import rehearse
 
     started = time.perf_counter()
     run_dir = Path(cfg.run_dir)
@@ -128,6 +129,7 @@ def train(cfg: DictConfig) -> float:
     if cfg.init_from:
         report.say(start.init_from(module, cfg.init_from))
     trainer = build.build_trainer(cfg, callbacks=build.build_callbacks(cfg), loggers=build.build_loggers(cfg))
+    rehearse(trainer, module, datamodule, size=cfg.transforms.output_size or cfg.transforms.crop_size)
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
         report.say(report.headline(cfg, module, datamodule, devices=trainer.world_size))

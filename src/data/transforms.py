@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import atan, degrees, inf
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import albumentations as A
 import cv2
 import numpy as np
+from annotated_types import Interval, Len, Predicate
 
 from src.data.label_space import IGNORE_INDEX
 from src.data.random_crop import RandomScaleCrop
 from src.errors import UserError
-from src.schema.types import Angle, Colour, Count, Fraction, NotNegative, Range, Scales, Share, Size
+from src.schema.types import Angle, Colour, Count, Fraction, Range, Scales, Share, Size, Statistics, Words
 
 __all__ = ["eval_transform", "train_transform"]
+
+Width = Annotated[float, Interval(ge=0, le=255)]
+Operations = Annotated[
+    Sequence[Annotated[float, Interval(ge=0, le=30)]],
+    Len(2, 2),
+    Predicate(lambda pair: isinstance(pair[0], int) and pair[0] >= 1),
+    Words("[N, M]: N operations (1 or more) of strength M (0 to 30)"),
+]
 
 
 def train_transform(
     *,
     crop_size: Size,
     scale: Scales,
-    mean: Sequence[float],
+    mean: Statistics,
     output_size: Size | None = None,
     aspect: Range = (1.0, 1.0),
     long_edge: Count | None = None,
@@ -32,15 +41,15 @@ def train_transform(
     interpolation: Literal["linear", "cubic"] = "linear",
     max_class_share: Fraction = 1.0,
     flip: Share = 0.5,
-    rand_augment: Sequence[int] | None = None,
-    brightness: NotNegative = 0.0,
-    contrast: NotNegative = 0.0,
-    saturation: NotNegative = 0.0,
+    rand_augment: Operations | None = None,
+    brightness: Width = 0.0,
+    contrast: Width = 0.0,
+    saturation: Width = 0.0,
     hue: Angle = 0.0,
-    brightness_shift: float = 0.0,
+    brightness_shift: Width = 0.0,
     blur: Share = 0.0,
     blur_sigma: Range = (0.15, 1.3),
-    extra: Sequence[Any] = (),
+    extra: Sequence[A.BasicTransform | A.BaseCompose] = (),
 ) -> A.Compose:
     """The training pipeline over ``image`` (H,W,3 uint8), ``mask`` (H,W uint8) and ``focus``, in the arguments' order.
 
@@ -143,7 +152,7 @@ def eval_transform(long_edge: int) -> A.Compose:
     return A.Compose([A.LongestMaxSize(long_edge, **nearest)])
 
 
-def _jitter(brightness: NotNegative, contrast: NotNegative, saturation: NotNegative, hue: Angle) -> A.ColorJitter:
+def _jitter(brightness: float, contrast: float, saturation: float, hue: float) -> A.ColorJitter:
     widths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     ranges = {name: (max(0.0, 1 - width), 1 + width) for name, width in widths.items()}
     return A.ColorJitter(**ranges, hue=(-hue, hue), p=1.0)

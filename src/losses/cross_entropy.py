@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
-from src.schema.types import NotNegative, Share
+from src.schema.types import NotNegative, Share, Weights
 
 __all__ = ["CrossEntropyLoss", "ImageWeightedCELoss"]
 
@@ -35,7 +34,7 @@ class CrossEntropyLoss(nn.Module):
         self,
         ignore_index: int = 255,
         *,
-        class_weights: Sequence[NotNegative] | None = None,
+        class_weights: Weights | None = None,
         label_smoothing: Share = 0.0,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:

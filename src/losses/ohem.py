@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
-from src.schema.types import Between, NotNegative
+from src.schema.types import Between, NotNegative, Weights
 
 __all__ = ["OHEMCrossEntropyLoss"]
 
@@ -39,7 +38,7 @@ class OHEMCrossEntropyLoss(nn.Module):
         min_kept: NotNegative = 1 / 16,
         ignore_index: int = 255,
         *,
-        class_weights: Sequence[NotNegative] | None = None,
+        class_weights: Weights | None = None,
     ) -> None:
         super().__init__()
         if not 0 < threshold < 1:

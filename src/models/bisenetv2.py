@@ -29,7 +29,7 @@ from src.models.checks import check_choice, check_count, scale_counts
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
 from src.ops import resize
-from src.schema.types import Channels, Count, Positive, Share
+from src.schema.types import Channels, Count, Positive, Share, Widths
 
 __all__ = ["BiSeNetV2"]
 
@@ -140,7 +140,7 @@ class BiSeNetV2(Net):
         fusion_relu: bool = False,
         gate_bias: bool = False,
         head_channels: Channels = 352,
-        aux_channels: Mapping[str, Sequence[Channels] | None] | None = BOOSTER,
+        aux_channels: Mapping[str, Widths | None] | None = BOOSTER,
         aux_upsample: bool = False,
         dropout: Share = 0.0,
         zero_init_residual: bool = False,

@@ -5,6 +5,7 @@ All begin with the same two arguments, which the run knows: optimiser steps in a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -81,6 +82,11 @@ def warmup_poly(
     if warmup not in ("linear", "exponential"):
         raise UserError(f"schedule.warmup={warmup} is unknown; use linear or exponential")
     rise = min(warmup_steps, total_steps // 10)
+    if warmup_steps > total_steps:
+        warnings.warn(
+            f"schedule.warmup_steps={warmup_steps} is more than the run has ({total_steps}); the rise takes {rise}",
+            stacklevel=1,
+        )
     decay = poly(max(1, total_steps - rise), steps_per_epoch, power=power, floor=floor)
 
     def factor(step: int) -> float:

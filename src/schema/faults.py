@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from annotated_types import Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from src.errors import UserError, nearest
@@ -53,8 +54,12 @@ def _fault(model: type[Options], values: Mapping[str, Any], error: Mapping[str, 
     path: list[str] = []
     kind, node, value = error["type"], model, values
     for name in error["loc"]:
-        if not (isinstance(node, type) and issubclass(node, BaseModel)) or not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             break
+        if not (isinstance(node, type) and issubclass(node, BaseModel)):
+            if (inner := _values_of(node)) is not None and name in value:
+                path, value, node = [*path, str(name)], value[name], inner
+            continue
         path.append(str(name))
         if kind == "missing" and name not in value:
             return Fault(tuple(path), f" is not set; give it on the command line as {'.'.join(path)}=...")
@@ -68,6 +73,16 @@ def _fault(model: type[Options], values: Mapping[str, Any], error: Mapping[str, 
     if kind == "value_error":
         return Fault(tuple(path), str(error["ctx"]["error"]))
     return Fault(tuple(path), _must_be(value, node))
+
+
+def _values_of(annotation: Any) -> Any:
+    """The annotation of the values of a mapping, alone or among others; nothing if there is none."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return arguments[1]
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return next(filter(None, map(_values_of, arguments)), None)
+    return None
 
 
 def _annotation(field: Any) -> Any:
@@ -160,7 +175,8 @@ def _spelled(annotation: Any) -> Any:
         inner = [_spelled(each) for each in arguments]
         return annotation if inner == list(arguments) else typing.Union[tuple(inner)]  # noqa: UP007
     if origin is tuple:
-        return Sequence[_spelled(arguments[0])]
+        inner = Sequence[_spelled(arguments[0])]
+        return inner if arguments[-1] is Ellipsis else typing.Annotated[inner, Len(len(arguments), len(arguments))]
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping | Sequence):
         inner = tuple(_spelled(each) for each in arguments)
         return annotation if inner == arguments else origin[inner]

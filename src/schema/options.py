@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Interval, Len
+from annotated_types import Ge, Interval, Len, Predicate
 from pydantic import ConfigDict
 
 from src.schema.faults import Options
 from src.schema.types import (
     Count,
+    Deviations,
     Fraction,
     Name,
     Names,
@@ -20,8 +22,10 @@ from src.schema.types import (
     Scales,
     Share,
     Size,
+    Statistics,
     Target,
     Text,
+    Weights,
     Whole,
     Words,
 )
@@ -29,15 +33,10 @@ from src.schema.types import (
 __all__ = ["Data", "Dataset", "Huge", "Model", "NetOrNone", "Norms", "Optimizer", "Trainer"]
 
 _ClassCount = Annotated[int, Interval(ge=1, le=255)]
-_Statistics = Annotated[Sequence[Share], Len(3, 3), Words("[R, G, B], numbers from 0 to 1 (those of 0..255 over 255)")]
-_Deviations = Annotated[
-    Sequence[Fraction], Len(3, 3), Words("[R, G, B], numbers above 0, at most 1 (those of 0..255 over 255)")
-]
 _Length = Annotated[
     int, Interval(ge=-1, le=2**31 - 1), Words("a whole number of 1 or more, or -1 for no limit")
 ]  # 0, which trains nothing, has a sentence of its own
 _Rule = Literal["median_frequency", "sqrt_median_frequency", "inverse_log"]
-_Weights = Annotated[Sequence[NotNegative], Len(1), Words("a list of numbers of 0 or more, one per class")]
 
 
 class Dataset(Options):
@@ -52,8 +51,8 @@ class Dataset(Options):
 class Data(Dataset):
     """A data set that is read: ``conf/data``."""
 
-    mean: _Statistics
-    std: _Deviations
+    mean: Statistics
+    std: Deviations
     channel_order: Literal["rgb", "bgr"] = "rgb"
     root: PathText | Annotated[Sequence[PathText], Len(1), Words("a list of them")] = "."
     dataset: Target
@@ -65,7 +64,7 @@ class Data(Dataset):
     scale: Scales = (1.0,)
     crop_size: Size = (512, 512)
     max_epochs: _Length | None = None
-    class_weights: _Rule | _Weights | None = None
+    class_weights: _Rule | Weights | None = None
     min_confidence: Fraction | None = None
 
 
@@ -109,7 +108,7 @@ _Devices = (
     Literal["auto", -1]
     | Count
     | Annotated[Sequence[Whole], Len(1), Words("a list of device numbers")]
-    | Annotated[str, Words("such a list as text")]
+    | Annotated[str, Predicate(lambda text: re.fullmatch(r"\d+(,\d+)*,?", text)), Words("such a list as text")]
 )
 _Part = Annotated[float, Interval(gt=0, le=1), Words("a share above 0 to 1.0")]
 _Batches = Annotated[int, Ge(1), Words("a whole number of batches of 1 or more")]
@@ -125,7 +124,7 @@ class Trainer(Options):
     devices: _Devices
     strategy: Text
     num_nodes: Count
-    max_epochs: _Length | None
+    max_epochs: _Length
     max_steps: _Length
     precision: _Precision
     accumulate_grad_batches: Count

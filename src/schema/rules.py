@@ -24,6 +24,11 @@ def rule_faults(command: str, values: Mapping[str, Any]) -> Iterator[Fault]:
         yield from _length(values["trainer"]) if command == "train" else ()
         yield from _nodes(values["trainer"]) if command != "doctor" else ()
         yield from _processes(values["trainer"], values["data"])
+    if command == "train" and values["callbacks"].get("charts") and not values["callbacks"].get("history"):
+        yield Fault(
+            ("callbacks", "history"),
+            "=null: callbacks.charts draws what callbacks.history writes; set callbacks.charts=null as well",
+        )
     if command in ("train", "doctor"):
         yield from _weights(values["data"])
         yield from _images(values)
@@ -90,7 +95,7 @@ def _fits(path: tuple[str, ...], size: list[int], batch: int, batch_option: str)
     if memory is not None and needed > memory:
         yield Fault(
             path,
-            f"={written(size)} with {batch_option}={batch} takes {needed / 1e9:,.0f} GB for the images of a batch alone,"
+            f"={written(size)} with {batch_option}={batch} takes {needed / 1e9:,.0f} GB for the images of a batch,"
             f" and this machine has {memory / 1e9:,.0f} GB; lower one of them",
         )
 

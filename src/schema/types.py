@@ -13,6 +13,7 @@ __all__ = [
     "Channels",
     "Colour",
     "Count",
+    "Deviations",
     "Factors",
     "Fraction",
     "Name",
@@ -25,12 +26,16 @@ __all__ = [
     "Seed",
     "Share",
     "Size",
+    "Statistics",
     "Target",
     "Text",
+    "Weights",
     "Whole",
+    "Widths",
     "Words",
 ]
 
+_LONGEST_NAME = 255  # bytes of a file's name
 _LONGEST_SIDE = 32767  # that OpenCV resizes and cuts
 
 
@@ -49,7 +54,7 @@ def _is_file_name(text: str) -> bool:
 
 
 def _is_path(text: str) -> bool:
-    return "\0" not in text
+    return "\0" not in text and all(len(part.encode(errors="replace")) <= _LONGEST_NAME for part in text.split("/"))
 
 
 Whole = Annotated[int, Ge(0), Le(2**31 - 1)]
@@ -103,6 +108,16 @@ Colour = Annotated[
     Sequence[Annotated[int, Ge(0), Le(255)]], Len(3, 3), Words("an RGB colour, three whole numbers from 0 to 255")
 ]
 """Red, green and blue."""
+Statistics = Annotated[Sequence[Share], Len(3, 3), Words("[R, G, B], numbers from 0 to 1 (of 0..255: over 255)")]
+"""Means of the colours."""
+Deviations = Annotated[
+    Sequence[Fraction], Len(3, 3), Words("[R, G, B], numbers above 0, at most 1 (of 0..255: over 255)")
+]
+"""Standard deviations of the colours."""
+Weights = Annotated[Sequence[NotNegative], Len(1), Words("a list of numbers of 0 or more, one per class")]
+"""Factors on the loss of each class."""
+Widths = Annotated[Sequence[Channels], Len(1), Words("a list of numbers of channels")]
+"""Channels of one layer after the other."""
 Target = Annotated[Mapping[str, Any], Predicate(lambda node: isinstance(node.get("_target_"), str)), Words(
     "a mapping with _target_, as a file of its group has it"
 )]  # fmt: skip

@@ -49,8 +49,9 @@ def _limits(inner: Any, notes: Sequence[Any]) -> str:
         return f" of {ge} or more" if lt is None else f" from {ge} to below {lt}"
     if gt is not None:
         return f" above {gt}"
-    if any(isinstance(note, Len) and note.min_length for note in notes) and inner is not str:
-        return ", at least one"
+    length = next((note for note in notes if isinstance(note, Len) and note.min_length), None)
+    if length is not None and inner is not str:
+        return ", at least one" if length.max_length is None else f", {length.min_length} of them"
     return ""
 
 
