@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src import predict
 from src.cli import command
-from src.errors import UserError, nearest
+from src.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,6 @@ def export(cfg: DictConfig) -> Path:
     """Writes ``cfg.out`` and returns it, if the file does what the net does."""
     from src import exporting, report, restore
 
-    _check(cfg)
     exporting.require(cfg.format)
     report.quiet()
     module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
@@ -60,27 +59,6 @@ def export(cfg: DictConfig) -> Path:
         partial.unlink(missing_ok=True)
     report.say(_summary(cfg, out, traced, found, f"{where}, {_sizes(batches)}"))
     return out
-
-
-def _check(cfg: DictConfig) -> None:
-    from src.exporting import FORMATS, LAYOUTS, OUTPUTS, PRECISIONS
-
-    for name, choices in {"format": FORMATS, "output": OUTPUTS, "layout": LAYOUTS, "precision": PRECISIONS}.items():
-        if cfg[name] not in choices:
-            raise UserError(
-                f"{name}={cfg[name]} is unknown; use {', '.join(choices)}.{nearest(str(cfg[name]), choices)}"
-            )
-    size = cfg.size
-    if size is not None and not (
-        OmegaConf.is_list(size) and len(size) == 2 and all(isinstance(side, int) and side >= 32 for side in size)
-    ):
-        raise UserError(f"size={size} must be height and width, whole numbers from 32 on, such as 'size=[512,1024]'")
-    for name in ("batch", "check_images"):
-        value = cfg[name]
-        if not (isinstance(value, int) and value >= 1) and (name, value) != ("batch", None):
-            raise UserError(f"{name}={value} must be a whole number above 0")
-    if not (isinstance(cfg.min_agreement, float | int) and 0 <= cfg.min_agreement <= 1):
-        raise UserError(f"min_agreement={cfg.min_agreement} is a share of pixels and must lie in [0, 1]")
 
 
 def _metadata(cfg: DictConfig, module: SegmentationModule, traced: Traced) -> dict[str, str]:

@@ -218,7 +218,7 @@ def test_crop_larger_than_the_image_without_padding(fails: Fails) -> None:
         ("schedule.power=-0.9", ["schedule.power=-0.9", "0 or more"]),
         ("optimizer.reference_batch=0", ["optimizer.reference_batch=0", "null"]),
         ("optimizer.lr_multipliers={haed: 10}", ["'haed'", "Did you mean 'head'?"]),
-        ("norms.freeze=affine", ["norms.freeze=affine", "statistics, all or null"]),
+        ("norms.freeze=affine", ["norms.freeze=affine", "statistics or all, or null"]),
         ("norms.momentum=0", ["norms.momentum=0", "null"]),
         ("transforms.aspect=1.1", ["transforms.aspect=1.1", "[low, high]"]),
         ("data.eval_long_edge=0", ["data.eval_long_edge=0", "null"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 import sys
@@ -11,11 +12,11 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from src import autolabel, benchmark, convert, evaluate, export, predict, submit, sweep, train
+from src import autolabel, benchmark, convert, evaluate, export, predict, restore, submit, sweep, train
 from src.cli import CONFIG_DIR, command
 from src.schema.commands import COMMANDS
 
@@ -80,9 +81,8 @@ def front(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
             assert list(tmp_path.rglob("*")) == [work], overrides
             return lines[0].removeprefix("error: ")
         capsys.readouterr()
-        for path in tmp_path.iterdir():
+        for path in work.iterdir():  # an accepted run has a folder
             shutil.rmtree(path)
-        work.mkdir()
         return None
 
     return call
@@ -92,8 +92,8 @@ REPORTED = [  # command, option, what the line says of it
     ("train", "seed=-1", "seed=-1 must be a whole number"),
     ("train", "seed=abc", "seed=abc must be a whole number"),
     ("train", f"seed={10**20}", f"seed={10**20} must be a whole number"),
-    ("train", "trainer.gradient_clip_val=nan", "trainer.gradient_clip_val=nan must be a number of 0 or more or null"),
-    ("train", "trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1 must be a number of 0 or more or null"),
+    ("train", "trainer.gradient_clip_val=nan", "trainer.gradient_clip_val=nan must be a number of 0 or more, or null"),
+    ("train", "trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1 must be a number of 0 or more, or null"),
     ("train", "trainer.val_check_interval=0", "trainer.val_check_interval=0 must be a whole number of batches"),
     ("train", "trainer.accelerator=tpu", "trainer.accelerator=tpu must be auto, cpu, gpu, cuda or mps"),
     *(
@@ -122,7 +122,7 @@ REPORTED = [  # command, option, what the line says of it
     ("train", "data=folder data.classes=5", "data.classes=5 must be a list"),
     ("train", "data=folder data.fractions=5", "data.fractions=5 must be a mapping of names to numbers"),
     ("train", "data=folder data.root=5", "data.root=5 must be a path (one of digits alone as ./2024)"),
-    ("train", "data=folder data.confidence_suffix=5", "data.confidence_suffix=5 must be a text or null"),
+    ("train", "data=folder data.confidence_suffix=5", "data.confidence_suffix=5 must be a text, or null"),
     ("train", "data=folder data.seed=abc", "data.seed=abc must be a whole number"),
     ("train", "data.class_weights=[1,2]", "data.class_weights has 2 entries but there are 11 classes"),
     ("train", "optimizer.lr=nan", "optimizer.lr=nan must be a number of 0 or more"),
@@ -144,7 +144,7 @@ REPORTED = [  # command, option, what the line says of it
     ("dashboard", "run=null", "give either run=FOLDER, or compare="),
     ("convert", "ckpt=x", "out is not set; give it on the command line as out=..."),
     ("sweep", "executor=slurm", "executor=slurm must be local, submitit or ray"),
-    ("doctor", "limit=0", "limit=0 must be a whole number of 1 or more or null"),
+    ("doctor", "limit=0", "limit=0 must be a whole number of 1 or more, or null"),
 ]
 
 
@@ -167,15 +167,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 OF_A_CHECKPOINT = [
-    ("predict", "save=5", "save=5 must be a text, a list of kinds or null"),
+    ("predict", "save=5", "save=5 must be a text or a list of kinds, or null"),
     ("predict", "huge.block=abc", "huge.block=abc must be a multiple of 256 pixels"),
     ("predict", "huge.block=300", "huge.block=300 must be a multiple of 256 pixels"),
     ("predict", "alpha=nan", "alpha=nan must be a number from 0 to 1"),
-    ("predict", "batch_size=true", "batch_size=true must be a whole number of 1 or more or null"),
+    ("predict", "batch_size=true", "batch_size=true must be a whole number of 1 or more, or null"),
     ("autolabel", "ids=5", "ids=5 must be train, cityscapes or a list of whole numbers"),
     ("evaluate", "bootstrap=-1", "bootstrap=-1 must be a whole number of 0 or more"),
     ("evaluate", "compare=[a]", "compare=[a] must be two run folders"),
-    ("evaluate", "output_stride=5", "output_stride=5 must be 8, 16, 32 or null"),
+    ("evaluate", "output_stride=5", "output_stride=5 must be 8, 16 or 32, or null"),
     ("submit", "out=x.tar", "out=x.tar: must end in .zip"),
     ("export", "format=onxx", "format=onxx must be onnx or pt2. Did you mean 'onnx'?"),
     ("export", "size=[100000,1000000]", "GB for the images of a batch"),
@@ -225,6 +225,8 @@ def _options(node: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 def _composed(name: str, overrides: list[str]) -> list[str]:
     """Every option that a command has with these choices of groups."""
+    if name in PREPARE:
+        PREPARE[name](overrides)  # which offers choices of its own
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return list(_options(OmegaConf.to_container(compose(name, overrides), resolve=False)))
 

@@ -176,8 +176,7 @@ def _auto_folder(root: Path, label_dir: str | Path | None) -> Path:
 
 
 def _check_window(window: Sequence[int]) -> None:
-    whole = all(isinstance(value, int) for value in window)
-    if len(window) != 4 or not whole or not (0 <= window[0] <= window[1] and 0 <= window[2] <= window[3]):
+    if len(window) != 4 or not (0 <= window[0] <= window[1] and 0 <= window[2] <= window[3]):
         raise UserError(
             f"data.label_window={list(window)} must be [first row, last row, first column, last column], such as"
             " [15, 839, 14, 2029]"

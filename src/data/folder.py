@@ -20,11 +20,13 @@ from src.data.folder_layout import EXTENSIONS, FolderLayout, few
 from src.data.folder_splits import Splits, listed_pairs
 from src.data.label_space import LabelSpace
 from src.errors import UserError
+from src.schema.faults import checked
 from src.schema.types import Fraction, Seed, Share
 
 __all__ = ["folder"]
 
 
+@checked("data")
 def folder(
     *,
     root: str | Path | Sequence[str | Path],

@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.inference.rows import Mirrored, Resized, Rows, net_rows
 from src.inference.windows import Sliding
 from src.ops import resize
+from src.schema.faults import checked
 from src.schema.types import Between, Count, Factors
 
 __all__ = ["Inference", "top_class"]
@@ -51,6 +52,7 @@ class Inference:
             than one logit beside a threshold other than 0.5.
     """
 
+    @checked("inference")
     def __init__(
         self,
         scales: Factors = (1.0,),
@@ -64,15 +66,6 @@ class Inference:
         short_side: Count | None = None,
         long_side: Count | None = None,
     ) -> None:
-        if not scales or min(scales) <= 0:
-            raise UserError(f"inference.scales={list(scales)} must hold at least one factor above 0")
-        if not 0 < threshold < 1:
-            raise UserError(f"inference.threshold={threshold} is a probability and must lie in (0, 1)")
-        if fuse not in FUSIONS:
-            raise UserError(f"inference.fuse={fuse} is unknown; use {', '.join(FUSIONS)}")
-        for name, value in {"multiple": multiple, "short_side": short_side or 1, "long_side": long_side or 1}.items():
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"inference.{name}={value} must be a whole number of 1 or more")
         self.multiple, self.short_side, self.long_side = multiple, short_side, long_side
         self.scales, self.flip, self.threshold, self.fuse = tuple(scales), flip, threshold, fuse
         self.window, self.refine = window or None, refine or None

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.losses.masking import as_class_weights, split_label, weight_of_pixels
+from src.schema.faults import checked
 from src.schema.types import Weights
 
 __all__ = ["BCELoss", "summed_bce"]
@@ -25,6 +26,7 @@ class BCELoss(nn.Module):
         UserError: for weights that are no factors, or if their number is not the number of classes.
     """
 
+    @checked("loss")
     def __init__(self, ignore_index: int = 255, *, class_weights: Weights | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index

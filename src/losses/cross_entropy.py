@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
+from src.schema.faults import checked
 from src.schema.types import NotNegative, Share, Weights
 
 __all__ = ["CrossEntropyLoss", "ImageWeightedCELoss"]
@@ -30,6 +31,7 @@ class CrossEntropyLoss(nn.Module):
             them than classes.
     """
 
+    @checked("loss")
     def __init__(
         self,
         ignore_index: int = 255,

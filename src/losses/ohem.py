@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
+from src.schema.faults import checked
 from src.schema.types import Between, NotNegative, Weights
 
 __all__ = ["OHEMCrossEntropyLoss"]
@@ -32,6 +33,7 @@ class OHEMCrossEntropyLoss(nn.Module):
         UserError: for a threshold outside (0, 1), a negative ``min_kept``, or weights that do not fit.
     """
 
+    @checked("loss")
     def __init__(
         self,
         threshold: Between = 0.7,
@@ -41,9 +43,7 @@ class OHEMCrossEntropyLoss(nn.Module):
         class_weights: Weights | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < threshold < 1:
-            raise UserError(f"loss.threshold={threshold} is a probability and must lie in (0, 1)")
-        if not 0 <= min_kept < math.inf or (min_kept > 1 and min_kept != int(min_kept)):
+        if min_kept > 1 and min_kept != int(min_kept):
             raise UserError(
                 f"loss.min_kept={min_kept} must be a share of the valid pixels in [0, 1], or a whole number of pixels"
             )

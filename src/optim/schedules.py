@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Literal
 
-from src.errors import UserError
+from src.schema.faults import checked
 from src.schema.types import Count, NotNegative, Positive, Share, Whole
 
 __all__ = ["constant", "poly", "step", "warmup_poly"]
@@ -22,6 +22,7 @@ def constant(total_steps: int, steps_per_epoch: int) -> Factor:
     return lambda step: 1.0
 
 
+@checked("schedule")
 def poly(
     total_steps: int,
     steps_per_epoch: int,
@@ -43,10 +44,6 @@ def poly(
     Raises:
         UserError: for values outside these limits.
     """
-    if not power >= 0:
-        raise UserError(f"schedule.power={power} would raise the rate without end; use 0 or more")
-    if not 0 <= floor <= 1:
-        raise UserError(f"schedule.floor={floor} is a factor on the rate; use 0 to 1")
     held = _steps(every, steps_per_epoch)
 
     def factor(step: int) -> float:
@@ -56,6 +53,7 @@ def poly(
     return factor
 
 
+@checked("schedule")
 def warmup_poly(
     total_steps: int,
     steps_per_epoch: int,
@@ -79,8 +77,6 @@ def warmup_poly(
     Raises:
         UserError: for an unknown shape, and as ``poly``.
     """
-    if warmup not in ("linear", "exponential"):
-        raise UserError(f"schedule.warmup={warmup} is unknown; use linear or exponential")
     rise = min(warmup_steps, total_steps // 10)
     if warmup_steps > total_steps:
         warnings.warn(
@@ -98,6 +94,7 @@ def warmup_poly(
     return factor
 
 
+@checked("schedule")
 def step(
     total_steps: int, steps_per_epoch: int, *, factor: Positive = 0.1, every: Count | Literal["epoch"] = 2000
 ) -> Factor:
@@ -112,20 +109,10 @@ def step(
     Raises:
         UserError: for values outside these limits.
     """
-    if not factor > 0:
-        raise UserError(f"schedule.factor={factor} must lie above 0, such as 0.1")
     held = _steps(every, steps_per_epoch)
     return lambda step: factor ** (step // held)
 
 
 def _steps(every: int | str, steps_per_epoch: int) -> int:
-    """Steps between two changes of the rate.
-
-    Raises:
-        UserError: unless ``every`` is a whole number of 1 or more, or "epoch".
-    """
-    if every == "epoch":
-        return steps_per_epoch
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise UserError(f"schedule.every={every} must be a whole number of steps, 1 or more, or epoch")
-    return every
+    """Steps between two changes of the rate."""
+    return steps_per_epoch if every == "epoch" else every

@@ -10,7 +10,21 @@ from pydantic import ConfigDict
 
 from src.schema.faults import Options
 from src.schema.options import Data, Dataset, Huge, Model, NetOrNone, Norms, Optimizer, Trainer
-from src.schema.types import Between, Count, Name, Names, PathText, Positive, Seed, Share, Target, Text, Whole, Words
+from src.schema.types import (
+    Between,
+    Count,
+    Minutes,
+    Name,
+    Names,
+    PathText,
+    Positive,
+    Seed,
+    Share,
+    Target,
+    Text,
+    Whole,
+    Words,
+)
 
 __all__ = ["COMMANDS", "model_of"]
 
@@ -260,7 +274,7 @@ class Sweep(Options):
     executor: Literal["local", "submitit", "ray"]
     cluster: _Cluster
     ray: _Ray
-    patience: Positive | None
+    patience: Minutes | None
     retry_failed: bool
     add_seeds: Seed | Sequence[Seed]
     resume: PathText | None

@@ -205,7 +205,7 @@ def checked(option: str) -> Callable[[Built], Built]:
             given = dict(signature.bind(*arguments, **named).arguments)
             given.update(given.pop(_collected(signature), {}) or {})
             if found := call_faults(function, given):
-                raise UserError(f"{option}.{found[0]}")
+                raise UserError(f"{option}.{found[0]}" if option else str(found[0]))
             return function(*arguments, **named)
 
         return typing.cast(Built, call)

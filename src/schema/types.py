@@ -16,6 +16,7 @@ __all__ = [
     "Deviations",
     "Factors",
     "Fraction",
+    "Minutes",
     "Name",
     "Names",
     "NotNegative",
@@ -67,6 +68,8 @@ NotNegative = Annotated[float, Ge(0)]
 """A finite number of 0 or more."""
 Positive = Annotated[float, Gt(0)]
 """A finite number above 0."""
+Minutes = Annotated[float, Gt(0), Words("a number of minutes above 0")]
+"""A length of time."""
 Share = Annotated[float, Ge(0), Le(1)]
 """A number from 0 to 1."""
 Fraction = Annotated[float, Gt(0), Le(1)]

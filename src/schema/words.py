@@ -57,9 +57,11 @@ def _limits(inner: Any, notes: Sequence[Any]) -> str:
 
 def _united(arguments: Sequence[Any]) -> str:
     rest = [each for each in arguments if each is not type(None)]
-    parts = list(dict.fromkeys(words(each) for each in rest))
-    parts += ["null"] * (len(rest) < len(arguments))
-    return _one_of(parts)
+    parts: dict[str, None] = {}  # in order, each once
+    for each in rest:
+        parts |= dict.fromkeys(map(written, get_args(each)) if get_origin(each) is Literal else [words(each)])
+    null = ", or null" if len(rest) < len(arguments) else ""
+    return _one_of([*parts]) + null
 
 
 def _one_of(parts: Sequence[str]) -> str:
