@@ -22,9 +22,7 @@ def prepare(cfg: DictConfig) -> None:
     from src import buildable
     from src.data.release import archives
     from src.instantiate import instantiate
-    from src.options import check_options
 
-    check_options(cfg)
     release = cfg.data.get("release")
     if release is None:
         raise UserError(f"data={cfg.data.name} is no published download; use one of {', '.join(_published())}")

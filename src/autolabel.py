@@ -48,8 +48,6 @@ def autolabel(cfg: DictConfig) -> int:
     report.quiet()
     base, images = find_images(cfg.source)
     names = output_names(base, images)
-    if not cfg.out:
-        raise UserError(f"out={cfg.out}: names no folder; give one for the labels, such as out=pool/masks")
     _check_places(base, Path(cfg.out), names.values())
     device = choose_device(cfg.device)
     module = restore.load_module(

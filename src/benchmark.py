@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from src.cli import command
-from src.errors import UserError, nearest
+from src.errors import UserError
 from src.image_files import choose_device
 from src.overrides import quoted, value_of, without
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from src import speed
-
-_CHOICES = {"mode": ("eager", "channels_last", "compile"), "precision": ("fp32", "bf16", "fp16")}
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
@@ -44,7 +42,9 @@ def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:
     from src.environment import environment
     from src.files import write_bytes
 
-    _check(cfg)
+    for file in _several(cfg.onnx):
+        if not Path(file).is_file():
+            raise UserError(f"onnx={file}: there is no such file; src.export writes one")
     report.quiet()
     device = choose_device(cfg.device)
     name, net, normalize = _subject(cfg)
@@ -67,28 +67,9 @@ def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def _check(cfg: DictConfig) -> None:
-    for name, known in _CHOICES.items():
-        values = list(cfg[name]) if OmegaConf.is_list(cfg[name]) else [cfg[name]]
-        unknown = [value for value in values if value not in known]
-        if unknown or not values:
-            hint = nearest(str(unknown[0]), known) if unknown else ""
-            raise UserError(f"{name}={values} must be some of {', '.join(known)}.{hint}")
-        cfg[name] = values
-    for name in ("batch_size", "onnx"):
-        cfg[name] = list(cfg[name]) if OmegaConf.is_list(cfg[name]) else [] if cfg[name] is None else [cfg[name]]
-    size = list(cfg.size) if OmegaConf.is_list(cfg.size) else [cfg.size]
-    if len(size) != 2 or not all(isinstance(side, int) and side >= 32 for side in size):
-        raise UserError(
-            f"size={cfg.size} must be height and width, whole numbers from 32 on, such as 'size=[512,1024]'"
-        )
-    counts = {"batch_size": list(cfg.batch_size), "repeats": [cfg.repeats], "warmup": [cfg.warmup]}
-    for name, values in counts.items():
-        if not values or not all(isinstance(value, int) and value >= (name != "warmup") for value in values):
-            raise UserError(f"{name}={cfg[name]} must be a whole number above 0")
-    for file in cfg.onnx:
-        if not Path(file).is_file():
-            raise UserError(f"onnx={file}: there is no such file; src.export writes one")
+def _several(value: Any) -> list[Any]:
+    """The values of an option that takes one or several."""
+    return list(value) if OmegaConf.is_list(value) else [] if value is None else [value]
 
 
 def _subject(cfg: DictConfig) -> tuple[str, nn.Module, nn.Module]:
@@ -110,15 +91,15 @@ def _kinds(cfg: DictConfig, net: nn.Module, normalize: nn.Module, device: str, m
     from src import speed
 
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    images = {count: torch.randint(256, (count, 3, *cfg.size), dtype=torch.uint8) for count in cfg.batch_size}
-    for precision, mode in itertools.product(cfg.precision, cfg.mode):
+    images = {count: torch.randint(256, (count, 3, *cfg.size), dtype=torch.uint8) for count in _several(cfg.batch_size)}
+    for precision, mode in itertools.product(_several(cfg.precision), _several(cfg.mode)):
         layout = torch.channels_last if mode != "eager" else torch.contiguous_format
         own = copy.deepcopy(net).to(device=device, dtype=dtypes[precision], memory_format=layout)
         rate = speed.rate(device, dtypes[precision])
         for count, image in images.items():
             phases = speed.phases(own, copy.deepcopy(normalize).to(device), mode, dtypes[precision], layout)
             yield speed.Kind(f"{mode}, {precision}", count, phases, image, macs * count / rate)
-    for file in cfg.onnx:
+    for file in _several(cfg.onnx):
         for count, image in images.items():
             yield speed.Kind(f"onnxruntime, {Path(file).name}", count, {"net": speed.session(file, device)}, image)
 

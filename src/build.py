@@ -23,7 +23,6 @@ from src.losses import Supervision
 from src.module import SegmentationModule
 from src.norms import FreezeNorms, set_norms
 from src.optim import param_groups
-from src.options import check_options
 from src.saved_config import plain_references
 
 __all__ = [
@@ -44,7 +43,6 @@ _PRETRAINED = {"model.net.backbone.pretrained": False, "model.net.encoder_weight
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     """The data of ``cfg.data`` with the augmentation of ``cfg.transforms``."""
-    check_options(cfg)
     transforms = cfg.get("transforms")  # evaluation has none
     sampler = cfg.get("sampler")
     eval_edge = cfg.data.get("eval_long_edge")
@@ -95,6 +93,11 @@ def settle_class_weights(cfg: DictConfig, datamodule: SegmentationDataModule) ->
         )
     if isinstance(rule, str):
         cfg.data.class_weights = class_weights(datamodule.train_dataset.source, rule)
+    elif len(rule) != datamodule.label_space.num_classes:
+        raise UserError(
+            f"data.class_weights has {len(rule)} entries but there are {datamodule.label_space.num_classes} classes;"
+            " give one per class"
+        )
 
 
 def _check_head(net: nn.Module, label_space: LabelSpace) -> None:

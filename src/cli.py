@@ -26,6 +26,7 @@ from yaml import MarkedYAMLError
 from src.errors import UserError, printable
 from src.messages import chain, told, unexpected
 from src.option_hints import CONFIG_DIR, NO_PACKAGE, explain, unknown_flag
+from src.options import check_line, check_options
 from src.overrides import readable
 
 __all__ = ["CONFIG_DIR", "command", "explain", "offer", "offer_inference"]
@@ -56,13 +57,15 @@ def command(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # any name can be printed, in any locale
     given = sys.argv[1:]
+    name = config_name  # of the command, whatever root config it gets
     try:
         overrides = readable(_flags_last(given, config_name))
         if prepare is not None:
             config_name, overrides = prepare(overrides)
         sys.argv[1:] = overrides
+        checked = check_line(name, str(CONFIG_DIR), config_name, overrides)
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
-        main(_reporting(task, trace, list(given), config_name))()
+        main(_reporting(None if checked else name, task, trace, list(given), config_name))()
     except Exception as error:
         if trace:
             raise
@@ -76,7 +79,7 @@ def command(
 
 
 def _reporting(
-    task: Callable[[DictConfig], Any], trace: bool, given: list[str], config_name: str
+    unchecked: str | None, task: Callable[[DictConfig], Any], trace: bool, given: list[str], config_name: str
 ) -> Callable[[DictConfig], Any]:
     def run(cfg: DictConfig) -> Any:
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
@@ -84,6 +87,8 @@ def _reporting(
             del os.environ[_TRACE]  # and with this
         try:
             _check(cfg)
+            if unchecked is not None:
+                check_options(unchecked, cfg)
             return task(cfg)
         except Exception as error:
             if trace:

@@ -15,8 +15,6 @@ def dashboard(cfg: DictConfig) -> Path:
     """Writes ``report.html`` of ``cfg.run``, or the comparison of ``cfg.compare``; returns its path."""
     from src import html
 
-    if (cfg.run is None) == (cfg.compare is None):
-        raise UserError("give either run=FOLDER, or compare=[FOLDER,FOLDER], or compare=FOLDER of runs")
     if cfg.run is not None:
         page = html.write_page(Path(str(cfg.run)))
     elif isinstance(cfg.compare, str):

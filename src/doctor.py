@@ -28,9 +28,7 @@ def doctor(cfg: DictConfig) -> None:
     """
     from src import buildable
     from src.instantiate import instantiate
-    from src.options import check_options
 
-    check_options(cfg)
     instantiate(cfg.transforms, buildable.TRANSFORM)  # refuses sizes and scales that cannot be
     sick = _check_machine(cfg)
     sick |= _check_data(cfg)

@@ -114,10 +114,6 @@ def compare(cfg: DictConfig) -> float:
     from src.compare import compare_runs, comparison_table
     from src.files import write_bytes
 
-    if not OmegaConf.is_list(cfg.compare) or len(cfg.compare) != 2:
-        raise UserError(
-            f"compare={cfg.compare} must name two run folders, such as 'compare=[runs/train/a,runs/train/b]'"
-        )
     result = compare_runs(*cfg.compare, split=cfg.split, resamples=max(1000, 10 * cfg.bootstrap))
     path = Path(cfg.run_dir) / "comparison.json"
     write_bytes(path, (json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src import predict
 from src.cli import command
-from src.errors import UserError, nearest
+from src.errors import UserError
 from src.files import whole_file
 from src.output_paths import check_output_file
 from src.output_record import writing
@@ -35,7 +35,6 @@ def export(cfg: DictConfig) -> Path:
     from src import exporting, report, restore
     from src.applied import say_difference
 
-    _check(cfg)
     out = Path(cfg.out or Path(cfg.ckpt).with_suffix(f".{cfg.format}"))
     check_output_file(out, suffix=f".{cfg.format}", inputs=[cfg.ckpt])
     exporting.require(cfg.format)
@@ -61,27 +60,6 @@ def export(cfg: DictConfig) -> Path:
         _gate(cfg, found)
     report.say(_summary(cfg, out, traced, found, f"{where}, {_sizes(batches)}"))
     return out
-
-
-def _check(cfg: DictConfig) -> None:
-    from src.exporting import FORMATS, LAYOUTS, OUTPUTS, PRECISIONS
-
-    for name, choices in {"format": FORMATS, "output": OUTPUTS, "layout": LAYOUTS, "precision": PRECISIONS}.items():
-        if cfg[name] not in choices:
-            raise UserError(
-                f"{name}={cfg[name]} is unknown; use {', '.join(choices)}.{nearest(str(cfg[name]), choices)}"
-            )
-    size = cfg.size
-    if size is not None and not (
-        OmegaConf.is_list(size) and len(size) == 2 and all(isinstance(side, int) and side >= 32 for side in size)
-    ):
-        raise UserError(f"size={size} must be height and width, whole numbers from 32 on, such as 'size=[512,1024]'")
-    for name in ("batch", "check_images"):
-        value = cfg[name]
-        if not (isinstance(value, int) and value >= 1) and (name, value) != ("batch", None):
-            raise UserError(f"{name}={value} must be a whole number above 0")
-    if not (isinstance(cfg.min_agreement, float | int) and 0 <= cfg.min_agreement <= 1):
-        raise UserError(f"min_agreement={cfg.min_agreement} is a share of pixels and must lie in [0, 1]")
 
 
 def _metadata(cfg: DictConfig, module: SegmentationModule, traced: Traced) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -20,6 +20,9 @@ from src.errors import UserError
 from src.inference import Inference
 from src.losses import Supervision
 from src.metrics import ConfusionMatrix, Scores, SharedMeans
+
+if TYPE_CHECKING:
+    from src.data import SegmentationDataModule
 
 __all__ = ["Normalize", "SegmentationModule"]
 
@@ -158,20 +161,31 @@ class SegmentationModule(pl.LightningModule):
             if not group["name"].endswith("_no_decay"):
                 self.log(f"lr/{group['name']}", group["lr"])
 
+    def rehearse(self, trainer: pl.Trainer, datamodule: SegmentationDataModule) -> None:
+        """Make optimiser and schedule as for a fit, and forget them.
+
+        Raises:
+            UserError: for options that they cannot take.
+        """
+        self._optimization(trainer, datamodule)
+
     def configure_optimizers(self) -> dict[str, Any]:
-        trainer = self.trainer
-        batch_size = trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches
-        optimizer = self._make_optimizer(self.net, batch_size)
-        factor = self._make_schedule(*self._steps())
+        optimizer, factor = self._optimization(self.trainer, self.trainer.datamodule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
-    def _steps(self) -> tuple[int, int]:
+    def _optimization(
+        self, trainer: pl.Trainer, datamodule: SegmentationDataModule
+    ) -> tuple[Optimizer, Callable[[int], float]]:
+        """Optimiser, and factor on its rates by step."""
+        images = datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        return self._make_optimizer(self.net, images), self._make_schedule(*self._steps(trainer, datamodule))
+
+    def _steps(self, trainer: pl.Trainer, datamodule: SegmentationDataModule) -> tuple[int, int]:
         """Optimiser steps of the whole run, and of an epoch.
 
         Lightning's own estimate would set up the loader before a resumed position is restored to it.
         """
-        trainer = self.trainer
-        epoch = max(1, math.ceil(trainer.datamodule.train_batches / trainer.accumulate_grad_batches))
+        epoch = max(1, math.ceil(datamodule.train_batches / trainer.accumulate_grad_batches))
         if trainer.max_epochs == -1:
             if trainer.max_steps < 1:
                 raise UserError("the run has no end: set trainer.max_steps or trainer.max_epochs to 1 or more")

@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 from torch import nn
 
 from src.errors import UserError
+from src.schema.faults import checked
+from src.schema.types import Fraction, Positive
 
 __all__ = ["FreezeNorms", "batch_norms", "set_norms"]
 
@@ -18,7 +20,8 @@ def batch_norms(net: nn.Module) -> list[nn.Module]:
     return [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
 
 
-def set_norms(net: nn.Module, *, momentum: float | None = None, eps: float | None = None) -> None:
+@checked("norms")
+def set_norms(net: nn.Module, *, momentum: Fraction | None = None, eps: Positive | None = None) -> None:
     """Gives every batch norm these constants; ``None`` leaves them.
 
     Args:
@@ -29,10 +32,6 @@ def set_norms(net: nn.Module, *, momentum: float | None = None, eps: float | Non
     Raises:
         UserError: for a momentum outside (0, 1], or an eps that is not above 0.
     """
-    if momentum is not None and not 0 < momentum <= 1:
-        raise UserError(f"norms.momentum={momentum} must lie in (0, 1]; null leaves that of the model")
-    if eps is not None and not eps > 0:
-        raise UserError(f"norms.eps={eps} must lie above 0; null leaves that of the model")
     for norm in batch_norms(net):
         norm.momentum = norm.momentum if momentum is None else momentum
         norm.eps = norm.eps if eps is None else eps
@@ -49,9 +48,8 @@ class FreezeNorms(pl.Callback):
         UserError: for another word, and at the start of a fit for a net without batch norms.
     """
 
+    @checked("norms.freeze")
     def __init__(self, what: Literal["statistics", "all"]) -> None:
-        if what not in ("statistics", "all"):
-            raise UserError(f"norms.freeze={what} is unknown; use statistics, all, or null to train them")
         self.what = what
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -1,68 +1,128 @@
-"""Values that no run can have are refused before anything is built."""
+"""Options that no command can have are refused before anything is built or written."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
+from typing import Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import InterpolationResolutionError
 
 from src.errors import UserError
 
-__all__ = ["check_options"]
-
-_LEAST_WHOLE = {  # option -> the least whole number that it may be
-    "seed": 0,
-    "bootstrap": 0,
-    "worst": 0,
-    "worst_images": 0,
-    "search_images": 1,
-    "data.batch_size": 1,
-    "data.eval_batch_size": 1,
-    "trainer.max_epochs": -1,
-    "trainer.max_steps": -1,
-    "trainer.log_every_n_steps": 1,
-    "trainer.accumulate_grad_batches": 1,
-    "trainer.check_val_every_n_epoch": 1,
-}
-_NOT_NEGATIVE = ("optimizer.lr", "optimizer.weight_decay", "schedule.warmup_steps", "schedule.warmup_start")
-_NUMBERS = ("schedule.power", "schedule.floor", "schedule.factor", "norms.momentum", "norms.eps")  # limits: see there
+__all__ = ["check_launch", "check_line", "check_options"]
 
 
-def check_options(cfg: DictConfig) -> None:
-    """Checks what ``cfg`` has of the options that are numbers or choices.
+def check_line(command: str, config_dir: str, config_name: str, overrides: list[str]) -> bool:
+    """Composes and checks what a command line asks for, before Hydra makes a folder for it.
+
+    Args:
+        command: name of its root config.
+        config_dir: absolute path of the folder of configs.
+        config_name: root config that stands in for it, as that of a run to resume.
+        overrides: of the command line.
+
+    Returns:
+        Whether that could be done. Flags of Hydra's, such as ``--multirun`` and ``--cfg``, are left to Hydra.
 
     Raises:
-        UserError: naming the option, its value and what it may be.
+        UserError: as ``check_options``.
+    """
+    if any(item.startswith("-") for item in overrides):
+        return False
+    with hydra.initialize_config_dir(config_dir, version_base="1.3"):
+        cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
+    OmegaConf.set_readonly(cfg.hydra, False)
+    cfg.hydra.runtime.output_dir = "."  # has no name yet
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(cfg)
+    try:
+        with open_dict(cfg):
+            del cfg["hydra"]
+        check_options(command, cfg)
+    finally:
+        HydraConfig.instance().cfg = before
+    return True
+
+
+def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
+    """Checks every option of a command: type, range, choices, rules between them, and what this machine can bear.
+
+    Args:
+        command: name of the root config.
+        cfg: what was composed for it; it is only read.
+        built: whether what is built from it is checked as well, which imports it.
+
+    Raises:
+        UserError: naming the first option that cannot be, as it is typed on the command line, its value, what it may
+            be, and how many more there are.
+    """
+    from src.schema.calls import target_faults
+    from src.schema.commands import model_of
+    from src.schema.faults import model_faults
+    from src.schema.rules import rule_faults
+
+    check_launch(cfg)
+    raw, values = OmegaConf.to_container(cfg, resolve=False), _resolved(cfg)
+    model = model_of(command, values)
+    if model is None:
+        return
+    found = model_faults(model, values) or [*rule_faults(command, values), *(target_faults(values) if built else ())]
+    lines = {path: fault.sentence for fault in found for path in [_typed(raw, fault.path)]}
+    if OmegaConf.select(cfg, "data.num_classes") is None:
+        lines.pop(("data", "num_classes"), None)  # which the data will tell
+    if lines:
+        path, sentence = next(iter(lines.items()))
+        more = f" ({len(lines) - 1} more to mend)" if len(lines) > 1 else ""
+        raise UserError(f"{'.'.join(path)}{sentence}{more}")
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Plain containers, without options that wait for a value."""
+    try:
+        return _without_missing(OmegaConf.to_container(cfg, resolve=True))
+    except InterpolationResolutionError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{error.full_key} takes its value from another option that cannot be read: {reason}"
+        ) from error
+
+
+def _without_missing(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_without_missing(each) for each in node]
+    if isinstance(node, Mapping):
+        return {name: _without_missing(value) for name, value in node.items() if value != "???"}
+    return node
+
+
+def _typed(raw: Mapping[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
+    """The option that is typed to set the one at ``path``, which may take its value from another."""
+    seen = {path}
+    while True:
+        node: Any = raw
+        for name in path:
+            node = node.get(name) if isinstance(node, Mapping) else None
+        taken = re.fullmatch(r"\$\{([\w.]+)\}", node) if isinstance(node, str) else None
+        if taken is None or (further := tuple(taken[1].split("."))) in seen:
+            return path
+        path = further
+        seen.add(path)
+
+
+def check_launch(cfg: DictConfig) -> None:
+    """Checks how processes were started.
+
+    Raises:
+        UserError: for ``--multirun`` with several processes, or restarts that could not work.
     """
     _check_multirun(cfg)
     _check_restarts()
-    for name, least in _LEAST_WHOLE.items():
-        value = OmegaConf.select(cfg, name, default=least)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UserError(f"{name}={value} must be a whole number of {least} or more")
-    for name in _NOT_NEGATIVE:
-        value = OmegaConf.select(cfg, name, default=0)
-        if not isinstance(value, int | float) or value < 0:
-            raise UserError(f"{name}={value} must be a number of 0 or more")
-    for name in _NUMBERS:
-        value = OmegaConf.select(cfg, name, default=0)
-        if not isinstance(value, int | float | None):
-            raise UserError(f"{name}={value} must be a number")
-    for name in ("trainer.max_epochs", "trainer.max_steps"):
-        if OmegaConf.select(cfg, name, default=-1) == 0:
-            raise UserError(f"{name}=0 trains nothing; use 1 or more, or -1 for no limit")
-    reference = OmegaConf.select(cfg, "optimizer.reference_batch")
-    if reference is not None and (not isinstance(reference, int | float) or reference <= 0):
-        raise UserError(f"optimizer.reference_batch={reference} must be a number of images, or null")
-    least = OmegaConf.select(cfg, "data.min_confidence")
-    if least is not None and (not isinstance(least, int | float) or not 0 < least <= 1):
-        raise UserError(f"data.min_confidence={least} must lie in (0, 1]; null keeps every label")
-    limit = cfg.get("limit")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise UserError(f"limit={limit} must be a whole number of 1 or more, or null for all")
-    _check_others(cfg)
 
 
 def _check_multirun(cfg: DictConfig) -> None:
@@ -89,20 +149,3 @@ def _check_restarts() -> None:
             f"torchrun --max-restarts={restarts} needs `export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` before:"
             " without it, processes that are started again may not find each other"
         )
-
-
-def _check_others(cfg: DictConfig) -> None:
-    root = OmegaConf.select(cfg, "data.root", default=...)  # a list for own folders; generated scenes have none
-    if root is not ... and not root:
-        raise UserError(f"data.root={root} names no folder; set it to the folder that holds the data set")
-    workers = OmegaConf.select(cfg, "data.num_workers", default=0)
-    if workers != "auto" and (not isinstance(workers, int) or workers < 0):
-        raise UserError(f"data.num_workers={workers} must be auto or a whole number of 0 or more")
-    for name, weight in (OmegaConf.select(cfg, "model.aux_weights") or {}).items():
-        if not isinstance(weight, int | float | None):
-            raise UserError(f"model.aux_weights.{name}={weight} must be a number, or null for none")
-    ema = cfg.get("ema")
-    if ema is not None and (isinstance(ema, bool | str) or not 0 < ema < 1):
-        raise UserError(f"ema={ema} must be a decay between 0 and 1, such as 0.999, or null")
-    if cfg.get("score", "best") not in ("best", "last"):
-        raise UserError(f"score={cfg.score} is unknown; use best or last")

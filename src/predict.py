@@ -63,7 +63,6 @@ def predict(cfg: DictConfig) -> int:
     source = str(cfg.source)
     video = prediction.video_source(source)
     kinds = _kinds(cfg.save, video is not None)
-    _check(cfg)
     out = Path(cfg.out)
     base, names = _names(source, out) if video is None else (Path(source).parent, {})
     if isinstance(video, Path):
@@ -108,15 +107,6 @@ def _kinds(save: Any, video: bool) -> tuple[str, ...]:
         hint = nearest(str(unknown[0]), known) if unknown else ""
         raise UserError(f"save={unknown or kinds} is not among what it {what}: {', '.join(known)}.{hint}")
     return tuple(kinds)
-
-
-def _check(cfg: DictConfig) -> None:
-    least = {"batch_size": cfg.batch_size, "frames": cfg.frames, "huge.pixels": cfg.huge.pixels}
-    for name, value in least.items():
-        if value is not None and not (isinstance(value, int) and value >= 1):
-            raise UserError(f"{name}={value} must be a whole number above 0, or null where --help says so")
-    if not (isinstance(cfg.alpha, float | int) and 0 <= cfg.alpha <= 1):
-        raise UserError(f"alpha={cfg.alpha} is the weight of the colours and must lie in [0, 1]")
 
 
 def _why_no_blocks(cfg: DictConfig) -> str | None:

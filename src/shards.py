@@ -22,13 +22,7 @@ def shards(cfg: DictConfig) -> None:
     from src import buildable
     from src.data.shard_writer import write_shards
     from src.instantiate import instantiate
-    from src.options import check_options
 
-    check_options(cfg)
-    if not isinstance(cfg.shard_mb, int | float) or cfg.shard_mb <= 0:
-        raise UserError(f"shard_mb={cfg.shard_mb} must be a number of megabytes above 0, such as 256")
-    if not cfg.out:
-        raise UserError(f"out={cfg.out}: names no folder; give one for the shards, such as out=shards/camvid")
     make, out, left_out = instantiate(cfg.data.dataset, buildable.DATA), Path(cfg.out), []
     splits = list(cfg.split) if OmegaConf.is_list(cfg.split) else [cfg.split]
     for split in splits:

@@ -46,8 +46,6 @@ def submit(cfg: DictConfig) -> Path:
 
     report.quiet()
     out = Path(cfg.out)
-    if out.suffix != ".zip":
-        raise UserError(f"out={cfg.out}: must end in .zip; the PNGs are kept in a folder of that name without it")
     device = choose_device(cfg.device)
     module = restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
     say_difference(cfg)

@@ -132,6 +132,7 @@ def train(cfg: DictConfig) -> float:
     from src.callbacks import Evaluation
     from src.data.preflight import before_fit
     from src.protocol import protocol
+    from src.rehearsal import rehearse
     from src.training_speed import settle_length
 
     started = time.perf_counter()
@@ -155,6 +156,7 @@ def train(cfg: DictConfig) -> float:
     if cfg.init_from:
         report.say(start.init_from(module, cfg.init_from))
     trainer = build.build_trainer(cfg, callbacks=callbacks, loggers=build.build_loggers(cfg))
+    rehearse(trainer, module, datamodule, size=cfg.transforms.output_size or cfg.transforms.crop_size)
     if trainer.is_global_zero:
         report.write_start(cfg, run_dir)
         report.say(report.headline(cfg, module, datamodule, devices=trainer.world_size))

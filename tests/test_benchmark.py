@@ -14,6 +14,7 @@ from src import benchmark
 from src.costs import multiply_adds
 from src.errors import UserError
 from src.models import BiSeNetV2
+from src.options import check_options
 from tests.conftest import ROOT
 
 SMALL = ["model=bisenetv2", "model.net.width_multiplier=0.25", "model.net.head_channels=16", "data.num_classes=5"]
@@ -22,6 +23,7 @@ SMALL = ["model=bisenetv2", "model.net.width_multiplier=0.25", "model.net.head_c
 def _benchmark(*overrides: str) -> list[dict]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("benchmark", overrides=[*SMALL, "size=[64,96]", "device=cpu", *overrides])
+    check_options("benchmark", cfg)
     return benchmark.benchmark(cfg)
 
 
@@ -85,9 +87,9 @@ def test_costs_are_counted_and_not_computed() -> None:
     ("overrides", "message"),
     [
         (["mode=[eager,compiled]"], r"mode=.*Did you mean 'compile'"),
-        (["precision=int8"], "precision=.*fp32, bf16, fp16"),
-        (["size=[512]"], r"size=\[512\] must be height and width"),
-        (["batch_size=[0]"], r"batch_size=\[0\] must be a whole number above 0"),
+        (["precision=int8"], "precision=.*fp32, bf16 or fp16"),
+        (["size=[512]"], r"size=\[512\] must be \[height, width\]"),
+        (["batch_size=[0]"], r"batch_size=\[0\] must be a whole number of 1 or more"),
         (["repeats=0"], "repeats=0 must be"),
         (["onnx=none.onnx"], "onnx=none.onnx: there is no such file"),
         ([f"onnx={__file__}"], r"test_benchmark\.py: is no ONNX file that can be run"),

@@ -251,7 +251,7 @@ def test_two_runs_are_compared_on_the_same_images(two_runs: Path, tmp_path: Path
 def test_runs_that_cannot_be_compared_end_in_one_sentence(two_runs: Path, tmp_path: Path) -> None:
     two_runs = shutil.copytree(two_runs, tmp_path / "runs")
     runs = f"compare=[{two_runs}/a,{two_runs}/b]"
-    assert "must name two run folders" in _call("evaluate", f"compare=[{two_runs}/a]", fails=True)
+    assert "must be two run folders" in _call("evaluate", f"compare=[{two_runs}/a]", fails=True)
     assert "holds no per_image_<split>.csv" in _call("evaluate", f"compare=[{two_runs}/a,{two_runs}]", fails=True)
     index, scores = two_runs / "b/per_image_val.csv", two_runs / "b/scores_val.json"
     whole = index.read_text()

@@ -20,6 +20,7 @@ from src.data.toy_streets import ToyStreets
 from src.errors import UserError
 from src.inference import Inference
 from src.module import Normalize
+from src.options import check_options
 from tests.conftest import ROOT, files_of_at_most
 
 BISENET = ["model=bisenetv2", "model.net.width_multiplier=0.25", "model.net.head_channels=16"]
@@ -49,6 +50,7 @@ def _export(ckpt: Path, *overrides: str) -> Path:
     name, given = export.prepare([f"ckpt={ckpt}", *overrides])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose(name, overrides=given)
+    check_options("export", cfg)
     return export.export(cfg)
 
 
@@ -170,12 +172,13 @@ def test_the_gate_measures_what_differs(output: str) -> None:
     [
         (["inference/window=sliding"], "inference/window=whole"),
         (["inference/refine=crf"], "inference/refine=none"),
-        (["size=[16,64]"], r"size=\[16, 64\] must be height and width"),
-        (["size=512"], "size=512 must be height and width"),
-        (["format=onxx"], "format=onxx is unknown.*Did you mean 'onnx'"),
-        (["precision=int8"], "precision=int8 is unknown"),
+        (["inference.short_side=48"], r"inference\.short_side=48 cannot .*'size=\[512,1024\]'"),
+        (["size=[16,64]"], r"size=\[16, 64\] must be \[height, width\]"),
+        (["size=512"], r"size=512 must be \[height, width\]"),
+        (["format=onxx"], "format=onxx must be onnx or pt2.*Did you mean 'onnx'"),
+        (["precision=int8"], "precision=int8 must be fp32 or fp16"),
         (["batch=0"], "batch=0 must be"),
-        (["min_agreement=99"], "min_agreement=99 is a share"),
+        (["min_agreement=99"], "min_agreement=99 must be a number from 0 to 1"),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, list) else "",
 )

@@ -20,7 +20,7 @@ from src import train
 from src.checkpoints.io import AtomicCheckpointIO
 from src.cli import command
 from src.errors import UserError
-from src.options import check_options
+from src.options import check_launch
 
 TINY = ["data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2"]
 SHORT = ["data.batch_size=2", "data.num_workers=0", "trainer=cpu", "logger=none", "trainer.max_epochs=2"]
@@ -199,8 +199,8 @@ def test_crop_larger_than_the_image_without_padding(fails: Fails) -> None:
         ("transforms.crop_size=[32]", ["transforms.crop_size=[32]", "[height, width]"]),
         ("transforms.crop_size=[32.5,64]", ["transforms.crop_size=[32.5, 64]", "[height, width]"]),
         ("transforms.crop_size=[a,b]", ["transforms.crop_size=", "[height, width]"]),
-        ("transforms.crop_size=null", ["transforms.crop_size=None", "[height, width]"]),
-        ("+data.root=null", ["data.root=None", "folder"]),
+        ("transforms.crop_size=null", ["transforms.crop_size=null", "[height, width]"]),
+        ("+data.root=null", ["data.root=null", "path"]),
         ("data.splits.train=trian", ["trian"]),
         ("optimizer.lr=fast", ["optimizer.lr=fast", "number"]),
         ("schedule.power=high", ["schedule.power=high", "number"]),
@@ -218,11 +218,11 @@ def test_crop_larger_than_the_image_without_padding(fails: Fails) -> None:
         ("schedule.power=-0.9", ["schedule.power=-0.9", "0 or more"]),
         ("optimizer.reference_batch=0", ["optimizer.reference_batch=0", "null"]),
         ("optimizer.lr_multipliers={haed: 10}", ["'haed'", "Did you mean 'head'?"]),
-        ("norms.freeze=affine", ["norms.freeze=affine", "statistics, all"]),
+        ("norms.freeze=affine", ["norms.freeze=affine", "statistics or all, or null"]),
         ("norms.momentum=0", ["norms.momentum=0", "null"]),
-        ("transforms.aspect=1.1", ["aspect=1.1", "list"]),
+        ("transforms.aspect=1.1", ["transforms.aspect=1.1", "[low, high]"]),
         ("data.eval_long_edge=0", ["data.eval_long_edge=0", "null"]),
-        ("ema=true", ["ema=True", "0.999"]),
+        ("ema=true", ["ema=true", "0.999"]),
         ("callbacks.non_finite.action=go", ["callbacks.non_finite.action=go", "stop or skip"]),
         ("trainer.accelerator=gpu", ["trainer"]),
         ("callbacks.history=null", ["callbacks.charts=null"]),
@@ -400,9 +400,9 @@ def test_restarts_by_torchrun_need_a_store_of_their_own(monkeypatch: pytest.Monk
     """torch's shared one holds the addresses of processes that are gone."""
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
-    check_options(OmegaConf.create())
+    check_launch(OmegaConf.create())
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
     with pytest.raises(UserError, match=r"--max-restarts=3 needs `export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`"):
-        check_options(OmegaConf.create())
+        check_launch(OmegaConf.create())
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
-    check_options(OmegaConf.create())
+    check_launch(OmegaConf.create())

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from src import sweep as command
 from src.errors import UserError
 from src.files import locked
-from src.options import check_options
+from src.options import check_launch
 from src.sweeps import Driver, Sweep, parse
 from tests.conftest import ROOT
 from tests.sweeps.drive import stub_command
@@ -152,9 +152,9 @@ def test_multirun_is_for_one_device(overrides: list[str], several: bool, _compos
     try:
         if several:
             with pytest.raises(UserError, match=r"--multirun runs on one device.*python -m src\.sweep"):
-                check_options(cfg)
+                check_launch(cfg)
         else:
-            check_options(cfg)
+            check_launch(cfg)
     finally:
         HydraConfig.instance().cfg = before
 
@@ -169,10 +169,10 @@ def test_multirun_is_refused_where_several_processes_were_started(
     HydraConfig.instance().set_config(cfg)
     try:
         monkeypatch.setenv("SLURM_NTASKS", "4")
-        check_options(cfg)
+        check_launch(cfg)
         monkeypatch.setenv(variable, f"{number}")
         with pytest.raises(UserError, match=rf"{number} processes were started; use python -m src\.sweep"):
-            check_options(cfg)
+            check_launch(cfg)
     finally:
         HydraConfig.instance().cfg = before
 
@@ -194,7 +194,7 @@ def _sweep(*overrides: str) -> None:
     [
         (["jobs=two"], "jobs=two must be a whole number"),
         (["gpus=3"], "gpus=3 must be auto, or a list"),
-        (["executor=slurm"], "executor=slurm is unknown"),
+        (["executor=slurm"], "executor=slurm must be local, submitit or ray"),
         (["sweep.devices=8", "gpus=[0,1]"], "need 8 GPUs, and there are 2"),
         (["options=['job=2']"], r"job: there is no such option\. Did you mean 'jobs'"),
         (["options=['data=cityscapes','data.root=/nowhere']"], "data.root=/nowhere: there is no such folder"),

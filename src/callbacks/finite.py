@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from torch.optim import Optimizer
 from src import viz
 from src.errors import UserError
 from src.files import write_bytes
+from src.schema.faults import checked
+from src.schema.types import Count
 
 __all__ = ["FiniteLoss"]
 
@@ -53,9 +55,8 @@ class FiniteLoss(Callback):
         UserError: for another action; in training, where the loss is not finite.
     """
 
-    def __init__(self, folder: str | Path, *, action: str = "stop", most: int = 10) -> None:
-        if action not in ("stop", "skip"):
-            raise UserError(f"callbacks.non_finite.action={action} is unknown; use stop or skip")
+    @checked("callbacks.non_finite")
+    def __init__(self, folder: str | Path, *, action: Literal["stop", "skip"] = "stop", most: Count = 10) -> None:
         self.folder = Path(folder)
         self.action = action
         self.most = most

@@ -11,7 +11,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src import viz
-from src.errors import UserError, noted
+from src.errors import noted
+from src.schema.faults import checked
+from src.schema.types import Count
 
 __all__ = ["Example", "Panels"]
 
@@ -43,9 +45,8 @@ class Panels(Callback):
         examples: what the last validation predicted for them.
     """
 
-    def __init__(self, run_dir: str | Path, count: int = 4) -> None:
-        if not isinstance(count, int) or count < 1:
-            raise UserError(f"callbacks.panels.count={count} must be 1 or more; callbacks.panels=null draws none")
+    @checked("callbacks.panels")
+    def __init__(self, run_dir: str | Path, count: Count = 4) -> None:
         self.folder = Path(run_dir) / "panels"
         self.count = count
         self.examples: list[Example] = []

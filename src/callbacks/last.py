@@ -7,6 +7,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 
 from src.callbacks.movable import MovableCheckpoint
+from src.schema.types import Count
 
 __all__ = ["LastCheckpoint"]
 
@@ -23,7 +24,9 @@ class LastCheckpoint(MovableCheckpoint):
         every_n_train_steps: optimiser steps from one save to the next.
     """
 
-    def __init__(self, dirpath: str, *, every_n_epochs: int | None = 1, every_n_train_steps: int | None = None) -> None:
+    def __init__(
+        self, dirpath: str, *, every_n_epochs: Count | None = 1, every_n_train_steps: Count | None = None
+    ) -> None:
         super().__init__(
             dirpath,
             filename="last",

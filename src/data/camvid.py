@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from src.data.dataset import FileSource, Pair
 from src.data.label_space import IGNORE_INDEX, LabelSpace
@@ -105,7 +106,7 @@ def camvid(*, root: str | Path, split: str) -> FileSource:
     )
 
 
-def camvid32(*, root: str | Path, split: str, classes: int = 11) -> FileSource:
+def camvid32(*, root: str | Path, split: str, classes: Literal[11, 32] = 11) -> FileSource:
     """The 701 original stills with colour labels, split as SegNet splits them.
 
     A few label files hold colours that the published list does not name; they read as void (255) and the audit counts

@@ -23,6 +23,7 @@ from src.data.cityscapes import (
 from src.data.dataset import FileSource, Pair, read_label
 from src.data.label_space import IGNORE_INDEX
 from src.errors import UserError, nearest
+from src.schema.types import Fraction, Names, Whole
 
 __all__ = ["cityscapes_autolabelled", "cityscapes_coarse"]
 
@@ -53,9 +54,9 @@ def cityscapes_autolabelled(
     root: str | Path,
     split: str,
     label_dir: str | Path | None = None,
-    min_confidence: float | None = None,
-    label_window: Sequence[int] | None = None,
-    coarse_classes: Sequence[str] | None = None,
+    min_confidence: Fraction | None = None,
+    label_window: Sequence[Whole] | None = None,
+    coarse_classes: Names | None = None,
 ) -> FileSource:
     """Labels that a net made: ``<label_dir>/train_extra/<city>/*_leftImg8bit.png``, each with the name of its image.
 
@@ -99,10 +100,10 @@ class _AutoLabels(FileSource):
         self,
         pairs: Sequence[Pair],
         *,
-        min_confidence: float | None,
+        min_confidence: Fraction | None,
         by_hand: Sequence[Path] | None,
         coarse_classes: Sequence[str],
-        label_window: Sequence[int] | None,
+        label_window: Sequence[Whole] | None,
     ) -> None:
         super().__init__(pairs, label_space(), min_confidence=min_confidence)
         names = self.label_space.names
@@ -175,8 +176,7 @@ def _auto_folder(root: Path, label_dir: str | Path | None) -> Path:
 
 
 def _check_window(window: Sequence[int]) -> None:
-    whole = all(isinstance(value, int) for value in window)
-    if len(window) != 4 or not whole or not (0 <= window[0] <= window[1] and 0 <= window[2] <= window[3]):
+    if len(window) != 4 or not (0 <= window[0] <= window[1] and 0 <= window[2] <= window[3]):
         raise UserError(
             f"data.label_window={list(window)} must be [first row, last row, first column, last column], such as"
             " [15, 839, 14, 2029]"

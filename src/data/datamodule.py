@@ -124,10 +124,12 @@ class SegmentationDataModule(pl.LightningDataModule):
     @property
     def train_batches(self) -> int:
         """Batches of one epoch on one device, as far as the trainer does not limit them."""
-        batches, limit = self._whole_batches(), self.trainer.limit_train_batches if self.trainer else 1.0
+        batches, limit = self.whole_batches, self.trainer.limit_train_batches if self.trainer else 1.0
         return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
-    def _whole_batches(self) -> int:
+    @property
+    def whole_batches(self) -> int:
+        """Batches of one epoch on one device, whatever the trainer makes of them."""
         count, world_size = self._pools[1], self._ranks()[1]
         if count < self.batch_size * world_size:
             raise UserError(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from src.data import folder_hints
 from src.data.auto_labels import auto_pairs, check_maps, split_maps
@@ -21,16 +22,19 @@ from src.data.folder_splits import Splits, listed_pairs
 from src.data.label_space import LabelSpace
 from src.data.listing import EXTENSIONS
 from src.errors import UserError
+from src.schema.faults import checked
+from src.schema.types import Fraction, Seed, Share
 
 __all__ = ["folder"]
 
 
+@checked("data")
 def folder(
     *,
     root: str | Path | Sequence[str | Path],
     split: str,
     classes: Classes | None = None,
-    encoding: str = "index",
+    encoding: Literal["index", "color"] = "index",
     file_values: Mapping[int, int] | None = None,
     file_colors: Mapping[str, Sequence] | None = None,
     image_dir: str = "images",
@@ -38,12 +42,12 @@ def folder(
     image_suffix: str = "",
     mask_suffix: str = "",
     confidence_suffix: str | None = "_prob",
-    min_confidence: float | None = None,
+    min_confidence: Fraction | None = None,
     autolabelled: Mapping[str, str | Path] | None = None,
     splits_files: Mapping[str, str] | None = None,
-    fractions: Mapping[str, float] | None = None,
-    seed: int = 0,
-    unlabelled: str = "error",
+    fractions: Mapping[str, Share] | None = None,
+    seed: Seed = 0,
+    unlabelled: Literal["error", "skip"] = "error",
 ) -> FileSource:
     """Image and mask folders, nested or not, paired by their path below the folder without suffix and extension.
 
@@ -124,7 +128,7 @@ def _check_folders(root: Path, layout: FolderLayout) -> None:
 
 
 def _auto_source(
-    root: Path, split: str, layout: FolderLayout, space: Callable[[], LabelSpace], min_confidence: float | None
+    root: Path, split: str, layout: FolderLayout, space: Callable[[], LabelSpace], min_confidence: Fraction | None
 ) -> FileSource:
     layout = replace(layout, image_suffix="", mask_suffix="")
     pairs = auto_pairs(root, split, layout)

@@ -42,8 +42,6 @@ class Splits:
                 f"split '{split}' is not in data.fractions ({', '.join(self.fractions)}); add its share there, or give"
                 f" images/{split} and masks/{split}, or data.splits_files.{nearest(split, self.fractions)}"
             )
-        if not all(isinstance(share, int | float) for share in self.fractions.values()):
-            raise UserError(f"data.fractions={dict(self.fractions)}: shares must be numbers, such as 0.8")
         if min(self.fractions.values()) < 0 or sum(self.fractions.values()) > 1 + 1e-6:
             raise UserError(f"data.fractions={dict(self.fractions)}: shares must not be negative nor exceed 1 together")
 

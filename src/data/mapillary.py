@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from src.data.class_tables import ClassTable, class_table
 from src.data.dataset import FileSource
@@ -28,7 +29,7 @@ _REMEDY = (
 )
 
 
-def mapillary(*, root: str | Path, split: str, version: str = "1.2") -> FileSource:
+def mapillary(*, root: str | Path, split: str, version: Literal["1.2", "2.0"] = "1.2") -> FileSource:
     """Mapillary Vistas: ``<folder>/images/<key>.jpg`` with ``<folder>/v<version>/labels/<key>.png``.
 
     Args:

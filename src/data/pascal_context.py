@@ -7,6 +7,7 @@ Mottaghi et al.: The Role of Context for Object Detection and Semantic Segmentat
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -33,7 +34,7 @@ _LABELS = (
 )
 
 
-def pascal_context(*, root: str | Path, split: str, classes: int = 59) -> FileSource:
+def pascal_context(*, root: str | Path, split: str, classes: Literal[59, 60] = 59) -> FileSource:
     """PASCAL Context: ``VOCdevkit/VOC2010/JPEGImages/<id>.jpg`` with labels of one of two kinds.
 
     ``SegmentationClassContext/<id>.png`` (0 background, 1..59) where there is such a folder; else the published

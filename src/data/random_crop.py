@@ -5,7 +5,6 @@ The window that the crop would show is cut from the source first, then only that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import sqrt
 from typing import Any, Literal
 
@@ -14,7 +13,9 @@ import cv2
 import numpy as np
 
 from src.data.label_space import IGNORE_INDEX
-from src.errors import UserError, nearest
+from src.errors import UserError
+from src.schema.faults import checked
+from src.schema.types import Colour, Count, Fraction, Range, Scales, Size
 
 __all__ = ["RandomScaleCrop"]
 
@@ -47,37 +48,24 @@ class RandomScaleCrop(A.DualTransform):
         UserError: at construction for impossible values; on a too small image when ``pad`` is off.
     """
 
+    @checked("transforms")
     def __init__(
         self,
-        size: Sequence[int],
-        scale: Sequence[float] = (0.5, 2.0),
+        size: Size,
+        scale: Scales = (0.5, 2.0),
         *,
-        output_size: Sequence[int] | None = None,
-        aspect: Sequence[float] = (1.0, 1.0),
-        long_edge: int | None = None,
-        short_side: int | None = None,
+        output_size: Size | None = None,
+        aspect: Range = (1.0, 1.0),
+        long_edge: Count | None = None,
+        short_side: Count | None = None,
         pad: bool = True,
-        fill: Sequence[int] = (0, 0, 0),
+        fill: Colour = (0, 0, 0),
         interpolation: Literal["linear", "cubic"] = "linear",
-        max_class_share: float = 1.0,
+        max_class_share: Fraction = 1.0,
     ) -> None:
         super().__init__(p=1.0)
-        self.size = _size("crop_size", size)
-        self.output_size = self.size if output_size is None else _size("output_size", output_size)
-        if not scale or not all(isinstance(factor, int | float) and factor > 0 for factor in scale):
-            raise UserError(f"transforms.scale={list(scale)} must hold positive factors")
-        if len(aspect) != 2 or not 0 < aspect[0] <= aspect[1]:
-            raise UserError(f"transforms.aspect={list(aspect)} must be a range of positive factors, such as [0.9, 1.1]")
-        for option, length in (("long_edge", long_edge), ("short_side", short_side)):
-            if length is not None and (not isinstance(length, int) or length < 1):
-                raise UserError(f"transforms.{option}={length} must be a length in pixels, or null for none")
-        if interpolation not in _ENLARGING:
-            raise UserError(
-                f"transforms.interpolation={interpolation} is unknown; use {' or '.join(_ENLARGING)}."
-                f"{nearest(str(interpolation), _ENLARGING)}"
-            )
-        if not 0 < max_class_share <= 1:
-            raise UserError(f"transforms.max_class_share={max_class_share} must lie in (0, 1]")
+        self.size = tuple(size)
+        self.output_size = self.size if output_size is None else tuple(output_size)
         self.scale, self.aspect = tuple(scale), tuple(aspect)
         self.long_edge, self.short_side = long_edge, short_side
         self.pad, self.fill, self.interpolation = pad, tuple(fill), interpolation
@@ -159,10 +147,3 @@ class RandomScaleCrop(A.DualTransform):
 def _cut(array: np.ndarray, window: Window) -> np.ndarray:
     y, x, height, width = window
     return array[max(0, y) : y + height, max(0, x) : x + width]
-
-
-def _size(option: str, size: Sequence[int]) -> tuple[int, ...]:
-    sides = size if isinstance(size, Sequence) else ()
-    if len(sides) != 2 or not all(isinstance(side, int | float) and side == int(side) >= 1 for side in sides):
-        raise UserError(f"transforms.{option}={size} must be [height, width] in pixels")
-    return tuple(int(side) for side in size)

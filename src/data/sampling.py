@@ -10,6 +10,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from src.data.class_index import ClassIndex, class_index
 from src.data.dataset import Source
 from src.errors import UserError, nearest
+from src.schema.faults import checked
+from src.schema.types import Count, Names, NotNegative, Share, Text, Whole
 
 __all__ = ["ClassUniform", "Draw", "Shuffle"]
 
@@ -29,8 +31,8 @@ class Shuffle:
         UserError: for a share outside 0..1.
     """
 
-    def __init__(self, *, extra: Sequence[str] = (), extra_share: float = 0.5) -> None:
-        _check_share("extra_share", extra_share)
+    @checked("sampler")
+    def __init__(self, *, extra: Text | Sequence[Text] | None = (), extra_share: Share = 0.5) -> None:
         self.extra = _listed(extra)
         self.extra_share = extra_share
 
@@ -77,27 +79,19 @@ class ClassUniform(Shuffle):
             the factors ask for more than an epoch.
     """
 
+    @checked("sampler")
     def __init__(
         self,
         *,
-        fraction: float = 0.5,
-        tile: int = 1024,
-        bias: Mapping[str, float] | None = None,
-        last_epoch: int | None = None,
-        extra: Sequence[str] = (),
-        extra_share: float = 0.5,
-        extra_classes: Sequence[str] | None = None,
+        fraction: Share = 0.5,
+        tile: Count = 1024,
+        bias: Mapping[str, NotNegative] | None = None,
+        last_epoch: Whole | None = None,
+        extra: Text | Sequence[Text] | None = (),
+        extra_share: Share = 0.5,
+        extra_classes: Names | None = None,
     ) -> None:
         super().__init__(extra=extra, extra_share=extra_share)
-        _check_share("fraction", fraction)
-        _check_whole("tile", tile, least=1)
-        if last_epoch is not None:
-            _check_whole("last_epoch", last_epoch, least=0)
-        if not isinstance(bias, Mapping | None):
-            raise UserError(f"sampler.bias={bias} must map class names to factors, such as {{car: 2}}, or be null")
-        for name, factor in (bias or {}).items():
-            if not isinstance(factor, int | float) or factor < 0:
-                raise UserError(f"sampler.bias.{name}={factor} must be a number of 0 or more")
         self.fraction = fraction
         self.tile = tile
         self.bias = dict(bias or {})
@@ -168,16 +162,6 @@ def _whole_images(count: int) -> np.ndarray:
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
-
-
-def _check_share(option: str, value: float) -> None:
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise UserError(f"sampler.{option}={value} must be a number from 0 to 1")
-
-
-def _check_whole(option: str, value: int, *, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise UserError(f"sampler.{option}={value} must be a whole number of {least} or more")
 
 
 def _check_names(option: str, given: Sequence[str] | Mapping[str, float], names: Sequence[str]) -> None:

@@ -8,6 +8,8 @@ from src.data.dataset import Source
 from src.data.sampling import Draw, Shuffle
 from src.data.shards import ShardSource
 from src.errors import UserError
+from src.schema.faults import checked
+from src.schema.types import Count
 
 __all__ = ["ShuffleShards"]
 
@@ -26,10 +28,9 @@ class ShuffleShards(Shuffle):
         UserError: for a window below 1; on drawing from other data than shards.
     """
 
-    def __init__(self, *, window: int = 16) -> None:
+    @checked("sampler")
+    def __init__(self, *, window: Count = 16) -> None:
         super().__init__()
-        if not isinstance(window, int) or window < 1:
-            raise UserError(f"sampler.window={window} must be a whole number of 1 or more")
         self.window = window
 
     def draws(self, source: Source, first: int) -> Draw:

@@ -22,6 +22,7 @@ from src.data.shard_cache import ShardCache
 from src.data.shard_index import Shard, ShardIndex
 from src.data.shard_table import ShardTable, table_of
 from src.errors import UserError
+from src.schema.types import Positive
 
 __all__ = ["ShardSource", "shards"]
 
@@ -132,7 +133,7 @@ class ShardSource:
 
 
 def shards(
-    *, root: str | Path, split: str, cache: str | Path | None = None, cache_gb: float | None = None
+    *, root: str | Path, split: str, cache: str | Path | None = None, cache_gb: Positive | None = None
 ) -> ShardSource:
     """The source of a split that ``src.shards`` wrote.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from random import Random
 from typing import Literal, get_args
 
@@ -12,6 +12,8 @@ from src.data.label_space import LabelSpace
 from src.data.toy.painter import render
 from src.data.toy.street import street
 from src.errors import UserError, nearest
+from src.schema.faults import checked
+from src.schema.types import Seed, Size, Whole
 
 __all__ = ["ToyStreets", "toy_streets"]
 
@@ -90,7 +92,8 @@ class ToyStreets:
         return render(scene, height=self.height, width=self.width, rng=rng)
 
 
-def toy_streets(*, split: Split, size: Sequence[int], length: Mapping[str, int], seed: int = 0) -> ToyStreets:
+@checked("data")
+def toy_streets(*, split: Split, size: Size, length: Mapping[str, Whole], seed: Seed = 0) -> ToyStreets:
     """The source of a split.
 
     Args:
@@ -101,9 +104,4 @@ def toy_streets(*, split: Split, size: Sequence[int], length: Mapping[str, int],
     Raises:
         UserError: as ``ToyStreets``.
     """
-    if not isinstance(length, Mapping) or not isinstance(size, Sequence) or len(size) != 2:
-        raise UserError(
-            f"toy_streets: data.size={size} must be [height, width] and data.length={length} such as"
-            f" {{train: 800, val: 64}}"
-        )
     return ToyStreets(split=split, length=length.get(split, 0), height=size[0], width=size[1], seed=seed)

@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import atan, degrees, inf
-from typing import Any, Literal
+from math import atan, degrees
+from typing import Annotated, Any, Literal
 
 import albumentations as A
 import cv2
 import numpy as np
+from annotated_types import Interval, Len, Predicate
 
 from src.data.label_space import IGNORE_INDEX
 from src.data.random_crop import RandomScaleCrop
 from src.errors import UserError
+from src.schema.faults import checked
+from src.schema.types import Angle, Colour, Count, Fraction, Range, Scales, Share, Size, Statistics, Words
 
 __all__ = ["STEPS", "eval_transform", "train_transform"]
 
 STEPS = (A.BasicTransform, A.BaseCompose)
 """What a step of a pipeline is."""
 
+Width = Annotated[float, Interval(ge=0, le=255)]
+Operations = Annotated[
+    Sequence[Annotated[float, Interval(ge=0, le=30)]],
+    Len(2, 2),
+    Predicate(lambda pair: isinstance(pair[0], int) and pair[0] >= 1),
+    Words("[N, M]: N operations (1 or more) of strength M (0 to 30)"),
+]
 
+
+@checked("transforms")
 def train_transform(
     *,
-    crop_size: Sequence[int],
-    scale: Sequence[float],
-    mean: Sequence[float],
-    output_size: Sequence[int] | None = None,
-    aspect: Sequence[float] = (1.0, 1.0),
-    long_edge: int | None = None,
-    short_side: int | None = None,
+    crop_size: Size,
+    scale: Scales,
+    mean: Statistics,
+    output_size: Size | None = None,
+    aspect: Range = (1.0, 1.0),
+    long_edge: Count | None = None,
+    short_side: Count | None = None,
     pad: bool = True,
-    fill: Sequence[int] | None = None,
+    fill: Colour | None = None,
     interpolation: Literal["linear", "cubic"] = "linear",
-    max_class_share: float = 1.0,
-    flip: float = 0.5,
-    rand_augment: Sequence[int] | None = None,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
-    saturation: float = 0.0,
-    hue: float = 0.0,
-    brightness_shift: float = 0.0,
-    blur: float = 0.0,
-    blur_sigma: Sequence[float] = (0.15, 1.3),
-    extra: Sequence[Any] = (),
+    max_class_share: Fraction = 1.0,
+    flip: Share = 0.5,
+    rand_augment: Operations | None = None,
+    brightness: Width = 0.0,
+    contrast: Width = 0.0,
+    saturation: Width = 0.0,
+    hue: Angle = 0.0,
+    brightness_shift: Width = 0.0,
+    blur: Share = 0.0,
+    blur_sigma: Range = (0.15, 1.3),
+    extra: Sequence[A.BasicTransform | A.BaseCompose] = (),
 ) -> A.Compose:
     """The training pipeline over ``image`` (H,W,3 uint8), ``mask`` (H,W uint8) and ``focus``, in the arguments' order.
 
@@ -65,9 +77,7 @@ def train_transform(
     Raises:
         UserError: for a scale, size, colour, share, number of operations or further transform that cannot be.
     """
-    _check_shares(flip=(flip, 1), hue=(hue, 0.5), blur=(blur, 1), brightness_shift=(brightness_shift, 255))
-    _check_shares(brightness=(brightness, inf), contrast=(contrast, inf), saturation=(saturation, inf))
-    fill = [round(255 * value) for value in mean] if fill is None else _colour(fill)
+    fill = [round(255 * value) for value in mean] if fill is None else list(fill)
     crop = RandomScaleCrop(
         crop_size,
         scale,
@@ -84,7 +94,7 @@ def train_transform(
     if flip:
         steps.append(A.HorizontalFlip(p=flip))
     if rand_augment is not None:
-        steps.append(random_operations(*_operations(rand_augment), fill=fill))
+        steps.append(random_operations(*rand_augment, fill=fill))
     if brightness or contrast or saturation or hue:
         steps.append(_jitter(brightness, contrast, saturation, hue))
     if brightness_shift:
@@ -130,7 +140,8 @@ def random_operations(count: int, strength: float, *, fill: Sequence[int]) -> A.
     )
 
 
-def eval_transform(long_edge: int) -> A.Compose:
+@checked("data")
+def eval_transform(long_edge: Count) -> A.Compose:
     """Image and label at another size, for protocols that score there (Mapillary in arXiv 2005.10821).
 
     Args:
@@ -139,8 +150,6 @@ def eval_transform(long_edge: int) -> A.Compose:
     Raises:
         UserError: for a length below 1.
     """
-    if not isinstance(long_edge, int) or isinstance(long_edge, bool) or long_edge < 1:
-        raise UserError(f"data.eval_long_edge={long_edge} must be a length in pixels, or null for images as they are")
     nearest = {"mask_interpolation": cv2.INTER_NEAREST_EXACT, "area_for_downscale": "image"}
     return A.Compose([A.LongestMaxSize(long_edge, **nearest)])
 
@@ -170,31 +179,3 @@ def _check_extra(extra: Sequence[Any], size: Sequence[int]) -> None:
             raise UserError(
                 f"transforms.extra: {name} must be left out: images stay (H,W,3) uint8 until they are normed"
             )
-
-
-def _check_shares(**options: tuple[float, float]) -> None:
-    """Option -> value, and the largest that it may be."""
-    for name, (value, most) in options.items():
-        if not isinstance(value, int | float) or not 0 <= value <= most:
-            limits = f"0 to {most}" if most < inf else "0 or more"
-            raise UserError(f"transforms.{name}={value} must be a number of {limits}")
-
-
-def _colour(fill: Sequence[int]) -> list[int]:
-    if len(fill) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in fill):
-        raise UserError(f"transforms.fill={list(fill)} must be an RGB colour in 0..255, or null for the mean")
-    return list(fill)
-
-
-def _operations(rand_augment: Sequence[int]) -> tuple[int, float]:
-    if (
-        len(rand_augment) != 2
-        or not isinstance(rand_augment[0], int)
-        or rand_augment[0] < 1
-        or not 0 <= rand_augment[1] <= 30
-    ):
-        raise UserError(
-            f"transforms.rand_augment={list(rand_augment)} must be [N, M]: N operations (1 or more)"
-            " of strength M (0 to 30); null for none"
-        )
-    return int(rand_augment[0]), float(rand_augment[1])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from src.errors import UserError, nearest
+from src.errors import UserError
 from src.inference.permutohedral import Permutohedral
+from src.schema.faults import call_faults
+from src.schema.types import Between, Count, NotNegative, Positive
 
 __all__ = ["DenseCRF"]
 
@@ -46,33 +48,22 @@ class DenseCRF:
         UserError: for an option out of its range.
     """
 
-    gaussian_weight: float
-    gaussian_std: float
-    bilateral_weight: float
-    bilateral_std_xy: float
-    bilateral_std_rgb: float
-    iterations: int = 10
+    gaussian_weight: NotNegative
+    gaussian_std: Positive
+    bilateral_weight: NotNegative
+    bilateral_std_xy: Positive
+    bilateral_std_rgb: Positive
+    iterations: Count = 10
     normalization: Literal["symmetric", "before", "after", "none"] = "symmetric"
     compatibility: Sequence[Sequence[float]] | None = None
-    clip: float = 1e-5
+    clip: Between = 1e-5
     exact: bool = False
     search: Mapping[str, Sequence[float]] | None = None
     search_method: Literal["coordinate", "grid"] = "coordinate"
 
     def __post_init__(self) -> None:
-        for name in ("gaussian_std", "bilateral_std_xy", "bilateral_std_rgb"):
-            _check(name, getattr(self, name), lambda value: 0 < value < math.inf, "a number above 0")
-        for name in ("gaussian_weight", "bilateral_weight"):
-            _check(name, getattr(self, name), lambda value: 0 <= value < math.inf, "0 or a number above it")
-        _check(
-            "iterations", self.iterations, lambda value: value >= 1 and value == int(value), "a whole number above 0"
-        )
-        _check("clip", self.clip, lambda value: 0 < value < 1, "a probability between 0 and 1, such as 1e-5")
-        for name, choices in (("normalization", NORMALIZATIONS), ("search_method", ("coordinate", "grid"))):
-            value = getattr(self, name)
-            if value not in choices:
-                close = nearest(str(value), choices)
-                raise UserError(f"inference.refine.{name}={value} is unknown; use {', '.join(choices)}.{close}")
+        if found := call_faults(type(self), vars(self)):
+            raise UserError(f"inference.refine.{found[0]}")
 
     @torch.no_grad()
     def __call__(self, rgb: Tensor, scores: Tensor) -> Tensor:
@@ -168,8 +159,3 @@ def _positions(image: Tensor, std: float) -> Tensor:
     height, width = image.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([x, y]).flatten(1) / std
-
-
-def _check(name: str, value: Any, right: Callable[[Any], bool], wanted: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not right(value):
-        raise UserError(f"inference.refine.{name}={value} must be {wanted}")

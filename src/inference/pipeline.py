@@ -15,6 +15,8 @@ from src.inference.rows import Mirrored, Resized, Rows, net_rows
 from src.inference.sizes import resize_area, seen_size
 from src.inference.windows import Sliding
 from src.ops import resize
+from src.schema.faults import checked
+from src.schema.types import Between, Count, Factors
 
 __all__ = ["Inference", "top_class"]
 
@@ -54,31 +56,21 @@ class Inference:
             with more than one logit beside a threshold other than 0.5.
     """
 
+    @checked("inference")
     def __init__(
         self,
-        scales: Sequence[float] = (1.0,),
+        scales: Factors = (1.0,),
         flip: bool = False,
-        threshold: float = 0.5,
+        threshold: Between = 0.5,
         *,
         window: Sliding | None = None,
         fuse: Literal["mean_probabilities", "mean", "max"] = "mean_probabilities",
         refine: Callable[[Tensor, Tensor], Tensor] | None = None,
-        multiple: int = 32,
-        short_side: int | None = None,
-        long_side: int | None = None,
+        multiple: Count = 32,
+        short_side: Count | None = None,
+        long_side: Count | None = None,
         resample: Literal["bilinear", "area"] = "bilinear",
     ) -> None:
-        if not scales or min(scales) <= 0:
-            raise UserError(f"inference.scales={list(scales)} must hold at least one factor above 0")
-        if not 0 < threshold < 1:
-            raise UserError(f"inference.threshold={threshold} is a probability and must lie in (0, 1)")
-        if fuse not in FUSIONS:
-            raise UserError(f"inference.fuse={fuse} is unknown; use {', '.join(FUSIONS)}")
-        if resample not in RESAMPLINGS:
-            raise UserError(f"inference.resample={resample} is unknown; use {', '.join(RESAMPLINGS)}")
-        for name, value in {"multiple": multiple, "short_side": short_side or 1, "long_side": long_side or 1}.items():
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"inference.{name}={value} must be a whole number of 1 or more")
         self.multiple, self.resample = multiple, resample
         self.short_side, self.long_side = short_side, long_side
         self.scales, self.flip, self.threshold, self.fuse = tuple(scales), flip, threshold, fuse

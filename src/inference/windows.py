@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Len, Lt
 from torch import Tensor
 
-from src.errors import UserError
 from src.inference.rows import Rows, net_rows
+from src.schema.faults import checked
+from src.schema.types import Count, Words
 
 __all__ = ["Sliding", "starts"]
+
+WindowSize = Annotated[
+    Sequence[Annotated[int, Ge(32)]], Len(2, 2), Words("[height, width] in pixels, whole numbers from 32 on")
+]
 
 
 class Sliding:
@@ -32,21 +38,14 @@ class Sliding:
         UserError: for values outside these limits.
     """
 
+    @checked("inference.window")
     def __init__(
         self,
-        size: Sequence[int] = (512, 512),
-        overlap: float = 1 / 3,
+        size: WindowSize = (512, 512),
+        overlap: Annotated[float, Ge(0), Lt(1)] = 1 / 3,
         blend: Literal["feather", "uniform"] = "feather",
-        batch: int = 1,
+        batch: Count = 1,
     ) -> None:
-        if len(size) != 2 or not all(isinstance(side, int) and side >= 32 for side in size):
-            raise UserError(f"inference.window.size={list(size)} must be height and width, whole numbers from 32 on")
-        if not 0 <= overlap < 1:
-            raise UserError(f"inference.window.overlap={overlap} is a share of a window and must lie in [0, 1)")
-        if blend not in ("feather", "uniform"):
-            raise UserError(f"inference.window.blend={blend} is unknown; use feather or uniform")
-        if not isinstance(batch, int) or batch < 1:
-            raise UserError(f"inference.window.batch={batch} must be a whole number of 1 or more")
         self.size, self.overlap, self.blend, self.batch = (size[0], size[1]), overlap, blend, batch
 
     def __call__(self, net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, multiple: int = 1) -> Rows:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.losses.masking import as_class_weights, split_label, weight_of_pixels
+from src.schema.faults import checked
+from src.schema.types import Weights
 
 __all__ = ["BCELoss", "summed_bce"]
 
@@ -26,7 +26,8 @@ class BCELoss(nn.Module):
         UserError: for weights that are no factors, or if their number is not the number of classes.
     """
 
-    def __init__(self, ignore_index: int = 255, *, class_weights: Sequence[float] | None = None) -> None:
+    @checked("loss")
+    def __init__(self, ignore_index: int = 255, *, class_weights: Weights | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.register_buffer("class_weights", as_class_weights(class_weights), persistent=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +10,8 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
+from src.schema.faults import checked
+from src.schema.types import NotNegative, Share, Weights
 
 __all__ = ["CrossEntropyLoss", "ImageWeightedCELoss"]
 
@@ -30,12 +31,13 @@ class CrossEntropyLoss(nn.Module):
             them than classes.
     """
 
+    @checked("loss")
     def __init__(
         self,
         ignore_index: int = 255,
         *,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
+        class_weights: Weights | None = None,
+        label_smoothing: Share = 0.0,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -84,7 +86,7 @@ class ImageWeightedCELoss(nn.Module):
         UserError: for a negative bound.
     """
 
-    def __init__(self, *, upper_bound: float = 1.0, norm: bool = False, ignore_index: int = 255) -> None:
+    def __init__(self, *, upper_bound: NotNegative = 1.0, norm: bool = False, ignore_index: int = 255) -> None:
         super().__init__()
         if upper_bound < 0:
             raise UserError(f"loss.upper_bound={upper_bound} must be 0 or more")

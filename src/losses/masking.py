@@ -59,12 +59,6 @@ def as_class_weights(weights: Sequence[float] | None) -> Tensor | None:
     """
     if weights is None:
         return None
-    listed = isinstance(weights, Sequence) and not isinstance(weights, str)
-    if not listed or not all(isinstance(w, int | float) and 0 <= w < float("inf") for w in weights):
-        raise UserError(
-            f"class_weights={weights} must be a list of numbers of 0 or more, one per class; rules by name, such as"
-            " median_frequency, belong in data.class_weights"
-        )
     if not any(weights):
         raise UserError(f"class_weights={list(weights)} leaves nothing to learn; give some class a weight above 0")
     return torch.tensor(weights, dtype=torch.float32)

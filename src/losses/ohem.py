@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,8 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
+from src.schema.faults import checked
+from src.schema.types import Between, NotNegative, Weights
 
 __all__ = ["OHEMCrossEntropyLoss"]
 
@@ -32,18 +33,17 @@ class OHEMCrossEntropyLoss(nn.Module):
         UserError: for a threshold outside (0, 1), a negative ``min_kept``, or weights that do not fit.
     """
 
+    @checked("loss")
     def __init__(
         self,
-        threshold: float = 0.7,
-        min_kept: float = 1 / 16,
+        threshold: Between = 0.7,
+        min_kept: NotNegative = 1 / 16,
         ignore_index: int = 255,
         *,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Weights | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < threshold < 1:
-            raise UserError(f"loss.threshold={threshold} is a probability and must lie in (0, 1)")
-        if not 0 <= min_kept < math.inf or (min_kept > 1 and min_kept != int(min_kept)):
+        if min_kept > 1 and min_kept != int(min_kept):
             raise UserError(
                 f"loss.min_kept={min_kept} must be a share of the valid pixels in [0, 1], or a whole number of pixels"
             )

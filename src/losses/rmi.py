@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from src.errors import UserError, nearest
 from src.losses.bce import summed_bce
 from src.losses.masking import channel_classes, split_label
+from src.schema.types import Count, NotNegative, Share, Whole
 
 __all__ = ["RMILoss"]
 
@@ -58,14 +59,14 @@ class RMILoss(nn.Module):
     def __init__(
         self,
         *,
-        radius: int = 3,
+        radius: Count = 3,
         pool: Literal["average", "max", "resize", "none"] = "average",
-        pool_size: int = 4,
-        pool_stride: int = 4,
-        pool_padding: int = 2,
-        weight_lambda: float = 0.5,
+        pool_size: Count = 4,
+        pool_stride: Count = 4,
+        pool_padding: Whole = 2,
+        weight_lambda: Share = 0.5,
         lambda_way: Literal[0, 1] = 1,
-        jitter: float = 5e-4,
+        jitter: NotNegative = 5e-4,
         precision: Literal["float64", "float32"] = "float64",
         ignore_index: int = 255,
     ) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.losses.masking import split_label
+from src.schema.types import NotNegative, Share
 
 __all__ = ["DiceLoss", "FocalLoss", "LovaszLoss"]
 
@@ -30,7 +31,7 @@ class DiceLoss(nn.Module):
         UserError: if the package is missing, or for a negative ``smooth``.
     """
 
-    def __init__(self, *, smooth: float = 0.0, log_loss: bool = False, ignore_index: int = 255) -> None:
+    def __init__(self, *, smooth: NotNegative = 0.0, log_loss: bool = False, ignore_index: int = 255) -> None:
         super().__init__()
         if smooth < 0:
             raise UserError(f"loss.smooth={smooth} must be 0 or more")
@@ -82,7 +83,7 @@ class FocalLoss(nn.Module):
         UserError: if the package is missing, or for values outside these limits.
     """
 
-    def __init__(self, *, gamma: float = 2.0, alpha: float | None = None, ignore_index: int = 255) -> None:
+    def __init__(self, *, gamma: NotNegative = 2.0, alpha: Share | None = None, ignore_index: int = 255) -> None:
         super().__init__()
         if gamma != 0 and gamma < 1:
             raise UserError(f"loss.gamma={gamma} must be 0, or 1 or more: between, certain pixels have no gradient")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,15 +41,7 @@ class Supervision(nn.Module):
 
     def forward(self, outputs: Mapping[str, Tensor], label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Net outputs (B,K,h,w) by name and label (B,H,W) -> (total, unweighted parts by output name)."""
-        produced = {name for name in outputs if name.startswith("aux_")}
-        if produced != set(self.aux_weights):
-            missing, unknown = sorted(produced - set(self.aux_weights)), sorted(set(self.aux_weights) - produced)
-            raise UserError(
-                "model.aux_weights does not fit the net:"
-                + (f" no weight for {', '.join(missing)};" if missing else "")
-                + (f" no output named {', '.join(unknown)};" if unknown else "")
-                + f" the net has {', '.join(sorted(produced)) or 'no auxiliary outputs'}"
-            )
+        self.check_outputs(outputs)
         names = ("logits", *self.aux_weights)
         sizes = {tuple(outputs[name].shape[-2:]) for name in names}
         labels = {size: reduce_label(label, size).long() for size in sizes}  # once for all criteria
@@ -61,6 +53,25 @@ class Supervision(nn.Module):
                 parts[name] = criterion(outputs[name].float(), labels[tuple(outputs[name].shape[-2:])])
         total = parts["logits"] + sum(weight * parts[name] for name, weight in self.aux_weights.items())
         return total, parts
+
+    def check_outputs(self, names: Iterable[str]) -> None:
+        """Refuse a net whose auxiliary outputs are not those that have a weight.
+
+        Args:
+            names: of all its outputs in training.
+
+        Raises:
+            UserError: naming what is missing, what is unknown, and what there is.
+        """
+        produced = {name for name in names if name.startswith("aux_")}
+        if produced != set(self.aux_weights):
+            missing, unknown = sorted(produced - set(self.aux_weights)), sorted(set(self.aux_weights) - produced)
+            raise UserError(
+                "model.aux_weights does not fit the net:"
+                + (f" no weight for {', '.join(missing)};" if missing else "")
+                + (f" no output named {', '.join(unknown)};" if unknown else "")
+                + f" the net has {', '.join(sorted(produced)) or 'no auxiliary outputs'}"
+            )
 
 
 def reduce_label(label: Tensor, size: Sequence[int]) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.schema.types import NotNegative
 
 __all__ = ["WeightedSum"]
 
@@ -22,7 +23,7 @@ class WeightedSum(nn.Module):
         UserError: for names that differ, and negative weights.
     """
 
-    def __init__(self, *, criteria: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(self, *, criteria: Mapping[str, nn.Module], weights: Mapping[str, NotNegative]) -> None:
         super().__init__()
         if criteria.keys() != weights.keys() or any(weight < 0 for weight in weights.values()):
             raise UserError(

@@ -24,6 +24,7 @@ from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
 from src.models.samplers import Sampler
 from src.ops import resize
+from src.schema.types import Channels, Count, Seed, Share
 
 __all__ = ["ANN"]
 
@@ -72,29 +73,29 @@ class ANN(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         backbone: nn.Module,
         fusion: Literal["afnb", "fnb", "common"] | None = "afnb",
         refine: Literal["apnb", "nb"] | None = "apnb",
-        in_channels: int = 3,
-        channels: int = 512,
-        key_channels: int = 256,
-        value_channels: int = 256,
+        in_channels: Channels = 3,
+        channels: Channels = 512,
+        key_channels: Channels = 256,
+        value_channels: Channels = 256,
         fusion_sharing: Literal["none", "query_key", "key_value", "all"] = "none",
         sharing: Literal["none", "query_key", "key_value", "all"] = "query_key",
         sampler: str = "pyramid_average",
         sizes: Sequence[int | Sequence[int]] = (1, 3, 6, 8),
-        points: int = 110,
-        sampler_seed: int = 0,
+        points: Count = 110,
+        sampler_seed: Seed = 0,
         weights: Literal["softmax", "rescale", "none"] = "softmax",
         merge: Literal["concat", "residual"] = "concat",
         zero_init: bool = True,
         context_norm: bool = False,
         attention: Literal["fused", "naive"] = "fused",
         bias: bool = True,
-        dropout: float = 0.05,
-        aux_channels: int | None = 512,
-        aux_stage: int = 4,
+        dropout: Share = 0.05,
+        aux_channels: Channels | None = 512,
+        aux_stage: Count = 4,
         align_corners: bool = True,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)

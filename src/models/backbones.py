@@ -24,6 +24,7 @@ from src.models.checks import check_rates
 from src.models.hrnet import HRNet
 from src.models.layers import CeilMaxPool2d, init_kaiming, recompute
 from src.models.timm_trunks import create_feature_trunk, create_trunk
+from src.schema.types import Channels, Count
 
 __all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
 
@@ -140,9 +141,9 @@ class ResNet(nn.Module):
 def create_backbone(
     name: str = "resnet50",
     *,
-    output_stride: int = 32,
+    output_stride: Count = 32,
     pretrained: bool | str = False,
-    in_channels: int = 3,
+    in_channels: Channels = 3,
     align_corners: bool = False,
     checkpointing: bool = False,
     pad_block_inputs: bool = False,

@@ -22,6 +22,7 @@ from src.models.checks import check_choice, check_count, check_pooled
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
 from src.ops import resize
+from src.schema.types import Channels, Count
 
 __all__ = ["BiSeNetV1"]
 
@@ -156,10 +157,10 @@ class BiSeNetV1(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         backbone: nn.Module,
-        in_channels: int = 3,
-        channels: int = 128,
+        in_channels: Channels = 3,
+        channels: Channels = 128,
         upsample: Upsample = "nearest",
         gate: Literal["norm", "bottleneck"] = "norm",
     ) -> None:

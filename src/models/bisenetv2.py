@@ -29,6 +29,7 @@ from src.models.checks import check_choice, check_count, scale_counts
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
 from src.ops import resize
+from src.schema.types import Channels, Count, Positive, Share, Widths
 
 __all__ = ["BiSeNetV2"]
 
@@ -124,13 +125,13 @@ class BiSeNetV2(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int = 3,
+        num_classes: Count,
+        in_channels: Channels = 3,
         backbone: nn.Module | None = None,
-        width_multiplier: float = 1.0,
-        depth_multiplier: float = 1.0,
-        channel_ratio: float = 0.25,
-        expansion: int = 6,
+        width_multiplier: Positive = 1.0,
+        depth_multiplier: Positive = 1.0,
+        channel_ratio: Positive = 0.25,
+        expansion: Count = 6,
         expand_at: Literal["conv", "depthwise"] = "conv",
         depthwise_relu: bool = False,
         context_norm: bool = False,
@@ -138,10 +139,10 @@ class BiSeNetV2(Net):
         upsample: Upsample = "bilinear",
         fusion_relu: bool = False,
         gate_bias: bool = False,
-        head_channels: int = 352,
-        aux_channels: Mapping[str, Sequence[int] | None] | None = BOOSTER,
+        head_channels: Channels = 352,
+        aux_channels: Mapping[str, Widths | None] | None = BOOSTER,
         aux_upsample: bool = False,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
@@ -204,7 +205,7 @@ class BiSeNetV2(Net):
 
 
 def _booster_head(
-    in_channels: int, channels: Sequence[int], *, num_classes: int, upsample: bool, dropout: float
+    in_channels: int, channels: Sequence[int], *, num_classes: Count, upsample: bool, dropout: float
 ) -> nn.Module:
     """Logits at the stage's size, or at twice that with ``upsample``."""
     if not upsample:

@@ -19,6 +19,7 @@ from src.models.layers import init_kaiming
 from src.models.net import Net
 from src.models.vgg import VGG16, check_one_fc
 from src.ops import resize
+from src.schema.types import Channels, Count
 
 __all__ = ["DeepLabV1", "DeepLabV2"]
 
@@ -44,10 +45,10 @@ class DeepLabV1(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         backbone: nn.Module,
-        msc_channels: int | None = None,
-        in_channels: int = 3,
+        msc_channels: Channels | None = None,
+        in_channels: Channels = 3,
         align_corners: bool = False,
         reduced_labels: bool = True,
     ) -> None:
@@ -100,10 +101,10 @@ class DeepLabV2(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         backbone: nn.Module,
-        rates: Sequence[int] | None = (6, 12, 18, 24),
-        in_channels: int = 3,
+        rates: Sequence[Count] | None = (6, 12, 18, 24),
+        in_channels: Channels = 3,
         align_corners: bool = False,
         reduced_labels: bool = True,
     ) -> None:
@@ -141,7 +142,7 @@ def _branch(in_channels: int, channels: int, stride: int) -> nn.Sequential:
     return branch
 
 
-def _classifier(in_channels: int, num_classes: int, rate: int | None = None) -> nn.Conv2d:
+def _classifier(in_channels: int, num_classes: Count, rate: int | None = None) -> nn.Conv2d:
     """1x1, or 3x3 at a rate, with a bias; small random weights at first."""
     conv = nn.Conv2d(in_channels, num_classes, 1)
     if rate is not None:

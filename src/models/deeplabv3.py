@@ -18,6 +18,7 @@ from src.models.backbones import ResNet
 from src.models.checks import check_count
 from src.models.layers import FCNHead, auxiliary_head, init_kaiming, recompute
 from src.models.net import Net
+from src.schema.types import Channels, Count, Share, Size
 
 __all__ = ["DeepLabV3"]
 
@@ -56,20 +57,20 @@ class DeepLabV3(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         backbone: nn.Module,
-        in_channels: int = 3,
-        cascade_depth: int = 4,
-        output_stride: int | None = None,
-        aspp_channels: int | None = 256,
-        aspp_rates: Sequence[int] | None = None,
+        in_channels: Channels = 3,
+        cascade_depth: Count = 4,
+        output_stride: Count | None = None,
+        aspp_channels: Channels | None = 256,
+        aspp_rates: Sequence[Count] | None = None,
         image_pooling: Literal["last", "first"] | None = "last",
-        image_pooling_size: Sequence[int] | None = None,
-        projection_kernel: int = 1,
-        aspp_dropout: float = 0.0,
-        head_channels: Sequence[int] = (),
-        dropout: float = 0.0,
-        aux_channels: int | None = None,
+        image_pooling_size: Size | None = None,
+        projection_kernel: Count = 1,
+        aspp_dropout: Share = 0.0,
+        head_channels: Sequence[Channels] = (),
+        dropout: Share = 0.0,
+        aux_channels: Channels | None = None,
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)

@@ -22,6 +22,7 @@ from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
 from src.ops import resize
+from src.schema.types import Channels, Count, Share, Size, Whole
 
 __all__ = ["AtrousSeparableConv", "Decoder", "DeepLabV3Plus"]
 
@@ -112,25 +113,25 @@ class DeepLabV3Plus(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         backbone: nn.Module,
-        in_channels: int = 3,
-        aspp_channels: int = 256,
-        aspp_rates: Sequence[int] | None = None,
+        in_channels: Channels = 3,
+        aspp_channels: Channels = 256,
+        aspp_rates: Sequence[Count] | None = None,
         image_pooling: Literal["last", "first"] | None = "last",
-        image_pooling_size: Sequence[int] | None = None,
-        projection_kernel: int = 1,
-        aspp_dropout: float = 0.0,
+        image_pooling_size: Size | None = None,
+        projection_kernel: Count = 1,
+        aspp_dropout: Share = 0.0,
         separable_aspp: bool = False,
-        low_levels: Sequence[int] = (0,),
-        low_level_channels: int = 48,
-        decoder_channels: Sequence[int] = (256, 256),
-        decoder_kernel_size: int = 3,
+        low_levels: Sequence[Whole] = (0,),
+        low_level_channels: Channels = 48,
+        decoder_channels: Sequence[Channels] = (256, 256),
+        decoder_kernel_size: Count = 3,
         separable_decoder: bool = False,
         low_level_first: bool = False,
         full_size: bool = False,
-        dropout: float = 0.0,
-        aux_channels: int | None = None,
+        dropout: Share = 0.0,
+        aux_channels: Channels | None = None,
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)

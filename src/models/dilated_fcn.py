@@ -18,6 +18,7 @@ from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
 from src.ops import resize
+from src.schema.types import Channels, Count, Share
 
 __all__ = ["DilatedFCN"]
 
@@ -52,15 +53,15 @@ class DilatedFCN(Net):
         self,
         backbone: nn.Module,
         *,
-        num_classes: int,
-        in_channels: int = 3,
+        num_classes: Count,
+        in_channels: Channels = 3,
         levels: Literal["last", "all"] = "last",
-        channels: Sequence[int] = (512,),
-        kernel_size: int = 3,
+        channels: Sequence[Channels] = (512,),
+        kernel_size: Count = 3,
         bias: bool = False,
         concat_input: bool = False,
-        dropout: float = 0.1,
-        aux_channels: int | None = 256,
+        dropout: Share = 0.1,
+        aux_channels: Channels | None = 256,
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)

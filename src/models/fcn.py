@@ -27,6 +27,7 @@ from src.models.backbones import level_of_stride
 from src.models.checks import check_choice
 from src.models.net import Net
 from src.models.vgg import VGG16, check_one_fc
+from src.schema.types import Channels, Count, Positive
 
 __all__ = ["FCN"]
 
@@ -45,7 +46,7 @@ class Deconvolution(nn.Module):
         same: (B,K,h,w) -> (B,K,fh,fw), the border repeated; else (B,K,f(h+1),f(w+1)), fading to zero at the border.
     """
 
-    def __init__(self, num_classes: int, factor: int, *, learned: bool, same: bool) -> None:
+    def __init__(self, num_classes: Count, factor: int, *, learned: bool, same: bool) -> None:
         super().__init__()
         self.factor, self.same = factor, same
         line = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
@@ -85,13 +86,13 @@ class FCN(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         backbone: nn.Module,
         stride: Literal[32, 16, 8] = 8,
         pad_100: bool = True,
         deconvolution: Literal["fixed", "inner", "learned"] = "fixed",
-        skip_scales: Sequence[float] = (1.0, 1.0),
-        in_channels: int = 3,
+        skip_scales: Sequence[Positive] = (1.0, 1.0),
+        in_channels: Channels = 3,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
         check_choice("deconvolution", deconvolution, ("fixed", "inner", "learned"))

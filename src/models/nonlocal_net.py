@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
+from src.schema.types import Channels, Count, Share
 
 __all__ = ["NonLocalBlock", "NonLocalNet"]
 
@@ -51,7 +52,7 @@ class NonLocalBlock(nn.Module):
         self,
         channels: int,
         *,
-        reduction: int = 2,
+        reduction: Count = 2,
         form: Form = "embedded_gaussian",
         scale: bool = False,
         subsample: bool = False,
@@ -133,16 +134,16 @@ class NonLocalNet(Net):
         self,
         backbone: nn.Module,
         *,
-        num_classes: int,
-        in_channels: int = 3,
-        channels: int = 512,
-        reduction: int = 2,
+        num_classes: Count,
+        in_channels: Channels = 3,
+        channels: Channels = 512,
+        reduction: Count = 2,
         form: Form = "embedded_gaussian",
         scale: bool = False,
         subsample: bool = False,
         attention: Attention = "fused",
-        dropout: float = 0.1,
-        aux_channels: int | None = 256,
+        dropout: Share = 0.1,
+        aux_channels: Channels | None = 256,
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)

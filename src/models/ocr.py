@@ -23,6 +23,7 @@ from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead
 from src.models.net import Net
 from src.ops import resize
+from src.schema.types import Channels, Count, Positive, Share
 
 __all__ = ["OCRNet", "ObjectContext", "gather_regions"]
 
@@ -120,20 +121,20 @@ class OCRNet(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         backbone: nn.Module,
         concat_features: bool = True,
-        in_channels: int = 3,
-        mid_channels: int = 512,
-        key_channels: int = 256,
-        head_channels: Sequence[int] = (),
-        region_channels: int | None = None,
-        region_kernel_size: int = 1,
+        in_channels: Channels = 3,
+        mid_channels: Channels = 512,
+        key_channels: Channels = 256,
+        head_channels: Sequence[Channels] = (),
+        region_channels: Channels | None = None,
+        region_kernel_size: Count = 1,
         bias: bool = True,
-        dropout: float = 0.05,
-        region_scale: float = 1.0,
-        query_stride: int = 1,
-        aspp_rates: Sequence[int] | None = None,
+        dropout: Share = 0.05,
+        region_scale: Positive = 1.0,
+        query_stride: Count = 1,
+        aspp_rates: Sequence[Count] | None = None,
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)

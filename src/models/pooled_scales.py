@@ -8,7 +8,7 @@ hierarchical multi-scale attention (Tao et al., arXiv 2005.10821, section 3.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import reduce
 from typing import Literal
 
@@ -21,6 +21,7 @@ from src.models.checks import check_choice, check_count
 from src.models.net import Net
 from src.models.scales import check_scaled_size, own_predictions, sorted_scales
 from src.ops import combine, resize
+from src.schema.types import Count, Factors
 
 __all__ = ["PooledScales"]
 
@@ -47,11 +48,11 @@ class PooledScales(Net):
         self,
         *,
         net: Net,
-        scales: Sequence[float] = (0.5, 0.75, 1.0),
+        scales: Factors = (0.5, 0.75, 1.0),
         fuse: Literal["max", "mean", "mean_probabilities"] = "max",
         at: Literal["logits", "image"] = "logits",
         supervise: bool = False,
-        min_side: int = 32,
+        min_side: Count = 32,
     ) -> None:
         super().__init__(
             num_classes=net.num_classes,

@@ -16,6 +16,7 @@ from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
 from src.models.pooling import adaptive_avg_pool
 from src.ops import resize
+from src.schema.types import Channels, Count, Share
 
 __all__ = ["PSPNet", "PyramidPooling"]
 
@@ -90,13 +91,13 @@ class PSPNet(Net):
         self,
         backbone: nn.Module,
         *,
-        num_classes: int,
-        in_channels: int = 3,
-        pool_sizes: Sequence[int] = (1, 2, 3, 6),
-        pool_channels: int = 512,
-        channels: int = 512,
-        dropout: float = 0.1,
-        aux_channels: int | None = 256,
+        num_classes: Count,
+        in_channels: Channels = 3,
+        pool_sizes: Sequence[Count] = (1, 2, 3, 6),
+        pool_channels: Channels = 512,
+        channels: Channels = 512,
+        dropout: Share = 0.1,
+        aux_channels: Channels | None = 256,
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)

@@ -23,6 +23,7 @@ from src.models.layers import ConvNormAct
 from src.models.net import Net
 from src.models.scales import check_scaled_size, own_predictions, rescale, resized, sorted_scales
 from src.ops import combine, fuse_hierarchical, hierarchical_weights, resize
+from src.schema.types import Channels, Factors, Positive, Share
 
 __all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention"]
 
@@ -91,10 +92,10 @@ class HierarchicalAttention(Net):
         self,
         *,
         net: Net,
-        low_scale: float = 0.5,
-        scales: Sequence[float] = (0.5, 1.0),
-        attention_channels: Sequence[int] = (256, 256),
-        attention_dropout: float = 0.0,
+        low_scale: Positive = 0.5,
+        scales: Factors = (0.5, 1.0),
+        attention_channels: Sequence[Channels] = (256, 256),
+        attention_dropout: Share = 0.0,
         zero_init: bool = False,
         supervise: bool = False,
     ) -> None:
@@ -200,10 +201,10 @@ class ExplicitAttention(Net):
         self,
         *,
         net: Net,
-        scales: Sequence[float] = (0.5, 1.0, 2.0),
-        attention_channels: Sequence[int] = (512,),
+        scales: Factors = (0.5, 1.0, 2.0),
+        attention_channels: Sequence[Channels] = (512,),
         norm: bool = False,
-        attention_dropout: float = 0.0,
+        attention_dropout: Share = 0.0,
         supervise: bool = True,
     ) -> None:
         super().__init__(num_classes=net.num_classes, in_channels=net.in_channels, align_corners=net.align_corners)

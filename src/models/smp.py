@@ -22,6 +22,7 @@ from src.errors import UserError, nearest
 from src.models.checks import check_choice, check_pooled
 from src.models.net import Net
 from src.models.timm_trunks import hub_without_retries
+from src.schema.types import Channels, Count
 
 __all__ = ["SMP"]
 
@@ -51,11 +52,11 @@ class SMP(Net):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: Count,
         arch: str = "unet",
         encoder: str = "resnet34",
         encoder_weights: str | bool | None = None,
-        in_channels: int = 3,
+        in_channels: Channels = 3,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)

@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.models.checks import check_count, check_rates
 from src.models.layers import CeilMaxPool2d, init_kaiming
 from src.models.timm_trunks import create_trunk
+from src.schema.types import Channels, Count, Share
 
 __all__ = ["VGG16", "check_one_fc"]
 
@@ -72,13 +73,13 @@ class VGG16(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: int = 3,
+        in_channels: Channels = 3,
         dilated: bool = False,
         average_pool: bool = False,
-        fc6_kernel: int = FC6_KERNEL,
-        fc6_rates: Sequence[int] = (1,),
-        fc_channels: int = FC_CHANNELS,
-        dropout: float = 0.5,
+        fc6_kernel: Count = FC6_KERNEL,
+        fc6_rates: Sequence[Count] = (1,),
+        fc_channels: Channels = FC_CHANNELS,
+        dropout: Share = 0.5,
         pretrained: bool | str = False,
     ) -> None:
         super().__init__()

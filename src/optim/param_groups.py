@@ -8,18 +8,21 @@ from typing import Any, Literal
 from torch import nn
 
 from src.errors import UserError, nearest
+from src.schema.faults import checked
+from src.schema.types import NotNegative
 
 __all__ = ["param_groups"]
 
 
+@checked("optimizer")
 def param_groups(
     net: nn.Module,
     *,
-    lr: float,
-    weight_decay: float,
+    lr: NotNegative,
+    weight_decay: NotNegative,
     decay_on: Literal["kernels", "all"] = "kernels",
-    lr_multipliers: Mapping[str, float] | None = None,
-    bias_lr_multiplier: float = 1.0,
+    lr_multipliers: Mapping[str, NotNegative] | None = None,
+    bias_lr_multiplier: NotNegative = 1.0,
 ) -> list[dict[str, Any]]:
     """Groups for a torch optimiser.
 
@@ -39,10 +42,7 @@ def param_groups(
     Raises:
         UserError: for a prefix that matches no parameter, a negative factor, or another ``decay_on``.
     """
-    if lr_multipliers is not None and not isinstance(lr_multipliers, Mapping):
-        raise UserError(f"optimizer.lr_multipliers={lr_multipliers} must name parts of the net, such as {{head: 10}}")
     multipliers = dict(lr_multipliers or {})
-    _check(decay_on, {**multipliers, "": bias_lr_multiplier})
     biases = _biases(net) if bias_lr_multiplier != 1 else set()
     groups: dict[tuple[str, bool, bool], dict[str, Any]] = {}
     used = set()
@@ -84,12 +84,3 @@ def _biases(net: nn.Module) -> set[str]:
         for name, part in net.named_modules()
         if getattr(part, "bias", None) is not None and getattr(getattr(part, "weight", None), "ndim", 0) > 1
     }
-
-
-def _check(decay_on: str, multipliers: Mapping[str, float]) -> None:
-    if decay_on not in ("kernels", "all"):
-        raise UserError(f"optimizer.decay_on={decay_on} is unknown; use kernels or all")
-    for part, factor in multipliers.items():
-        if not isinstance(factor, int | float) or factor < 0:
-            option = f"optimizer.lr_multipliers.{part}" if part else "optimizer.bias_lr_multiplier"
-            raise UserError(f"{option}={factor} must be a factor of 0 or more")

@@ -5,10 +5,12 @@ All begin with the same two arguments, which the run knows: optimiser steps in a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
-from src.errors import UserError
+from src.schema.faults import checked
+from src.schema.types import Count, NotNegative, Positive, Share, Whole
 
 __all__ = ["constant", "poly", "step", "warmup_poly"]
 
@@ -20,13 +22,14 @@ def constant(total_steps: int, steps_per_epoch: int) -> Factor:
     return lambda step: 1.0
 
 
+@checked("schedule")
 def poly(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    power: float = 0.9,
-    floor: float = 0.0,
-    every: int | Literal["epoch"] = 1,
+    power: NotNegative = 0.9,
+    floor: Share = 0.0,
+    every: Count | Literal["epoch"] = 1,
 ) -> Factor:
     """``(1 - floor) * (1 - step / total)^power + floor``, the decay of DeepLab v2 (section 4.1.1) and most papers here.
 
@@ -41,10 +44,6 @@ def poly(
     Raises:
         UserError: for values outside these limits.
     """
-    if not power >= 0:
-        raise UserError(f"schedule.power={power} would raise the rate without end; use 0 or more")
-    if not 0 <= floor <= 1:
-        raise UserError(f"schedule.floor={floor} is a factor on the rate; use 0 to 1")
     held = _steps(every, steps_per_epoch)
 
     def factor(step: int) -> float:
@@ -54,14 +53,15 @@ def poly(
     return factor
 
 
+@checked("schedule")
 def warmup_poly(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    power: float = 0.9,
-    floor: float = 0.0,
-    warmup_steps: int = 1000,
-    warmup_start: float = 0.1,
+    power: NotNegative = 0.9,
+    floor: Share = 0.0,
+    warmup_steps: Whole = 1000,
+    warmup_start: Share = 0.1,
     warmup: Literal["linear", "exponential"] = "linear",
 ) -> Factor:
     """Rises from ``warmup_start`` to 1 over ``warmup_steps``, then ``poly`` over the steps that are left.
@@ -77,9 +77,12 @@ def warmup_poly(
     Raises:
         UserError: for an unknown shape, and as ``poly``.
     """
-    if warmup not in ("linear", "exponential"):
-        raise UserError(f"schedule.warmup={warmup} is unknown; use linear or exponential")
     rise = min(warmup_steps, total_steps // 10)
+    if warmup_steps > total_steps:
+        warnings.warn(
+            f"schedule.warmup_steps={warmup_steps} is more than the run has ({total_steps}); the rise takes {rise}",
+            stacklevel=1,
+        )
     decay = poly(max(1, total_steps - rise), steps_per_epoch, power=power, floor=floor)
 
     def factor(step: int) -> float:
@@ -91,8 +94,9 @@ def warmup_poly(
     return factor
 
 
+@checked("schedule")
 def step(
-    total_steps: int, steps_per_epoch: int, *, factor: float = 0.1, every: int | Literal["epoch"] = 2000
+    total_steps: int, steps_per_epoch: int, *, factor: Positive = 0.1, every: Count | Literal["epoch"] = 2000
 ) -> Factor:
     """``factor^(step // every)``, the decay of DeepLab v1 (arXiv 1412.7062, section 4.1).
 
@@ -105,20 +109,10 @@ def step(
     Raises:
         UserError: for values outside these limits.
     """
-    if not factor > 0:
-        raise UserError(f"schedule.factor={factor} must lie above 0, such as 0.1")
     held = _steps(every, steps_per_epoch)
     return lambda step: factor ** (step // held)
 
 
 def _steps(every: int | str, steps_per_epoch: int) -> int:
-    """Steps between two changes of the rate.
-
-    Raises:
-        UserError: unless ``every`` is a whole number of 1 or more, or "epoch".
-    """
-    if every == "epoch":
-        return steps_per_epoch
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise UserError(f"schedule.every={every} must be a whole number of steps, 1 or more, or epoch")
-    return every
+    """Steps between two changes of the rate."""
+    return steps_per_epoch if every == "epoch" else every

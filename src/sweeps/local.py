@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.schema.faults import checked
+from src.schema.types import Count, Minutes
 from src.sweeps.folder import LOG
 
 __all__ = ["MARK", "Local", "Process", "gpus", "slots", "stop_leftovers"]
@@ -41,7 +43,8 @@ def gpus(chosen: Any = "auto") -> list[str]:
     return []
 
 
-def slots(devices: Sequence[str], *, per_trial: int, jobs: int | None) -> list[dict[str, str]]:
+@checked("")
+def slots(devices: Sequence[str], *, per_trial: Count, jobs: Count | None) -> list[dict[str, str]]:
     """The environments of trials that run side by side.
 
     Args:
@@ -52,8 +55,6 @@ def slots(devices: Sequence[str], *, per_trial: int, jobs: int | None) -> list[d
     Raises:
         UserError: if there are too few GPUs.
     """
-    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
-        raise UserError(f"jobs={jobs} must be a whole number of 1 or more")
     if not devices:
         jobs = jobs or 1
         threads = max(1, len(os.sched_getaffinity(0)) // (jobs * per_trial)) if hasattr(os, "sched_getaffinity") else 1
@@ -110,9 +111,8 @@ class Local:
         patience: minutes without a new file or line in a trial's folder after which it is ended; ``None`` for no end.
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]], *, patience: float | None = None) -> None:
-        if patience is not None and (not isinstance(patience, int | float) or patience <= 0):
-            raise UserError(f"patience={patience} must be a number of minutes, or null")
+    @checked("")
+    def __init__(self, environments: Sequence[Mapping[str, str]], *, patience: Minutes | None = None) -> None:
         self._slots, self._patience = list(environments), patience
         self._taken: dict[int, Process] = {}
 

@@ -87,7 +87,7 @@ def executor(folder: Path, **changes: Any) -> RayCluster:
     [
         ({"cpus_per_trial": 0}, r"ray\.cpus_per_trial=0 must be a whole number of 1 or more"),
         ({"restarts": -1}, r"ray\.restarts=-1 must be"),
-        ({"patience": 0}, r"patience=0 must be a number of minutes, or null"),
+        ({"patience": 0}, r"patience=0 must be a number of minutes"),
         ({"jobs": 0}, r"jobs=0 must be"),
         ({"address": "ray://there:10001"}, r"use ray\.address=auto on a machine of the cluster"),
         ({"address": "auto", "gpus": ["0"]}, r"gpus=\['0'\] are this machine's, but ray\.address=auto is given"),
