@@ -17,7 +17,7 @@ from src.errors import UserError, nearest
 from src.schema.types import PathText, Target
 from src.schema.words import choices, words, written
 
-__all__ = ["Fault", "Options", "call_faults", "checked", "hints", "model_faults"]
+__all__ = ["Fault", "Options", "call_faults", "checked", "hints", "model_faults", "spelled_hints"]
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 Built = TypeVar("Built", bound=Callable[..., Any])
@@ -154,6 +154,11 @@ def hints(call: Callable[..., Any]) -> dict[str, Any]:
                 annotation = Any
         found[name] = Any if annotation is parameter.empty else annotation
     return found
+
+
+def spelled_hints(call: Callable[..., Any]) -> dict[str, Any]:
+    """Parameter -> annotation in which objects stand as a config describes them."""
+    return {name: _spelled(annotation) for name, annotation in hints(call).items()}
 
 
 @functools.cache
