@@ -71,7 +71,9 @@ def _one_of(parts: Sequence[str]) -> str:
 
 
 def _plural(text: str) -> str:
-    return text.replace("a whole number", "whole numbers").replace("a number", "numbers").replace("a text", "texts")
+    for one in ("list", "whole number", "number", "text"):
+        text = text.replace(f"a {one}", f"{one}s")
+    return text
 
 
 def choices(annotation: Any) -> list[str]:
