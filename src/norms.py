@@ -41,16 +41,16 @@ class FreezeNorms(pl.Callback):
     """Trains a net with batch norms that keep their running statistics (DeepLab v2; the second phase of v3).
 
     Args:
-        what: ``"statistics"``: images are normed by the running statistics, and scale and shift are trained; ``"all"``:
-            these are not trained either.
+        freeze: ``"statistics"``: images are normed by the running statistics, and scale and shift are trained;
+            ``"all"``: these are not trained either.
 
     Raises:
         UserError: for another word, and at the start of a fit for a net without batch norms.
     """
 
     @checked("norms.freeze")
-    def __init__(self, what: Literal["statistics", "all"]) -> None:
-        self.what = what
+    def __init__(self, freeze: Literal["statistics", "all"]) -> None:
+        self.what = freeze
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         norms = batch_norms(pl_module.net)

@@ -64,7 +64,7 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
     """
     from src.schema.calls import target_faults
     from src.schema.commands import model_of
-    from src.schema.faults import model_faults
+    from src.schema.faults import model_faults, not_finite
     from src.schema.rules import rule_faults
 
     check_launch(cfg)
@@ -72,9 +72,12 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
     model = model_of(command, values)
     if model is None:
         return
-    found = model_faults(model, values) or [*rule_faults(command, values), *(target_faults(values) if built else ())]
+    found = [*model_faults(model, values), *not_finite(values)]
+    if not found:
+        found = [*rule_faults(command, values), *(target_faults(values) if built else ())]
     lines = {path: fault.sentence for fault in found for path in [_typed(raw, fault.path)]}
-    if OmegaConf.select(cfg, "data.num_classes") is None:
+    data = values.get("data")
+    if isinstance(data, Mapping) and data.get("num_classes") is None:
         lines.pop(("data", "num_classes"), None)  # which the data will tell
     if lines:
         path, sentence = next(iter(lines.items()))

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.cli import CONFIG_DIR, command, explain
 from src.errors import UserError
 from src.files import is_locked
+from src.options import check_options
 from src.overrides import in_quotes, name_of, quoted, readable, value_of
 from src.run_files import read_json
 from src.sweeps import Driver, Result, Sweep, Trial, parse, results
@@ -134,7 +135,11 @@ def check(spec: Sweep) -> list[dict[str, Any]]:
                 cfg = hydra.compose(
                     "train", overrides=readable([*spec.options(Trial(row, spec.seeds[0])), "run_dir=x"])
                 )
+                check_options("train", cfg, built=False)
                 found.append(OmegaConf.to_container(cfg, resolve=True))
+            except UserError as error:
+                where = "search.space" if spec.search else "trials"
+                raise UserError(f"sweep.{where}: '{row.name}' ({' '.join(row.options)}) is no run: {error}") from error
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 where, what = "search.space" if spec.search else "trials", explain(error, "train", also=_OWN)
                 raise UserError(f"sweep.{where}: '{row.name}' ({' '.join(row.options)}) is no run: {what}") from error

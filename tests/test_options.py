@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 import shutil
 import sys
@@ -19,6 +20,7 @@ from omegaconf import OmegaConf
 from src import autolabel, benchmark, convert, evaluate, export, predict, restore, submit, sweep, train
 from src.cli import CONFIG_DIR, command
 from src.schema.commands import COMMANDS
+from tests.conftest import ROOT
 
 PREPARE = {
     "autolabel": autolabel.prepare,
@@ -291,3 +293,10 @@ def _own_options(name: str) -> list[str]:
     own = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / f"{name}.yaml"), resolve=False)
     own = {key: value for key, value in own.items() if key not in ("defaults", "hydra", "ckpt")}
     return [*_options(own), "inference.scales", "inference.flip", "inference.multiple", "model.scales"]
+
+
+def test_the_page_of_options_is_what_the_script_writes() -> None:
+    spec = importlib.util.spec_from_file_location("options_table", ROOT / "scripts" / "options_table.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert (ROOT / "docs" / "options.md").read_text() == script.page()

@@ -23,6 +23,7 @@ from src.data.cityscapes import (
 from src.data.dataset import FileSource, Pair, read_label
 from src.data.label_space import IGNORE_INDEX
 from src.errors import UserError, nearest
+from src.schema.faults import checked
 from src.schema.types import Fraction, Names, Whole
 
 __all__ = ["cityscapes_autolabelled", "cityscapes_coarse"]
@@ -49,6 +50,7 @@ def cityscapes_coarse(*, root: str | Path, split: str) -> FileSource:
     return FileSource(city_pairs(root, split.removesuffix("_coarse"), "gtCoarse"), label_space())
 
 
+@checked("data")
 def cityscapes_autolabelled(
     *,
     root: str | Path,

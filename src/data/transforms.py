@@ -24,7 +24,7 @@ STEPS = (A.BasicTransform, A.BaseCompose)
 
 Width = Annotated[float, Interval(ge=0, le=255)]
 Operations = Annotated[
-    Sequence[Annotated[float, Interval(ge=0, le=30)]],
+    Sequence[Annotated[int | float, Interval(ge=0, le=30)]],
     Len(2, 2),
     Predicate(lambda pair: isinstance(pair[0], int) and pair[0] >= 1),
     Words("[N, M]: N operations (1 or more) of strength M (0 to 30)"),
@@ -141,17 +141,17 @@ def random_operations(count: int, strength: float, *, fill: Sequence[int]) -> A.
 
 
 @checked("data")
-def eval_transform(long_edge: Count) -> A.Compose:
+def eval_transform(eval_long_edge: Count) -> A.Compose:
     """Image and label at another size, for protocols that score there (Mapillary in arXiv 2005.10821).
 
     Args:
-        long_edge: length of the longer side in pixels.
+        eval_long_edge: length of the longer side in pixels.
 
     Raises:
         UserError: for a length below 1.
     """
     nearest = {"mask_interpolation": cv2.INTER_NEAREST_EXACT, "area_for_downscale": "image"}
-    return A.Compose([A.LongestMaxSize(long_edge, **nearest)])
+    return A.Compose([A.LongestMaxSize(eval_long_edge, **nearest)])
 
 
 def _jitter(brightness: float, contrast: float, saturation: float, hue: float) -> A.ColorJitter:

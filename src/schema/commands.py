@@ -263,11 +263,28 @@ class _Ray(Options):
     restarts: Whole
 
 
+class _Plan(Options):
+    """What a sweep is; rows, grid and search are looked into by ``src.sweeps.spec``."""
+
+    name: Name
+    title: str | None
+    source: str | None
+    published_on: str | None
+    objective: Text
+    direction: Literal["maximize", "minimize"]
+    devices: Count
+    seeds: Annotated[Sequence[Seed], Len(1), Words("a list of different whole numbers of 0 or more")]
+    fixed: Sequence[Text] | None
+    trials: Sequence[Mapping[str, Any]] | None
+    grid: Mapping[str, Sequence[Any]] | None
+    search: Mapping[str, Any] | None
+
+
 class Sweep(Options):
-    """``src.sweep``; what is below ``sweep`` is checked by ``src.sweeps.spec``, and each trial as ``src.train``."""
+    """``src.sweep``, whose trials are checked as ``src.train``."""
 
     task: Name
-    sweep: Mapping[str, Any]
+    sweep: _Plan
     options: Sequence[str]
     jobs: Count | None
     gpus: Literal["auto"] | Sequence[Whole | Text] | None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +18,7 @@ from src.errors import UserError, nearest
 from src.schema.types import PathText, Target
 from src.schema.words import choices, words, written
 
-__all__ = ["Fault", "Options", "call_faults", "checked", "hints", "model_faults"]
+__all__ = ["Fault", "Options", "call_faults", "checked", "hints", "model_faults", "not_finite", "spelled_hints"]
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 Built = TypeVar("Built", bound=Callable[..., Any])
@@ -47,6 +48,18 @@ def model_faults(model: type[Options], values: Mapping[str, Any]) -> list[Fault]
         found = [_fault(model, values, each) for each in error.errors()]
         return list({fault.path: fault for fault in found}.values())
     return []
+
+
+def not_finite(node: Any, path: tuple[str, ...] = ()) -> Iterator[Fault]:
+    """The numbers in ``node`` and below, a tree of plain containers at ``path``, that are infinite or none at all."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from not_finite(value, (*path, str(name)))
+    elif isinstance(node, list):
+        for value in node:
+            yield from not_finite(value, path)
+    elif isinstance(node, float) and not math.isfinite(node):
+        yield Fault(path, f"={node} must be finite")
 
 
 def _fault(model: type[Options], values: Mapping[str, Any], error: Mapping[str, Any]) -> Fault:
@@ -119,8 +132,8 @@ def call_faults(
         if name not in named:
             if not open_ended:
                 found.append(Fault((name,), f": there is no such option.{nearest(name, named)}"))
-        elif (kind := _kind(call, name, described)) is not None and _refused(kind, value):
-            found.append(Fault((name,), _must_be(value, kind)))
+        elif (kind := _kind(call, name, described)) is not None:
+            found += _value_faults(kind, name, value)
     if complete:
         found += [
             Fault((name,), f" is not set; give it on the command line as +{name}=...")
@@ -130,12 +143,17 @@ def call_faults(
     return found
 
 
-def _refused(kind: Any, value: Any) -> bool:
+def _value_faults(kind: Any, name: str, value: Any) -> list[Fault]:
+    """At most one: of the value itself, or of the one in it, where it is a mapping, that is wrong."""
     try:
         _adapter(kind).validate_python(value)
-    except ValidationError:
-        return True
-    return False
+    except ValidationError as error:
+        path, inner = [name], _values_of(kind)
+        wrong = next((part for part in error.errors()[0]["loc"] if isinstance(value, Mapping) and part in value), None)
+        if inner is not None and isinstance(wrong, str):
+            path, value, kind = [name, wrong], value[wrong], inner
+        return [Fault(tuple(path), _must_be(value, kind))]
+    return []
 
 
 @functools.cache
@@ -154,6 +172,11 @@ def hints(call: Callable[..., Any]) -> dict[str, Any]:
                 annotation = Any
         found[name] = Any if annotation is parameter.empty else annotation
     return found
+
+
+def spelled_hints(call: Callable[..., Any]) -> dict[str, Any]:
+    """Parameter -> annotation in which objects stand as a config describes them."""
+    return {name: _spelled(annotation) for name, annotation in hints(call).items()}
 
 
 @functools.cache

@@ -73,14 +73,14 @@ class Model(Options):
 
     name: Name
     net: Target
-    scales: Target | Annotated[Mapping[str, Any], Len(0, 0)] | None = None
+    scales: Target | Annotated[Mapping[str, Any], Len(0, 0), Words("{}")] | None = None
     aux_weights: Mapping[str, NotNegative | None] | None = None
 
 
 class NetOrNone(Options):
     """What of a net can be chosen beside a checkpoint: its scales; the rest is the checkpoint's."""
 
-    scales: Target | Annotated[Mapping[str, Any], Len(0, 0)] | None = None
+    scales: Target | Annotated[Mapping[str, Any], Len(0, 0), Words("{}")] | None = None
 
 
 class Norms(Options):

@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Len, Lt
+from annotated_types import Ge, Gt, Interval, Le, Len, Lt
 
 from src.schema.types import Words
 
@@ -29,13 +29,14 @@ def words(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return _united(arguments)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"a mapping of names to {_plural(words(arguments[1]))}"
+        return "a mapping" if arguments[1] is Any else f"a mapping of names to {_plural(words(arguments[1]))}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
         return f"a list of {_plural(words(arguments[0]))}"
     return _PLAIN.get(annotation, "a value that its docs name")
 
 
 def _limits(inner: Any, notes: Sequence[Any]) -> str:
+    notes = [each for note in notes for each in (note if isinstance(note, Interval) else [note])]
     ge, gt, le, lt = (
         next((getattr(note, name) for note in notes if isinstance(note, kind)), None)
         for kind, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (Lt, "lt"))
@@ -70,7 +71,9 @@ def _one_of(parts: Sequence[str]) -> str:
 
 
 def _plural(text: str) -> str:
-    return text.replace("a whole number", "whole numbers").replace("a number", "numbers").replace("a text", "texts")
+    for one in ("list", "whole number", "number", "text"):
+        text = text.replace(f"a {one}", f"{one}s")
+    return text
 
 
 def choices(annotation: Any) -> list[str]:

@@ -217,7 +217,7 @@ def test_a_crop_drawn_for_a_class_shows_it(tile: int) -> None:
         ({"tile": 0.5}, r"sampler\.tile=0\.5"),
         ({"last_epoch": -1}, r"sampler\.last_epoch=-1"),
         ({"extra_share": 2}, r"sampler\.extra_share=2"),
-        ({"bias": 2}, r"sampler\.bias=2 must map class names"),
+        ({"bias": 2}, r"sampler\.bias=2 must be a mapping of names to numbers"),
         ({"bias": {"pole": -1}}, r"sampler\.bias\.pole=-1"),
         ({"bias": {"pool": 2}}, r"sampler\.bias.*'pool'.*Did you mean 'pole'"),
         ({"bias": {"pole": 9}}, r"sampler\.bias and sampler\.fraction=0\.5 ask for .* epoch of 40; lower"),

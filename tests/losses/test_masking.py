@@ -163,7 +163,7 @@ def test_class_weights_of_the_data_reach_the_loss(name: str) -> None:
     [
         ("[1.0,-1.0,1.0]", "0 or more"),
         ("[0.0,0.0,0.0]", "nothing to learn"),
-        ("median_frequency", "data.class_weights"),
+        ("median_frequency", "class_weights=median_frequency must be a list"),
     ],
 )
 def test_class_weights_that_are_no_factors_are_refused(weights: str, words: str) -> None:
