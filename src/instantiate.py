@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import re
 import warnings
 from collections.abc import Mapping
@@ -69,7 +68,7 @@ class Kind:
 
     def _refusal(self, target: Any) -> str:
         packages = " or ".join(self.packages)
-        return f"_target_ {target} is not allowed here; name one of the {self.name} that {packages} defines"
+        return f"{target} is not allowed here; name one of the {self.name} that {packages} defines"
 
 
 def instantiate(node: Any, kind: Kind, **arguments: Any) -> Any:
@@ -100,7 +99,6 @@ def _called(node: Mapping[Any, Any], kind: Kind, options: dict[Any, Any]) -> Any
     found = kind.find(target)
     if odd := [key for key in options if not isinstance(key, str) or key.startswith("_")]:
         raise UserError(f"{target}: {odd[0]} is no argument of it; leave it out")
-    _check_lists(target, found, options)
     if node.get("_partial_"):
         return functools.partial(found, **options)
     try:
@@ -150,16 +148,3 @@ def targets(node: Any) -> list[tuple[str, Mapping[str, Any]]]:
         own = [(plain["_target_"], plain)] if "_target_" in plain else []
         return own + [found for value in plain.values() for found in targets(value)]
     return [found for value in plain for found in targets(value)] if isinstance(plain, list) else []
-
-
-def _check_lists(target: str, found: Any, options: Mapping[str, Any]) -> None:
-    """Refuses a single number where one of this project's constructors takes a list."""
-    scalars = [
-        name for name, value in options.items() if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-    if not scalars or not target.startswith("src."):
-        return
-    parameters = inspect.signature(found).parameters
-    for name in scalars:
-        if name in parameters and str(parameters[name].annotation).startswith("Sequence["):
-            raise UserError(f"{name}={options[name]} must be a list; write {name}=[{options[name]}]")

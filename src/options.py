@@ -62,10 +62,10 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
         UserError: naming the first option that cannot be, as it is typed on the command line, its value, what it may
             be, and how many more there are.
     """
-    from src.schema.calls import target_faults
     from src.schema.commands import model_of
     from src.schema.faults import model_faults, not_finite
     from src.schema.rules import rule_faults
+    from src.targets import target_faults
 
     check_launch(cfg)
     raw, values = OmegaConf.to_container(cfg, resolve=False), _resolved(cfg)

@@ -62,6 +62,7 @@ class Train(Options):
     ckpt_path: PathText | None
     resume: PathText | None = None
     norms: Norms | None = None
+    budget: Text | None = None
     ema: _Ema | None
     compile: bool
     channels_last: bool
@@ -71,25 +72,12 @@ class Train(Options):
     run_dir: PathText
 
 
-class Doctor(Options):
-    """``src.doctor``: the options of ``src.train`` that say what is read."""
+class Doctor(Train):
+    """``src.doctor``: the options of ``src.train``, so that what is checked is what it would read, and its own."""
 
-    data: Data
-    model: Model
-    transforms: Target
-    sampler: Target
-    loss: Target
-    aux_loss: Target | None = None
-    optimizer: Optimizer
-    schedule: Target
-    inference: Target
-    trainer: Trainer
     limit: Count | None
     fresh: bool
-    seed: Seed = 0
-    norms: Norms | None = None
-    ema: _Ema | None = None
-    channels_last: bool = True
+    measure: bool
 
 
 class _OfCheckpoint(Options):
@@ -278,6 +266,7 @@ class _Plan(Options):
     trials: Sequence[Mapping[str, Any]] | None
     grid: Mapping[str, Sequence[Any]] | None
     search: Mapping[str, Any] | None
+    only: Sequence[Text] = ()
 
 
 class Sweep(Options):

@@ -1,4 +1,4 @@
-"""Groups of options that several commands share, as models; what is built is for ``src.schema.calls``."""
+"""Groups of options that several commands share, as models; what is built is for ``src.targets``."""
 
 from __future__ import annotations
 
