@@ -58,11 +58,11 @@ def convert(cfg: DictConfig) -> Path:
             "model is not set; give it as model=NAME (docs/published_weights.md lists what loads which file)"
         )
     out = Path(cfg.out)
-    _check_out(out, cfg.ckpt)
     OmegaConf.set_struct(cfg, False)
     content = load_checkpoint(cfg.ckpt, weights_only=not cfg.unsafe_pickle)
     if METADATA_KEY in content:
         raise UserError(f"{cfg.ckpt}: is a checkpoint of this project already; use it as it is, ckpt={cfg.ckpt}")
+    _check_out(out, cfg.ckpt)
     state = tensors_of(content, cfg.ckpt)
     net, axes = _build(cfg)
     kind, names = type(net).__name__, list(net.state_dict())

@@ -18,6 +18,7 @@ from src.viz import save_png
 
 __all__ = ["LabelFolder", "confidence_name"]
 
+_TEXTS = ("classes.txt", "survival.csv")  # which the command writes beside the labels
 _NONE = 255  # stands for values in the files that are no class
 
 
@@ -44,8 +45,8 @@ class LabelFolder:
         self._stored, self._classes = np.zeros(256, np.uint8), np.full(256, _NONE, np.uint8)
         self._stored[: len(values)] = values
         self._classes[list(values)] = range(len(values))
-        pictures = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        self._record = OutputRecord(folder, MANIFEST, teacher, command="src.autolabel", foreign=pictures, notes=notes)
+        there = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES or path.name in _TEXTS)
+        self._record = OutputRecord(folder, MANIFEST, teacher, command="src.autolabel", foreign=there, notes=notes)
 
     def check(self, names: Mapping[Path, Path]) -> None:
         """Refuses images whose labels would overwrite those of other images that are still there.

@@ -63,8 +63,8 @@ class OutputRecord:
             return
         if (stranger := next(iter(foreign), None)) is not None:
             raise UserError(
-                f"out={folder}: holds pictures that {command} did not write ({stranger.relative_to(folder)}); choose a"
-                " folder of its own, lest they be overwritten"
+                f"out={folder}: holds files that {command} did not write, such as {stranger.relative_to(folder)};"
+                " choose a folder of its own, lest they be overwritten"
             )
         content = {"made_with": made_with, **(notes or {}), "environment": environment()}
         with writing(self._manifest):

@@ -105,8 +105,13 @@ def test_what_others_wrote_is_not_overwritten(call: Command, tmp_path: Path) -> 
     before = image.read_bytes()
     _image(tmp_path / "data/a.png", seed=1)
     line = call(tmp_path / "data", f"out={tmp_path}/data", fails=True)
-    assert "holds pictures that src.predict did not write (index/a.png)" in line
+    assert "holds files that src.predict did not write, such as index/a.png" in line
     assert image.read_bytes() == before
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/classes.txt").write_text("mine")
+    line = call(tmp_path / "data", entry="autolabel", fails=True)
+    assert "holds files that src.autolabel did not write, such as classes.txt" in line
+    assert (tmp_path / "out/classes.txt").read_text() == "mine"
 
 
 def test_links_do_not_lead_out_of_out(call: Command, tmp_path: Path) -> None:

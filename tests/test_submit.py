@@ -80,7 +80,7 @@ def test_what_the_server_would_refuse_is_not_packed(own: list[str], tmp_path: Pa
     assert "belongs to no image of the split" in fails()
     spare.unlink()
     (tmp_path / "sent/submission.json").unlink()
-    assert "pictures that src.submit did not write" in fails()
+    assert "files that src.submit did not write" in fails()
     assert not (tmp_path / "sent.zip").exists()
 
 
