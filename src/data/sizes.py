@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 from src.data.cache import fingerprint, load_json, store_json
 from src.data.dataset import Source
+from src.file_schema import Count
 
 __all__ = ["Size", "image_sizes", "sizes_differ", "too_small"]
 
@@ -28,6 +30,9 @@ class Size(NamedTuple):
     example: str
 
 
+_Kept = Annotated[list[Count | str], Field(min_length=4, max_length=4)]  # a ``Size``, as JSON gives it
+
+
 def image_sizes(source: Source) -> list[Size]:
     """Every size that occurs, from the headers of all images; remembered until a file changes.
 
@@ -35,7 +40,7 @@ def image_sizes(source: Source) -> list[Size]:
         UserError: for a file that is missing or no image.
     """
     key = fingerprint(source)
-    kept = load_json(_KIND, key)
+    kept = load_json(_KIND, key, list[_Kept])
     if kept is not None:
         return [Size(*size) for size in kept]
     found: dict[tuple[int, int], list[int]] = {}  # size -> images of it, and the first
