@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from src.errors import UserError
+from src.errors import UserError, printable
 from src.messages import chain, told, unexpected
 from src.option_hints import CONFIG_DIR, NO_PACKAGE, explain, unknown_flag
 from src.overrides import readable
@@ -82,14 +82,15 @@ def _reporting(
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
         if not trace:
             del os.environ[_TRACE]  # and with this
+        folder = Path(OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)["output_dir"])
         try:
-            _check(cfg)
+            _check(cfg, folder)
             return task(cfg)
         except Exception as error:
             if trace:
                 raise
             message = _sentence(error, config_name, given)
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            _remove_if_empty(folder)
             _fail(message)  # here, because Hydra prints a line of its own about what leaves the task
         finally:
             os.environ[_TRACE] = "1"
@@ -97,8 +98,10 @@ def _reporting(
     return run
 
 
-def _check(cfg: DictConfig) -> None:
+def _check(cfg: DictConfig, folder: Path) -> None:
     """Refuses what composes, but cannot be meant; before anything is done."""
+    if "${" in str(folder):
+        raise UserError(f"{folder}: a folder to work in cannot have ${{ in its path; go to another, or rename it")
     for group, chosen in HydraConfig.get().runtime.choices.items():
         if group in ("experiment", "debug") and OmegaConf.is_dict(cfg.get(group)):
             raise UserError(f"{group}={chosen}: {NO_PACKAGE}")
@@ -154,7 +157,8 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    lines = "\n".join(map(printable, message.split("\n")))  # names may hold what would move the cursor
+    print(f"error: {lines}", file=sys.stderr, flush=True)
     sys.exit(1)
 
 

@@ -34,6 +34,7 @@ _CUT_SHORT = re.compile(
     r"PytorchStreamWriter failed|unexpected pos \d+ vs|\d+ requested and \d+ written"
     r"|No space left on device|Disk quota exceeded|File too large"
 )
+_NO_GPU_MEMORY = re.compile("CUDA error: out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED")
 _WORKER = "Original Traceback (most recent call last):"  # begins the text of an error of a loading process
 
 
@@ -85,7 +86,7 @@ def _told(error: BaseException) -> str | None:
             "a batch norm sees one value per channel, since a single image has shrunk to a map of one pixel; raise"
             " data.batch_size or transforms.crop_size, or with trained weights set norms.freeze=statistics"
         )
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" or _NO_GPU_MEMORY.search(text):
         return (
             "the GPU's memory is full; lower data.batch_size or transforms.crop_size, or use"
             " trainer.precision=bf16-mixed"
