@@ -12,7 +12,7 @@ import select
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -141,12 +141,20 @@ def _drop_unread_output() -> bool:
     dropped = False
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # of streams that are closed, or no files
-            poll = select.poll()
-            poll.register(stream.fileno(), 0)
-            if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            if _is_unread(stream):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
                 dropped = True
     return dropped
+
+
+def _is_unread(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _remove_if_empty(folder: Path) -> None:
