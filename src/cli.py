@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError
+from yaml import YAMLError
 
 from src.errors import UserError, printable
 from src.messages import chain, told, unexpected
@@ -131,7 +131,7 @@ def _sentence(error: Exception, config_name: str, given: list[str]) -> str:
         sys.exit(1)
     if message := told(error):
         return message
-    if isinstance(error, HydraException | OmegaConfBaseException | MarkedYAMLError) or _GROUP in str(error):
+    if isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or _GROUP in str(error):
         return explain(error, config_name, overrides=given)
     return unexpected(error)
 

@@ -64,6 +64,9 @@ def _told(error: BaseException) -> str | None:
         return message
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("src"):
         return f"the Python package {error.name} is not installed here; pip install {error.name.partition('.')[0]}"
+    if isinstance(error, UnicodeDecodeError):
+        near = error.object[max(0, error.start - 20) : error.start + 20]
+        return f"a text file is not {error.encoding}, near {near!r}; save it as UTF-8"
     if found := _CUT_SHORT.search(text):
         return f"a file could not be written to its end ({found[0]}), for want of room on the disk; {_FREE}"
     if "Error(s) in loading state_dict" in text:

@@ -202,7 +202,7 @@ def test_the_guess_is_among_the_options_of_the_chosen_model(ends: Ends) -> None:
 
 def _own_options(folder: Path, content: str) -> list[str]:
     (folder / "experiment").mkdir(parents=True)
-    (folder / "experiment/mine.yaml").write_text(content)
+    (folder / "experiment/mine.yaml").write_text(content, errors="surrogateescape")
     return ["--config-dir", str(folder), "experiment=mine"]
 
 
@@ -229,6 +229,8 @@ def test_a_file_of_options_without_its_first_line(ends: Ends, tmp_path: Path, co
     ("content", "words"),
     [
         ("data: {root: x\nseed: ]\n", "mine.yaml, line 3: expected ',' or '}'"),
+        ("name: a\x01b\n", "special characters are not allowed"),
+        ("name: K\udcf6ln\n", r"a text file is not utf-8, near b'age _global_\nname: K\xf6ln"),
         ("defaults:\n  - /model: fcn8s\n", "- override /model: fcn8s"),
         (
             "defaults:\n  - override /modle: fcn8s\n",
