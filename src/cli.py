@@ -12,7 +12,7 @@ import select
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError
+from yaml import YAMLError
 
 from src.errors import UserError, printable
 from src.messages import chain, told, unexpected
@@ -85,8 +85,9 @@ def _reporting(
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
         if not trace:
             del os.environ[_TRACE]  # and with this
+        folder = Path(OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)["output_dir"])
         try:
-            _check(cfg)
+            _check(cfg, folder)
             if unchecked is not None:
                 check_options(unchecked, cfg)
             return task(cfg)
@@ -94,7 +95,7 @@ def _reporting(
             if trace:
                 raise
             message = _sentence(error, config_name, given)
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            _remove_if_empty(folder)
             _fail(message)  # here, because Hydra prints a line of its own about what leaves the task
         finally:
             os.environ[_TRACE] = "1"
@@ -102,8 +103,10 @@ def _reporting(
     return run
 
 
-def _check(cfg: DictConfig) -> None:
+def _check(cfg: DictConfig, folder: Path) -> None:
     """Refuses what composes, but cannot be meant; before anything is done."""
+    if "${" in str(folder):
+        raise UserError(f"{folder}: a folder to work in cannot have ${{ in its path; go to another, or rename it")
     for group, chosen in HydraConfig.get().runtime.choices.items():
         if group in ("experiment", "debug") and OmegaConf.is_dict(cfg.get(group)):
             raise UserError(f"{group}={chosen}: {NO_PACKAGE}")
@@ -133,7 +136,7 @@ def _sentence(error: Exception, config_name: str, given: list[str]) -> str:
         sys.exit(1)
     if message := told(error):
         return message
-    if isinstance(error, HydraException | OmegaConfBaseException | MarkedYAMLError) or _GROUP in str(error):
+    if isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or _GROUP in str(error):
         return explain(error, config_name, overrides=given)
     return unexpected(error)
 
@@ -143,12 +146,20 @@ def _drop_unread_output() -> bool:
     dropped = False
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # of streams that are closed, or no files
-            poll = select.poll()
-            poll.register(stream.fileno(), 0)
-            if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            if _is_unread(stream):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
                 dropped = True
     return dropped
+
+
+def _is_unread(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -159,8 +170,8 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _fail(message: str) -> None:
-    lines = map(printable, message.split("\n"))  # file names may hold what steers a terminal
-    print("error: " + "\n".join(lines), file=sys.stderr, flush=True)
+    lines = "\n".join(map(printable, message.split("\n")))  # names may hold what would move the cursor
+    print(f"error: {lines}", file=sys.stderr, flush=True)
     sys.exit(1)
 
 

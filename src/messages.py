@@ -34,6 +34,7 @@ _CUT_SHORT = re.compile(
     r"PytorchStreamWriter failed|unexpected pos \d+ vs|\d+ requested and \d+ written"
     r"|No space left on device|Disk quota exceeded|File too large"
 )
+_NO_GPU_MEMORY = re.compile("CUDA error: out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED")
 _WORKER = "Original Traceback (most recent call last):"  # begins the text of an error of a loading process
 
 
@@ -63,6 +64,9 @@ def _told(error: BaseException) -> str | None:
         return message
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("src"):
         return f"the Python package {error.name} is not installed here; pip install {error.name.partition('.')[0]}"
+    if isinstance(error, UnicodeDecodeError):
+        near = error.object[max(0, error.start - 20) : error.start + 20]
+        return f"a text file is not {error.encoding}, near {near!r}; save it as UTF-8"
     if found := _CUT_SHORT.search(text):
         return f"a file could not be written to its end ({found[0]}), for want of room on the disk; {_FREE}"
     if "Error(s) in loading state_dict" in text:
@@ -85,7 +89,7 @@ def _told(error: BaseException) -> str | None:
             "a batch norm sees one value per channel, since a single image has shrunk to a map of one pixel; raise"
             " data.batch_size or transforms.crop_size, or with trained weights set norms.freeze=statistics"
         )
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" or _NO_GPU_MEMORY.search(text):
         return (
             "the GPU's memory is full; lower data.batch_size or transforms.crop_size, or use"
             " trainer.precision=bf16-mixed"

@@ -28,6 +28,7 @@ from src.data.toy_streets import ToyStreets
 from src.environment import environment
 from src.errors import UserError
 from src.inference import top_class
+from src.overrides import quoted
 from tests.conftest import ROOT
 
 Labels = Callable[..., str]
@@ -238,8 +239,8 @@ def test_ids_in_the_files_are_those_asked_for(label: Labels, pool: Path) -> None
 
 def test_a_net_with_scales_of_its_own_gets_no_others(tmp_path: Path, teacher: Path) -> None:
     wrapped = _save(tmp_path / "a.ckpt", "model/scales=average")
-    assert autolabel.prepare([f"ckpt={wrapped}"])[1] == [f"ckpt={wrapped}"]
-    for own in ([f"ckpt={teacher}"], [f"ckpt={wrapped}", "inference=single"]):
+    assert autolabel.prepare([f"ckpt={wrapped}"])[1] == [quoted("ckpt", wrapped)]
+    for own in ([quoted("ckpt", teacher)], ["inference=single", quoted("ckpt", wrapped)]):
         assert autolabel.prepare(own)[1] == own
 
 

@@ -111,6 +111,14 @@ def test_lists_of_folders_of_any_name(settled) -> None:
     assert settled("shards", "data.root=[a b,c#1]", "out=ö", keys="data.root out") == [["a b", "c#1"], "ö"]
 
 
+def test_a_run_folder_with_a_reference_in_its_name_is_refused(ends: Ends, tmp_path: Path) -> None:
+    line = ends("train", r"hydra.run.dir=a\${b}")
+    assert (
+        line == f"{tmp_path}/work/a${{b}}: a folder to work in cannot have ${{ in its path; go to another, or rename it"
+    )
+    assert not list((tmp_path / "work").iterdir())
+
+
 def test_trials_of_a_sweep_on_the_command_line(settled) -> None:
     """Also options of all trials: they reach ``src.train`` as they were typed here."""
     given = ["sweep.trials=[{name: a, set: [model=fcn8s, optimizer.lr=0.1]}]", "data.root=/x/Müller, 2", "data=folder"]
@@ -194,7 +202,7 @@ def test_the_guess_is_among_the_options_of_the_chosen_model(ends: Ends) -> None:
 
 def _own_options(folder: Path, content: str) -> list[str]:
     (folder / "experiment").mkdir(parents=True)
-    (folder / "experiment/mine.yaml").write_text(content)
+    (folder / "experiment/mine.yaml").write_text(content, errors="surrogateescape")
     return ["--config-dir", str(folder), "experiment=mine"]
 
 
@@ -221,6 +229,8 @@ def test_a_file_of_options_without_its_first_line(ends: Ends, tmp_path: Path, co
     ("content", "words"),
     [
         ("data: {root: x\nseed: ]\n", "mine.yaml, line 3: expected ',' or '}'"),
+        ("name: a\x01b\n", "special characters are not allowed"),
+        ("name: K\udcf6ln\n", r"a text file is not utf-8, near b'age _global_\nname: K\xf6ln"),
         ("defaults:\n  - /model: fcn8s\n", "- override /model: fcn8s"),
         (
             "defaults:\n  - override /modle: fcn8s\n",
@@ -317,6 +327,8 @@ def _in_worker(error: BaseException) -> BaseException:
         (MemoryError(), ["main memory is full", "data.batch_size"]),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), ["is full"]),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), ["refused; the system refused this"]),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"), ["the GPU's memory is full"]),
+        (UserError("a\x1b[31m\udcff.png: broken; remove it"), [r"a\x1b[31m\xff.png: broken"]),
         (ModuleNotFoundError("No module named 'onnx'", name="onnx"), ["pip install onnx"]),
     ],
     ids=lambda value: f"{value!r}"[:60] if isinstance(value, BaseException) else "",
