@@ -22,6 +22,7 @@ from src.data.toy_streets import ToyStreets
 from src.errors import UserError
 from src.prediction import huge, images, raster
 from tests.conftest import ROOT
+from tests.data.test_decoding import tiff
 
 SPACE = ToyStreets.label_space
 SMALL = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "data.length={train: 2, val: 2, test: 2}"]
@@ -385,6 +386,23 @@ def test_what_is_no_image_by_blocks(call: Predict, tmp_path: Path, monkeypatch) 
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(UserError, match="pip install rasterio"):
         call(tmp_path / "map.png", *BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(2**31 - 1, 2560), (2**31 - 1, 2**31 - 1), (2**32 - 1, 9), (b"abc", b"xyz"), (10**6, 10**6)]
+)
+def test_absurd_headers_end_in_one_line_that_names_the_file(
+    call: Predict, tmp_path: Path, width: int | bytes, height: int | bytes
+) -> None:
+    pytest.importorskip("rasterio")
+    (tmp_path / "odd.tif").write_bytes(tiff(width, height))
+    with pytest.raises(UserError) as caught:
+        call(tmp_path / "odd.tif", *BLOCKS)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "1 files were left out:"
+    assert len(lines) == 2
+    assert "odd.tif: " in lines[1]
+    assert "restore or remove it" in lines[1]
 
 
 def test_blocks_cover_every_pixel_once() -> None:

@@ -39,7 +39,8 @@ def fingerprint(source: Source, *extra: object) -> str | None:
         attributes = _attributes(part)
         if attributes is None:
             return None
-        digest.update(f"\n{type(part).__module__}.{type(part).__qualname__} {len(part)} {attributes}".encode())
+        kind = f"\n{type(part).__module__}.{type(part).__qualname__} {len(part)} {attributes}"
+        digest.update(kind.encode(errors="surrogateescape"))
         digest.update(repr(_spelled(part.label_space)).encode())
         for line in _files(part) if isinstance(part, FileSource) else _code(part):
             digest.update(line.encode(errors="surrogateescape"))

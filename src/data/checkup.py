@@ -56,7 +56,7 @@ def checkup(source: Source, *, limit: int | None = None, fresh: bool = False, pr
     known = None if fresh else _recall(key)
     if known is not None:
         return known
-    found = summary(audit(source, progress=progress))
+    found = summary(audit(source, None, progress))
     store_json(_KIND, key, found._asdict())
     return found
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from src.data.cache import fingerprint, load_json, store_json
 from src.data.dataset import FileSource, Pair, Source
 
-__all__ = ["Leak", "known_leak", "leak"]
+__all__ = ["Leak", "known_leak", "leak", "linked_leak"]
 
 _KIND = "leak-1"  # raise the number when more is found
 _TAIL = 4096
@@ -89,6 +89,23 @@ def known_leak(train: Source, scored: Source) -> Leak | None:
     """What ``leak`` found on the very same files before; ``None`` if it was not asked."""
     both = isinstance(train, FileSource) and isinstance(scored, FileSource)
     return _recall(_key(train, scored)) if both else None
+
+
+def linked_leak(train: Source, scored: Source) -> Leak | None:
+    """Images of both splits that links make one, such as ``images/val`` to ``images/train``; no file is opened."""
+    if not isinstance(train, FileSource) or not isinstance(scored, FileSource):
+        return None
+    folders = [{str(pair.image.parent) for pair in source.pairs} for source in (train, scored)]
+    real = {folder: Path(folder).resolve() for folder in folders[0] | folders[1]}
+    if not {real[folder] for folder in folders[0] - folders[1]} & {real[folder] for folder in folders[1] - folders[0]}:
+        return None
+    listed = {(real[str(pair.image.parent)], pair.image.name): pair.image for pair in train.pairs}
+    twice = [
+        (str(listed[place]), str(pair.image))
+        for pair in scored.pairs
+        if (place := (real[str(pair.image.parent)], pair.image.name)) in listed
+    ]
+    return Leak(len(scored), len(twice), twice[:3], 0, []) if twice else None
 
 
 def _key(train: Source, scored: Source) -> str | None:

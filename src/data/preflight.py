@@ -6,7 +6,7 @@ from src.data.audit import audit
 from src.data.checkup import Checkup, checkup, known_checkup, summary
 from src.data.datamodule import SegmentationDataModule
 from src.data.dataset import Source
-from src.data.leaks import known_leak
+from src.data.leaks import known_leak, linked_leak
 from src.data.random_crop import RandomScaleCrop
 from src.data.sizes import image_sizes, sizes_differ, too_small
 from src.data.split_findings import leak_problem
@@ -32,7 +32,8 @@ def before_fit(datamodule: SegmentationDataModule) -> str:
     for name, (source, _) in val.items():
         problems = []
         for other, (shown, _) in train.items():
-            leak = known_leak(shown, source) if whole and name not in train else None
+            leak = None if name in train else linked_leak(shown, source)
+            leak = leak or (known_leak(shown, source) if whole and name not in train else None)
             problems.append(leak and leak_problem(other, name, leak))
         for problem in filter(None, problems):
             raise UserError(f"{problem}; {_OFF}")

@@ -100,6 +100,12 @@ def test_class_files_may_begin_with_a_byte_order_mark(tmp_path: Path, name: str,
     assert read(tmp_path).label_space.names == ("Straße", "车")
 
 
+def test_classes_must_be_a_list(tmp_path: Path) -> None:
+    write(tmp_path, grey(0, 1))
+    with pytest.raises(UserError, match=r"data\.classes=5 is no list; give the names"):
+        read(tmp_path, classes=5)
+
+
 def test_roots_must_agree(tmp_path: Path) -> None:
     roots = [write(tmp_path / name, grey(0, 1)) for name in ("x", "y")]
     for root, text in zip(roots, ("a\nb\n", "b\na\n"), strict=True):

@@ -14,8 +14,12 @@ from PIL import Image
 
 from src.data import listing
 from src.data.audit import audit
+from src.data.checkup import checkup
 from src.data.folder import folder
+from src.data.leaks import leak
 from src.data.listing import image_files
+from src.data.shard_writer import write_shards
+from src.data.shards import shards
 from src.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -206,3 +210,21 @@ def test_names_of_any_bytes_are_listed_drawn_and_read(tmp_path: Path) -> None:
     source = folder(root=tmp_path, split="train", classes=["a"], fractions={"train": 1.0})
     assert [source.read(i)[0].shape for i in range(len(source))] == [(2, 2, 3)] * len(names)
     assert [audit(source).looked_at, audit(source).failures] == [len(names), {}]
+
+
+def test_names_of_any_bytes_go_through_shards_and_findings(tmp_path: Path) -> None:
+    names = [os.fsdecode(name) for name in NASTY]
+    pairs(tmp_path, *names)
+    source = folder(root=tmp_path, split="train", classes=["a"], fractions={"train": 1.0})
+    write_shards(source, tmp_path / "shards", split="train")
+    read = shards(root=tmp_path / "shards", split="train")
+    assert [read.name(i) for i in range(len(read))] == [source.name(i) for i in range(len(source))]
+    for pair in source.pairs:
+        pair.image.write_bytes(b"no image")
+    damaged = folder(root=tmp_path, split="train", classes=["a"], fractions={"train": 1.0})
+    first, again = checkup(damaged), checkup(damaged)
+    assert first.problems == again.problems
+    assert str(damaged.pairs[0].image) in first.problems[0]
+    assert leak(damaged, source).copies == len(names)
+    with pytest.raises(UserError, match="no sample of split 'train' can be read"):
+        write_shards(damaged, tmp_path / "none", split="train")

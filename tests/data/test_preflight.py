@@ -14,6 +14,7 @@ from PIL import Image
 from src.data import SegmentationDataModule, audit, checkup, preflight
 from src.data.checkup import checkup as full
 from src.data.dataset import FileSource, Pair
+from src.data.folder import folder
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.leaks import leak
 from src.data.preflight import before_fit
@@ -183,6 +184,24 @@ def test_copies_that_the_doctor_found_stop_it(tmp_path: Path) -> None:
     leak(train, val)
     with pytest.raises(UserError, match=r"3 of 3 images of val are in train.*data\.splits_files.*preflight=false"):
         before_fit(module(train, val))
+
+
+def test_splits_that_a_link_makes_one_stop_it(tmp_path: Path) -> None:
+    train, val = sound(tmp_path / "train", 3), sound(tmp_path / "val", 3)
+    for pair in [*train.pairs, *val.pairs]:
+        for file in (pair.image, pair.label):
+            place = (
+                tmp_path / "data" / ("images" if file == pair.image else "masks") / file.parent.name / pair.image.name
+            )
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(place)
+    options = {"root": tmp_path / "data", "classes": ["a", "b"]}
+    before_fit(module(*(folder(split=name, **options) for name in ("train", "val"))))
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind / "val").rename(tmp_path / kind)
+        (tmp_path / "data" / kind / "val").symlink_to("train")
+    with pytest.raises(UserError, match=r"3 of 3 images of val are in train.*preflight=false"):
+        before_fit(module(*(folder(split=name, **options) for name in ("train", "val"))))
 
 
 def test_a_split_without_labels_cannot_be_trained_on(tmp_path: Path) -> None:
