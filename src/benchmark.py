@@ -78,10 +78,22 @@ def _subject(cfg: DictConfig) -> tuple[str, nn.Module, nn.Module]:
     from src.module import Normalize
 
     if cfg.ckpt is not None:
+        _say_size(cfg)
         module = restore.load_module(cfg.ckpt)
         return str(cfg.ckpt), module.net.float(), module.normalize
     net = build.build_net(build.without_download(cfg)).eval()
     return str(cfg.model.name), net, Normalize([0.45] * 3, [0.25] * 3)
+
+
+def _say_size(cfg: DictConfig) -> None:
+    """A line where the checkpoint was scored at a size of its own, and here the net sees ``size``."""
+    from src.applied import size_overrides
+    from src.restore import saved_config
+
+    saved = OmegaConf.to_container(saved_config(cfg.ckpt), resolve=False)
+    if scored := size_overrides(saved, []):
+        words = ", ".join(item.lstrip("+") for item in scored)
+        print(f"note: the checkpoint was scored with {words}; here the net sees size={list(cfg.size)}", flush=True)
 
 
 def _kinds(cfg: DictConfig, net: nn.Module, normalize: nn.Module, device: str, macs: int) -> Iterator[speed.Kind]:

@@ -21,7 +21,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from src import autolabel, build, evaluate, predict, report, restore, submit
+from src import autolabel, benchmark, build, evaluate, predict, report, restore, submit
 from src.applied import difference
 from src.checkpoints.io import METADATA_KEY
 from src.cli import command
@@ -168,7 +168,7 @@ def _rule(scored: str, **changed: Any) -> str | None:
         ("inference: {scales: [1.0]}", {}, None),
         ("inference: {}", {"inference": {"scales": [1.0], "flip": False, "multiple": 32, "resample": "area"}}, None),
         ("inference: {window: null}", {"inference": {"window": {"size": [9, 9]}}}, "window=null; .*size: "),
-        ("inference: {refine: {std: 3, a: 1}}", {"inference": {"refine": {"std": 4}}}, r"with inference\.refine.std=3"),
+        ("inference: {refine: {std: 3, at: 1}}", {"inference": {"refine": {"std": 4}}}, r"inference\.refine\.std=3"),
         ("model: {scales: {scales: [1.0]}}", {"model": {"scales": {"scales": [0.5]}}}, r"model\.scales\.scales=\[1"),
         ("trainer: {precision: bf16-mixed}", {"trainer": {"precision": "32-true"}}, "precision=bf16-mixed; .*32-true"),
         ("model: {net: {backbone: {output_stride: 16}}}", {"output_stride": 8}, "output_stride=16; .*output_stride=8"),
@@ -249,3 +249,9 @@ def test_a_huge_image_is_not_brought_to_a_size_block_by_block(
     line = capsys.readouterr().err
     assert "2 files were left out" in line
     assert f"inference.long_side={EDGE} cannot apply; set inference.long_side=null 'inference.scales=[0.5]'" in line
+
+
+def test_a_benchmark_says_at_which_size_the_net_was_scored(net: Callable[..., Path], tmp_path: Path) -> None:
+    fast = ("size=[64,96]", "mode=eager", "repeats=1", "warmup=0", "device=cpu", f"hydra.run.dir={tmp_path}")
+    line = _call(benchmark, f"ckpt={net(f'data.eval_long_edge={EDGE}')}", *fast).splitlines()[0]
+    assert line.endswith(f"inference.long_side={EDGE}, inference.resample=area; here the net sees size=[64, 96]")
