@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from src.files import locked
 __all__ = ["OwnFolder", "check_unused", "first_process", "held", "new_folder"]
 
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")  # of torchrun and Lightning, of SLURM, of the user's hand
-_OF_A_RUN = ("config.yaml", "metrics.csv", "scores_*.json", "checkpoints/*.ckpt")
+_OF_AN_END = ("scores_*.json",)
+_OF_A_RUN = ("config.yaml", "metrics.csv", "checkpoints/*.ckpt", *_OF_AN_END)
 
 
 class OwnFolder(Callback):
@@ -51,7 +52,8 @@ def new_folder(wanted: Path) -> Path:
 def held(what: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[DictConfig], Any]]:
     """A decorator for tasks: the first process holds ``cfg.run_dir`` until the task ends.
 
-    The folder must be unused, unless the config says that the run in it goes on (``ckpt_path``, ``resume=auto``).
+    The folder must be unused, unless ``ckpt_path`` lies there, or ``resume=auto`` starts a run anew that was stopped
+    before its first checkpoint.
 
     Args:
         what: the task does, in words that follow "another process is".
@@ -71,8 +73,7 @@ def held(what: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[DictCon
                     with contextlib.suppress(OSError):
                         folder.rmdir()  # which only its own is empty enough for
             with locked(folder, what):
-                if not _goes_on(cfg, folder):
-                    check_unused(folder)
+                check_unused(folder, _forbidden(cfg, folder))
                 return task(cfg)
 
         return run
@@ -80,9 +81,9 @@ def held(what: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[DictCon
     return decorate
 
 
-def check_unused(folder: Path) -> None:
-    """Raise a ``UserError`` if ``folder`` holds what a run has written."""
-    found = next((path for pattern in _OF_A_RUN for path in folder.glob(pattern)), None)
+def check_unused(folder: Path, patterns: Sequence[str] = _OF_A_RUN) -> None:
+    """Raise a ``UserError`` if ``folder`` holds what a run has written: files that ``patterns`` match."""
+    found = next((path for pattern in patterns for path in folder.glob(pattern)), None)
     if found is not None:
         raise UserError(
             f"hydra.run.dir={folder}: holds a run already ({found.relative_to(folder)}), which another would overwrite;"
@@ -95,10 +96,12 @@ def first_process() -> bool:
     return _rank() == 0
 
 
-def _goes_on(cfg: DictConfig, folder: Path) -> bool:
+def _forbidden(cfg: DictConfig, folder: Path) -> Sequence[str]:
+    """Patterns of files that must not be in the folder of a run that ``cfg`` starts."""
     checkpoint = OmegaConf.select(cfg, "ckpt_path")
-    own = bool(checkpoint) and Path(checkpoint).resolve().is_relative_to(folder.resolve())
-    return own or OmegaConf.select(cfg, "resume") == "auto"
+    if checkpoint and Path(checkpoint).resolve().is_relative_to(folder.resolve()):
+        return ()
+    return _OF_AN_END if OmegaConf.select(cfg, "resume") == "auto" else _OF_A_RUN
 
 
 def _rank() -> int:

@@ -19,7 +19,10 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(
 
 
 def gives_way(task: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator: while ``task`` runs, either signal ends it by ``SystemExit``, as long as nobody else listens."""
+    """A decorator: while ``task`` runs, either signal ends it by ``SystemExit``, as long as nobody else listens.
+
+    So does an error that a signal or Ctrl-C has caused, by coming where a library was not prepared for an end.
+    """
 
     @functools.wraps(task)
     def run(*arguments: Any) -> Any:
@@ -27,6 +30,10 @@ def gives_way(task: Callable[..., Any]) -> Callable[..., Any]:
         listen(leave)
         try:
             return task(*arguments)
+        except Exception as error:
+            if stop := _stop_behind(error):
+                raise stop from None
+            raise
         finally:
             for number, handler in before.items():
                 _set(number, handler)
@@ -60,6 +67,13 @@ def requeue() -> None:
         print(f"job {job} {'is queued again' if queued else 'could not be queued again'}", flush=True)
 
 
+def _stop_behind(error: BaseException | None) -> BaseException | None:
+    """What ended the process before ``error`` came up in tidying, if that is how it came."""
+    while error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _set(number: int, handler: Any) -> None:
-    if threading.current_thread() is threading.main_thread():
+    if handler is not None and threading.current_thread() is threading.main_thread():  # None: not set by Python
         signal.signal(number, handler)

@@ -110,19 +110,19 @@ def _says_how_to_go_on(task: Callable[[DictConfig], float]) -> Callable[[DictCon
     def run(cfg: DictConfig) -> float:
         try:
             return task(cfg)
-        except SystemExit as stop:  # by a signal, or what Lightning makes of Ctrl-C
+        except (SystemExit, KeyboardInterrupt) as stop:
             if first_process():
                 how = f"go on with: python -m src.train resume={cfg.run_dir}"
                 saved = _saved(Path(cfg.run_dir))
                 print(f"stopped; {how}" if saved else "stopped before the first checkpoint", flush=True)
-            sys.exit(stop.code or 1)
+            sys.exit(stop.code or 1 if isinstance(stop, SystemExit) else 1)
 
     return run
 
 
 @held("training in it")
-@gives_way
 @_says_how_to_go_on
+@gives_way
 def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
     began = time.monotonic()

@@ -96,6 +96,7 @@ def _train(folder: Path, overrides: list[str], variables: dict[str, str], output
     if os.getpgrp() != os.getpid():
         os.setsid()  # a group of its own, which a fault may signal as a scheduler would
     multiprocessing.set_start_method("fork", force=True)  # as in a process of its own, for those that load data
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     os.chdir(folder)
     os.environ.update(variables, WANDB_MODE="offline")
     descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)

@@ -71,7 +71,8 @@ def test_a_run_stopped_at_any_moment_ends_alike_to_the_bit(
     told = f"SEMSEG_SEED={SEED}, moment {moment}: {fault}, way {way}"
     print(told)
     (stopped,) = run_ranks(tmp_path, *OPTIONS, *WAYS[way], shards, fault=fault)
-    assert stopped.code in SIGNALS[number] | {0}, (told, stopped)  # 0: it was over before
+    over = {0} if place in ("writing scores", "pictures") else set()
+    assert stopped.code in SIGNALS[number] | over, (told, stopped)
     assert not any("Traceback" in line for line in stopped.output.splitlines()), (told, stopped)
     (again,) = run_ranks(tmp_path, *OPTIONS, *WAYS[way], shards)
     assert again.code == 0, (told, stopped, again)

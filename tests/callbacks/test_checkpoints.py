@@ -14,6 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from src import signals
 from src.callbacks import LastCheckpoint, MovableCheckpoint, StopOnSignal, TimeLimit
 from tests.callbacks.test_callbacks import Data, Net
 
@@ -116,6 +117,36 @@ def test_nobody_leaves_before_the_job_is_queued_again(order: Path) -> None:
         stop.on_train_end(trainer, None)
     assert ending.value.code == 128 + signal.SIGUSR1
     assert order.read_text() == "queued\nleft\n"
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_signals_are_heard_before_and_after_training_too(order: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        with pytest.raises(SystemExit) as ending:
+            signals.gives_way(signal.raise_signal)(number)
+        assert ending.value.code == 128 + number
+    assert order.read_text() == "queued\n", "for SIGUSR1 alone"
+    monkeypatch.setenv("RANK", "1")
+    signals.gives_way(signal.raise_signal)(signal.SIGUSR1)  # the first process has the job queued, then ends all
+    assert order.read_text() == "queued\n"
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.parametrize("stop", [SystemExit(143), KeyboardInterrupt()])
+def test_an_error_in_tidying_up_does_not_hide_a_signal(stop: BaseException) -> None:
+    """Lightning's, where a signal comes between two lines of its own."""
+
+    @signals.gives_way
+    def task() -> None:
+        try:
+            raise stop
+        finally:
+            raise RuntimeError("Please call `iter(combined_loader)` first.")
+
+    with pytest.raises(type(stop)) as ending:
+        task()
+    assert ending.value is stop
 
 
 class Early(pl.Callback):
