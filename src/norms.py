@@ -48,7 +48,7 @@ class FreezeNorms(pl.Callback):
         UserError: for another word, and at the start of a fit for a net without batch norms.
     """
 
-    @checked("norms.freeze")
+    @checked("norms")
     def __init__(self, freeze: Literal["statistics", "all"]) -> None:
         self.what = freeze
 

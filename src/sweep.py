@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,7 @@ def sweep(cfg: DictConfig) -> None:
         executor = _executor(cfg, spec, folder)
         if not cfg.resume:
             _write(folder / SPEC, (json.dumps(tree, indent=1) + "\n").encode())
-            _say(f"sweep folder: {folder}; go on after any stop with resume={folder}")
+            _say(f"sweep folder: {folder}; go on after any stop with {shlex.quote(f'resume={folder}')}")
         Driver(spec, folder, executor=executor, retry_failed=cfg.retry_failed, say=_say).run()
     found = results(spec, folder)
     _say(write_report(spec, found, folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -112,7 +113,7 @@ def _says_how_to_go_on(task: Callable[[DictConfig], float]) -> Callable[[DictCon
             return task(cfg)
         except (SystemExit, KeyboardInterrupt) as stop:
             if first_process():
-                how = f"go on with: python -m src.train resume={cfg.run_dir}"
+                how = f"go on with: python -m src.train {shlex.quote(f'resume={cfg.run_dir}')}"
                 saved = _saved(Path(cfg.run_dir))
                 print(f"stopped; {how}" if saved else "stopped before the first checkpoint", flush=True)
             sys.exit(stop.code or 1 if isinstance(stop, SystemExit) else 1)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Len, Predicate
 
 from src.data.cityscapes import (
     FINE_SPLITS,
@@ -24,7 +26,7 @@ from src.data.dataset import FileSource, Pair, read_label
 from src.data.label_space import IGNORE_INDEX
 from src.errors import UserError, nearest
 from src.schema.faults import checked
-from src.schema.types import Fraction, Names, Whole
+from src.schema.types import Fraction, Names, Whole, Words
 
 __all__ = ["cityscapes_autolabelled", "cityscapes_coarse"]
 
@@ -50,6 +52,14 @@ def cityscapes_coarse(*, root: str | Path, split: str) -> FileSource:
     return FileSource(city_pairs(root, split.removesuffix("_coarse"), "gtCoarse"), label_space())
 
 
+Window = Annotated[
+    Sequence[Whole],
+    Len(4, 4),
+    Predicate(lambda window: window[0] <= window[1] and window[2] <= window[3]),
+    Words("[first row, last row, first column, last column], such as [15, 839, 14, 2029]"),
+]
+
+
 @checked("data")
 def cityscapes_autolabelled(
     *,
@@ -57,7 +67,7 @@ def cityscapes_autolabelled(
     split: str,
     label_dir: str | Path | None = None,
     min_confidence: Fraction | None = None,
-    label_window: Sequence[Whole] | None = None,
+    label_window: Window | None = None,
     coarse_classes: Names | None = None,
 ) -> FileSource:
     """Labels that a net made: ``<label_dir>/train_extra/<city>/*_leftImg8bit.png``, each with the name of its image.
@@ -105,7 +115,7 @@ class _AutoLabels(FileSource):
         min_confidence: Fraction | None,
         by_hand: Sequence[Path] | None,
         coarse_classes: Sequence[str],
-        label_window: Sequence[Whole] | None,
+        label_window: Window | None,
     ) -> None:
         super().__init__(pairs, label_space(), min_confidence=min_confidence)
         names = self.label_space.names
@@ -115,8 +125,6 @@ class _AutoLabels(FileSource):
                     f"data.coarse_classes names '{name}', which is no class of Cityscapes ({', '.join(names)})."
                     f"{nearest(name, names)}"
                 )
-        if label_window is not None:
-            _check_window(label_window)
         self.by_hand = by_hand
         self.label_window = label_window
         self.taken = [names.index(name) for name in coarse_classes]
@@ -175,11 +183,3 @@ def _auto_folder(root: Path, label_dir: str | Path | None) -> Path:
         f"{folders[0].resolve()}: no labels made by a net; unpack {_AUTO_ARCHIVE} (linked by the README of"
         " github.com/NVIDIA/semantic-segmentation) into data.root, or set data.label_dir to your own"
     )
-
-
-def _check_window(window: Sequence[int]) -> None:
-    if len(window) != 4 or not (0 <= window[0] <= window[1] and 0 <= window[2] <= window[3]):
-        raise UserError(
-            f"data.label_window={list(window)} must be [first row, last row, first column, last column], such as"
-            " [15, 839, 14, 2029]"
-        )

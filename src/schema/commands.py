@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Len
+from annotated_types import Len
 from pydantic import ConfigDict
 
+from src.schema.checkpoint_commands import Autolabel, Compare, Evaluate, Export, Predict, Submit
 from src.schema.faults import Options
-from src.schema.options import Data, Dataset, Huge, Model, NetOrNone, Norms, Optimizer, Trainer
+from src.schema.options import Data, Dataset, Model, NetSize, Norms, Optimizer, Trainer
 from src.schema.types import (
     Between,
     Count,
+    Device,
     Minutes,
     Name,
     Names,
     PathText,
     Positive,
     Seed,
-    Share,
     Target,
     Text,
     Whole,
@@ -29,16 +30,7 @@ from src.schema.types import (
 __all__ = ["COMMANDS", "model_of"]
 
 _Ema = Annotated[Between, Words("a decay between 0 and 1, such as 0.999")]
-_Device = Literal["auto", "cpu", "cuda"]
-_Stride = Literal[8, 16, 32]
 _Paths = Annotated[Sequence[PathText], Len(1), Words("a list of paths")]
-_Folders = Annotated[Sequence[PathText], Len(2, 2), Words("two run folders, such as [runs/train/a, runs/train/b]")]
-_Pair = Annotated[
-    Sequence[Annotated[int, Ge(1)]], Len(2, 2), Words("[width, height] in pixels, whole numbers of 1 or more")
-]
-_NetSize = Annotated[
-    Sequence[Annotated[int, Ge(32)]], Len(2, 2), Words("[height, width] in pixels, whole numbers of 32 or more")
-]
 
 
 class Train(Options):
@@ -80,97 +72,6 @@ class Doctor(Train):
     measure: bool
 
 
-class _OfCheckpoint(Options):
-    """What all commands that use a checkpoint have."""
-
-    ckpt: PathText
-    output_stride: _Stride | None
-    inference: Target
-    model: NetOrNone
-
-
-class Predict(_OfCheckpoint):
-    """``src.predict``."""
-
-    task: Name
-    source: PathText
-    out: PathText
-    save: Text | Annotated[Sequence[Text], Len(1), Words("a list of kinds")] | None
-    alpha: Share
-    device: _Device
-    batch_size: Count | None
-    frames: Count | None
-    huge: Huge
-
-
-class Autolabel(_OfCheckpoint):
-    """``src.autolabel``."""
-
-    source: PathText
-    out: PathText
-    ids: (
-        Literal["train", "cityscapes"]
-        | Annotated[Sequence[Annotated[int, Ge(0)]], Len(1), Words("a list of whole numbers below 255, one per class")]
-    )
-    device: _Device
-
-
-class Evaluate(_OfCheckpoint):
-    """``src.evaluate ckpt=``."""
-
-    data: Data
-    trainer: Trainer
-    task: Name
-    split: Text
-    boundary: bool
-    bootstrap: Whole
-    worst: Whole
-    worst_images: Whole
-    compare: Literal[None]
-    search_images: Count
-    seed: Seed
-    run_dir: PathText
-
-
-class Compare(Options):
-    """``src.evaluate compare=``, to which the other options of ``src.evaluate`` do not matter."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    compare: _Folders
-    split: Text
-    bootstrap: Whole
-    seed: Seed
-    run_dir: PathText
-
-
-class Submit(_OfCheckpoint):
-    """``src.submit``."""
-
-    data: Data
-    split: Text
-    out: Annotated[PathText, Words("a path that ends in .zip")]
-    images: Count | None
-    size: _Pair | None
-    device: _Device
-
-
-class Export(_OfCheckpoint):
-    """``src.export``."""
-
-    task: Name
-    out: PathText | None
-    format: Literal["onnx", "pt2"]
-    size: _NetSize | None
-    batch: Count | None
-    output: Literal["label", "scores", "label_and_confidence"]
-    layout: Literal["nchw", "nhwc"]
-    precision: Literal["fp32", "fp16"]
-    min_agreement: Share
-    source: PathText | None
-    check_images: Count
-
-
 _Mode = Literal["eager", "channels_last", "compile"]
 _Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -187,12 +88,12 @@ class Benchmark(Options):
     model: Model
     data: _Classes
     norms: Norms | None
-    size: _NetSize
+    size: NetSize
     batch_size: Count | Annotated[Sequence[Count], Len(1)]
     mode: _Mode | Annotated[Sequence[_Mode], Len(1)]
     precision: _Precision | Annotated[Sequence[_Precision], Len(1)]
     onnx: PathText | Sequence[PathText] | None
-    device: _Device
+    device: Device
     warmup: Whole
     repeats: Count
     out: PathText

@@ -30,13 +30,17 @@ from src.schema.types import (
     Words,
 )
 
-__all__ = ["Data", "Dataset", "Huge", "Model", "NetOrNone", "Norms", "Optimizer", "Trainer"]
+__all__ = ["Data", "Dataset", "Huge", "Model", "NetOrNone", "NetSize", "Norms", "Optimizer", "Trainer"]
 
 _ClassCount = Annotated[int, Interval(ge=1, le=255)]
 _Length = Annotated[
     int, Interval(ge=-1, le=2**31 - 1), Words("a whole number of 1 or more, or -1 for no limit")
 ]  # 0, which trains nothing, has a sentence of its own
 _Rule = Literal["median_frequency", "sqrt_median_frequency", "inverse_log"]
+NetSize = Annotated[
+    Sequence[Annotated[int, Ge(32)]], Len(2, 2), Words("[height, width] in pixels, whole numbers of 32 or more")
+]
+"""What a net is given."""
 
 
 class Dataset(Options):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Len, Lt, Predicate
 
@@ -14,6 +14,7 @@ __all__ = [
     "Colour",
     "Count",
     "Deviations",
+    "Device",
     "Factors",
     "Fraction",
     "Minutes",
@@ -81,6 +82,8 @@ Channels = Annotated[int, Ge(1), Le(65536)]
 Angle = Annotated[float, Ge(0), Le(0.5)]
 """A share of a turn of the colour wheel, at most half of one."""
 
+Device = Literal["auto", "cpu", "cuda"]
+"""Where a net runs."""
 Text = Annotated[str, Len(1)]
 """A text that is not empty."""
 PathText = Annotated[str, Len(1), Predicate(_is_path), Words("a path (one of digits alone as ./2024)")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import signal
 import sys
 import time
@@ -109,7 +110,9 @@ class Driver:
                 self._loop()
             except KeyboardInterrupt:
                 self._stop_all()
-                raise UserError(f"stopped; go on with: python -m src.sweep resume={self._folder}") from None
+                raise UserError(
+                    f"stopped; go on with: python -m src.sweep {shlex.quote(f'resume={self._folder}')}"
+                ) from None
 
     def _make_plan(self, ended: Mapping[str, Mapping[str, Any]]) -> Plan:
         if not self._sweep.search:

@@ -166,7 +166,7 @@ def test_mistakes_around_labels_of_a_net(auto: Path) -> None:
     assert complaint(coarse_classes="buss").endswith("Did you mean 'bus'?")
     for window in ([15, 839], [839, 15, 0, 1], [0, 1, -1, 2], [0, 0.5, 0, 1]):
         assert f"data.label_window={window} must be [first row" in complaint(label_window=window)
-    assert "data.min_confidence=1.5 must lie in (0, 1]" in complaint(min_confidence=1.5)
+    assert "data.min_confidence=1.5 must be a number above 0, at most 1" in complaint(min_confidence=1.5)
     write_label(auto, "gtCoarse", "train_extra", EXTRA, [[0]])
     assert "coarse label is 1x1 but its image is 4x2" in complaint(coarse_classes=["bus"])
     next(auto.glob("refinement*/train_extra/wurzburg/*_prob.png")).unlink()
