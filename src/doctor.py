@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.cli import command
 from src.errors import UserError
+from src.overrides import name_of
 
 if TYPE_CHECKING:
     from src.data import Source
@@ -157,7 +158,7 @@ def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
     from src.proposal import command_line, proposed, training_overrides
 
     own = list(HydraConfig.get().overrides.task)
-    if not any(item.startswith(("data=", "experiment=")) for item in own):
+    if not {"data", "experiment"} & set(map(name_of, own)):
         own = [f"data={HydraConfig.get().runtime.choices['data']}", *own]  # another default than that of src.train
     given = _given(cfg, plan, found, own)
     options = proposed(given)

@@ -169,13 +169,13 @@ os.register_at_fork(after_in_child=_release_copies)  # or a lock would last as l
 
 
 def _not_through_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)  # and never waits for the end of a pipe
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process holds ``folder``."""
     try:
-        with (folder / _LOCK).open() as file:
+        with open(folder / _LOCK, opener=_not_through_links) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

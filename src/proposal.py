@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from src.overrides import name_of, value_of
+
 __all__ = ["Given", "command_line", "proposed", "training_overrides"]
 
 _GIB = 2**30
@@ -44,12 +46,11 @@ class Given:
 
     def names(self, *options: str) -> bool:
         """Whether the user gave one of these options."""
-        return any(item.split("=", 1)[0].lstrip("+~") in options for item in self.overrides)
+        return any(name_of(item) in options for item in self.overrides)
 
     def value(self, option: str) -> str | None:
         """What the user gave for it."""
-        values = [item.split("=", 1)[1] for item in self.overrides if item.lstrip("+").startswith(f"{option}=")]
-        return values[-1] if values else None
+        return value_of(option, list(self.overrides))
 
 
 def proposed(given: Given) -> list[tuple[str, str]]:
@@ -57,7 +58,7 @@ def proposed(given: Given) -> list[tuple[str, str]]:
 
     A published recipe is left as it is.
     """
-    if given.value("experiment") not in (None, "null", "binary"):
+    if given.value("experiment") not in (None, "binary"):
         return []
     found = _scale(given)
     edge = next((int(item.split("=")[1]) for item, _ in found if item.startswith("transforms.long_edge=")), None)
@@ -75,7 +76,7 @@ def command_line(given: Given, options: Sequence[str], budget: str | None) -> st
 def training_overrides(given: Given) -> list[str]:
     """What the user gave without the doctor's own options."""
     own = ("limit", "fresh", "measure", "budget")
-    return [item for item in given.overrides if item.split("=", 1)[0].lstrip("+") not in own]
+    return [item for item in given.overrides if name_of(item) not in own]
 
 
 def _typical(given: Given) -> tuple[int, int]:

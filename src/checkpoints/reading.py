@@ -64,7 +64,7 @@ def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool =
         with torch.serialization.safe_globals(_NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickle's version
             content = torch.load(
-                path, map_location="cpu", weights_only=weights_only, mmap=mmap and zipfile.is_zipfile(path)
+                path, map_location="cpu", weights_only=weights_only, mmap=mmap and _can_be_mapped(path)
             )
     except ImportError as error:
         raise UserError(
@@ -161,6 +161,14 @@ def _check_archive(path: Path, *, whole: bool) -> None:
             f"{path}: is damaged ({error}): its content is not what was written; copy or download it again, or use an"
             " earlier checkpoint"
         ) from error
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether PyTorch can: it takes archives only, and hands the path on as UTF-8."""
+    try:
+        return bool(str(path).encode()) and zipfile.is_zipfile(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _why_not(path: Path, error: Exception) -> str:

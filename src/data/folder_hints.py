@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from src.data.folder_layout import EXTENSIONS, few
+from src.data.folder_layout import few
+from src.data.listing import EXTENSIONS
 
 __all__ = ["Pairing", "annotations", "mask_folders", "missing_masks", "notes", "pairing", "skipped", "unpaired"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -158,7 +159,7 @@ def few(names: Sequence[str], count: int = 3) -> str:
 def _folders(root: Path, name: str) -> list[Path]:
     if "{split}" not in name:
         return [root / name]
-    return sorted(path for path in root.glob(name.replace("{split}", "*")) if path.is_dir())
+    return sorted(path for path in root.glob(glob.escape(name).replace("{split}", "*")) if path.is_dir())
 
 
 def _key(name: str, suffix: str) -> str | None:

@@ -110,9 +110,8 @@ class Driver:
                 self._loop()
             except KeyboardInterrupt:
                 self._stop_all()
-                raise UserError(
-                    f"stopped; go on with: python -m src.sweep {shlex.quote(f'resume={self._folder}')}"
-                ) from None
+                how = shlex.quote(f"resume={self._folder}")
+                raise UserError(f"stopped; go on with: python -m src.sweep {how}") from None
 
     def _make_plan(self, ended: Mapping[str, Mapping[str, Any]]) -> Plan:
         if not self._sweep.search:
