@@ -104,7 +104,7 @@ ALLOWED = {
     "start": {"build", "checkpoints", "errors", "module", "restore", "saved_config"},
     "applied": {"inference", "overrides", "restore"},
     "budget": {"errors"},
-    "proposal": set(),
+    "proposal": {"overrides"},
     "rehearsal": {"data", "errors", "module", "norms"},
     "training_speed": {"budget", "build", "callbacks", "data"},
 }
