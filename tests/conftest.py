@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,23 +43,12 @@ _LAST = ("models/test_contract", "test_recipes", "test_configs", "test_families_
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What goes through all nets or recipes comes last, where time may run out, and nets that learn behind it."""
+    """What goes through all nets or recipes comes last, nets that learn behind it: faults elsewhere show first."""
 
     def place(item: pytest.Item) -> int:
         return next((place for place, name in enumerate(_LAST, 1) if item.nodeid.startswith(f"tests/{name}.py")), 0)
 
     items.sort(key=place)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """No slow test begins after ``SEMSEG_TEST_DEADLINE`` (seconds since 1970), where that is set.
-
-    The longest, which takes ten minutes, does not begin in the seven minutes before either.
-    """
-    deadline = float(os.environ.get("SEMSEG_TEST_DEADLINE", "inf"))
-    ahead = 420 if item.nodeid.startswith("tests/test_overfit") else 0
-    if item.get_closest_marker("slow") and time.time() + ahead > deadline:
-        pytest.skip("SEMSEG_TEST_DEADLINE has passed; make test-slow without it runs all slow tests")
 
 
 @pytest.fixture(autouse=True)
