@@ -116,7 +116,8 @@ def _says_how_to_go_on(task: Callable[[DictConfig], float]) -> Callable[[DictCon
                 how = f"go on with: python -m src.train {shlex.quote(f'resume={cfg.run_dir}')}"
                 saved = _saved(Path(cfg.run_dir))
                 print(f"stopped; {how}" if saved else "stopped before the first checkpoint", flush=True)
-            sys.exit(stop.code or 1 if isinstance(stop, SystemExit) else 1)
+            code = stop.code if isinstance(stop, SystemExit) else 1
+            sys.exit(code or 1)
 
     return run
 
@@ -163,7 +164,7 @@ def train(cfg: DictConfig) -> float:
         report.say(report.headline(cfg, module, datamodule, devices=trainer.world_size))
     with restore.telling_of_damage(cfg.ckpt_path):
         trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-    run_dir = Path(trainer.strategy.broadcast(str(run_dir)))
+    run_dir = Path(trainer.strategy.broadcast(str(run_dir)))  # processes that torchrun started have other names for it
     if cfg.score == "best":
         checkpoint = restore.load_best(module, trainer)
     else:
