@@ -35,8 +35,13 @@ def check_line(command: str, config_dir: str, config_name: str, overrides: list[
     """
     if any(item.startswith("-") for item in overrides):
         return False
-    with hydra.initialize_config_dir(config_dir, version_base="1.3"):
-        cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
+    try:
+        with hydra.initialize_config_dir(config_dir, version_base="1.3"):
+            cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
+    except (TypeError, AttributeError, AssertionError) as error:  # as Hydra meets a group that is no name
+        raise UserError(
+            "a group must be the name of one of its options, or a list of names (--help lists them)"
+        ) from error
     OmegaConf.set_readonly(cfg.hydra, False)
     cfg.hydra.runtime.output_dir = "."  # has no name yet
     before = HydraConfig.instance().cfg
