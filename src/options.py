@@ -77,10 +77,12 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
     model = model_of(command, values)
     if model is None:
         return
-    found = [*model_faults(model, values), *not_finite(values)]
+    found = model_faults(model, values)
     if not found:
-        found = [*rule_faults(command, values), *(target_faults(values) if built else ())]
-    lines = {path: fault.sentence for fault in found for path in [_typed(raw, fault.path)]}
+        found = [*(target_faults(values) if built else ()), *rule_faults(command, values), *not_finite(values)]
+    lines: dict[tuple[str, ...], str] = {}
+    for fault in found:
+        lines.setdefault(_typed(raw, fault.path), fault.sentence)
     data = values.get("data")
     if isinstance(data, Mapping) and data.get("num_classes") is None:
         lines.pop(("data", "num_classes"), None)  # which the data will tell
