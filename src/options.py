@@ -35,8 +35,13 @@ def check_line(command: str, config_dir: str, config_name: str, overrides: list[
     """
     if any(item.startswith("-") for item in overrides):
         return False
-    with hydra.initialize_config_dir(config_dir, version_base="1.3"):
-        cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
+    try:
+        with hydra.initialize_config_dir(config_dir, version_base="1.3"):
+            cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
+    except (TypeError, AttributeError, AssertionError) as error:  # as Hydra meets a group that is no name
+        raise UserError(
+            "a group must be the name of one of its options, or a list of names (--help lists them)"
+        ) from error
     OmegaConf.set_readonly(cfg.hydra, False)
     cfg.hydra.runtime.output_dir = "."  # has no name yet
     before = HydraConfig.instance().cfg
@@ -72,10 +77,12 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
     model = model_of(command, values)
     if model is None:
         return
-    found = [*model_faults(model, values), *not_finite(values)]
+    found = model_faults(model, values)
     if not found:
-        found = [*rule_faults(command, values), *(target_faults(values) if built else ())]
-    lines = {path: fault.sentence for fault in found for path in [_typed(raw, fault.path)]}
+        found = [*(target_faults(values) if built else ()), *rule_faults(command, values), *not_finite(values)]
+    lines: dict[tuple[str, ...], str] = {}
+    for fault in found:
+        lines.setdefault(_typed(raw, fault.path), fault.sentence)
     data = values.get("data")
     if isinstance(data, Mapping) and data.get("num_classes") is None:
         lines.pop(("data", "num_classes"), None)  # which the data will tell

@@ -146,6 +146,7 @@ REPORTED = [  # command, option, what the line says of it
     ("dashboard", "run=null", "give either run=FOLDER, or compare="),
     ("convert", "ckpt=x", "out is not set; give it on the command line as out=..."),
     ("sweep", "executor=slurm", "executor=slurm must be local, submitit or ray"),
+    ("train", "model=[{a:1}]", "a group must be the name of one of its options"),
     ("doctor", "limit=0", "limit=0 must be a whole number of 1 or more, or null"),
 ]
 

@@ -194,7 +194,7 @@ def _sweep(*overrides: str) -> None:
     [
         (["jobs=two"], "jobs=two must be a whole number"),
         (["gpus=3"], "gpus=3 must be auto, or a list"),
-        (["executor=slurm"], "executor=slurm must be local, submitit or ray"),
+        (["executor=slurm"], "executor=slurm is unknown"),
         (["sweep.devices=8", "gpus=[0,1]"], "need 8 GPUs, and there are 2"),
         (["options=['job=2']"], r"job: there is no such option\. Did you mean 'jobs'"),
         (["options=['data=cityscapes','data.root=/nowhere']"], "data.root=/nowhere: there is no such folder"),

@@ -108,7 +108,10 @@ def _must_be(value: Any, annotation: Any) -> str:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel)
         else words(annotation)
     )
-    hint = nearest(value, choices(annotation)) if isinstance(value, str) else ""
+    known = choices(annotation)
+    given = value if isinstance(value, list | tuple) else [value]
+    unknown = [each for each in given if isinstance(each, str) and each not in known]
+    hint = nearest(unknown[0], known) if unknown else ""
     return f"={written(value)} must be {what}{'.' if hint else ''}{hint}"
 
 
