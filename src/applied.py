@@ -36,7 +36,7 @@ def size_overrides(saved: Mapping[str, Any], overrides: Sequence[str], *, data_a
     sides = _size(inference, None if data_are_resized else edge)
     wanted = {f"inference.{name}": value for name, value in sides.items()}
     return [
-        f"++{name}={value}" if isinstance(value, int) else quoted(f"++{name}", value)
+        f"++{name}={value}" if isinstance(value, int) or value == "area" else quoted(f"++{name}", value)
         for name, value in wanted.items()
         if name not in given
     ]

@@ -62,8 +62,13 @@ def printable(text: object) -> str:
 
     Bytes of a file name that are no UTF-8 become ``\xff``, line breaks and other control characters ``\n``.
     """
-    shown = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return "".join(each if each.isprintable() else _spelled(each) for each in str(text))
+
+
+def _spelled(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 @contextlib.contextmanager

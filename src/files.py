@@ -81,6 +81,8 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _name(error: OSError, path: Path) -> None:
+    if error.errno is None:  # a sentence, no error of the system
+        return
     if error.filename is None or ".partial." in Path(os.fsdecode(error.filename)).name:
         error.filename = str(path)
 

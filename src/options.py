@@ -11,7 +11,6 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationResolutionError
 
 from src.errors import UserError
 
@@ -73,10 +72,13 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
     from src.targets import target_faults
 
     check_launch(cfg)
-    raw, values = OmegaConf.to_container(cfg, resolve=False), _resolved(cfg)
-    model = model_of(command, values)
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    model = model_of(command, raw)
     if model is None:
         return
+    if model.model_config.get("extra") == "ignore":
+        cfg = OmegaConf.masked_copy(cfg, [name for name in model.model_fields if name in cfg])
+    values = _without_missing(OmegaConf.to_container(cfg, resolve=True))
     found = model_faults(model, values)
     if not found:
         found = [*(target_faults(values) if built else ()), *rule_faults(command, values), *not_finite(values)]
@@ -86,24 +88,16 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
     data = values.get("data")
     if isinstance(data, Mapping) and data.get("num_classes") is None:
         lines.pop(("data", "num_classes"), None)  # which the data will tell
+    if isinstance(data, Mapping) and isinstance(data.get("class_weights"), str):
+        lines.pop(("data", "class_weights"), None)  # a rule, which the labels will replace by numbers
     if lines:
         path, sentence = next(iter(lines.items()))
         more = f" ({len(lines) - 1} more to mend)" if len(lines) > 1 else ""
         raise UserError(f"{'.'.join(path)}{sentence}{more}")
 
 
-def _resolved(cfg: DictConfig) -> dict[str, Any]:
-    """Plain containers, without options that wait for a value."""
-    try:
-        return _without_missing(OmegaConf.to_container(cfg, resolve=True))
-    except InterpolationResolutionError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{error.full_key} takes its value from another option that cannot be read: {reason}"
-        ) from error
-
-
 def _without_missing(node: Any) -> Any:
+    """``node`` without options that wait for a value."""
     if isinstance(node, list):
         return [_without_missing(each) for each in node]
     if isinstance(node, Mapping):

@@ -195,7 +195,7 @@ def telling_of_damage(checkpoint: str | Path | None) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        if not _while_restoring(error):
+        if not _while_restoring(error) or "Error(s) in loading state_dict" in reason:  # of another net, as is told
             raise
         raise UserError(
             f"{checkpoint}: the run cannot go on from it ({type(error).__name__}: {reason[:200]});"

@@ -240,8 +240,12 @@ def test_ids_in_the_files_are_those_asked_for(label: Labels, pool: Path) -> None
 def test_a_net_with_scales_of_its_own_gets_no_others(tmp_path: Path, teacher: Path) -> None:
     wrapped = _save(tmp_path / "a.ckpt", "model/scales=average")
     assert autolabel.prepare([f"ckpt={wrapped}"])[1] == [quoted("ckpt", wrapped)]
-    for own in ([quoted("ckpt", teacher)], ["inference=single", quoted("ckpt", wrapped)]):
-        assert autolabel.prepare(own)[1] == own
+    assert autolabel.prepare(["inference=single", f"ckpt={wrapped}"])[1] == [
+        "inference=single",
+        quoted("ckpt", wrapped),
+    ]
+    several = [item.partition("=")[0] for item in autolabel.prepare([f"ckpt={teacher}"])[1]]
+    assert several == ["++inference.scales", "++inference.flip", "ckpt"]
 
 
 def test_two_pools_are_mixed(label: Labels, pool: Path, tmp_path: Path) -> None:

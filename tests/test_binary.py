@@ -132,7 +132,7 @@ def test_a_threshold_needs_one_logit() -> None:
         (["data=toy_streets"], ["model.net.num_classes=1", "11 classes", "experiment=binary"]),
         (["model/scales=average", "model.scales.fuse=mean_probabilities"], ["mean_probabilities", "mean or max"]),
         (["model.net.num_classes=3"], ["model.net.num_classes=3", "2 classes", "model.net.num_classes=2"]),
-        (["inference.threshold=0"], ["inference.threshold=0", "(0, 1)"]),
+        (["inference.threshold=0"], ["inference.threshold=0", "above 0, below 1"]),
         (["data.classes=[a]", "data.file_values={0:0,255:0}"], ["one class, 'a'", "data.classes=[background,a]"]),
         (["data.file_values=null"], ["255", "file_values"]),
     ],

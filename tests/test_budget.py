@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 
 from src import training_speed
 from src.budget import Length, Speed, check_alone, fitting_length, seconds_of, spell_seconds
+from src.checkpoints.io import METADATA_KEY
 from src.errors import UserError
 from src.module import SegmentationModule
-from src.restore import saved_config
 from src.train import prepare, train
 from tests.conftest import ROOT
 
@@ -123,6 +123,11 @@ def _composer() -> Iterator[None]:
         yield
 
 
+def _trainer(checkpoint: Path) -> dict[str, Any]:
+    """The trainer's options in a checkpoint."""
+    return torch.load(checkpoint, weights_only=True)[METADATA_KEY]["config"]["trainer"]
+
+
 def config(folder: Path, *overrides: str) -> DictConfig:
     return compose("train", overrides=[*RUN, *QUIET, *overrides, f"run_dir={folder}"])
 
@@ -138,10 +143,10 @@ def test_a_run_ends_within_its_budget_and_resumes_without(
     assert "training ends" not in said
     assert (tmp_path / "scores_test.json").is_file()
     last = tmp_path / "checkpoints/last.ckpt"
-    saved = saved_config(last)
-    assert f"budget 20s: {saved.trainer.max_epochs} epochs" in said
+    saved = _trainer(last)
+    assert f"budget 20s: {saved['max_epochs']} epochs" in said
     before = len(clock.taken)
-    train(config(tmp_path, "budget=20s", f"trainer.max_epochs={saved.trainer.max_epochs}", f"ckpt_path={last}"))
+    train(config(tmp_path, "budget=20s", f"trainer.max_epochs={saved['max_epochs']}", f"ckpt_path={last}"))
     assert "training_step" not in clock.taken[before:]  # nothing is measured, nothing is left to train
 
 
@@ -164,12 +169,12 @@ def test_steps_that_become_slower_do_not_break_the_budget(
 
 def test_measuring_does_not_change_the_run(tmp_path: Path, clock: Any) -> None:
     train(config(tmp_path / "a", "budget=12s"))
-    saved = saved_config(tmp_path / "a/checkpoints/last.ckpt").trainer
+    saved = _trainer(tmp_path / "a/checkpoints/last.ckpt")
     train(
         config(
             tmp_path / "b",
-            f"trainer.max_epochs={saved.max_epochs}",
-            f"trainer.limit_train_batches={saved.limit_train_batches}",
+            f"trainer.max_epochs={saved['max_epochs']}",
+            f"trainer.limit_train_batches={saved['limit_train_batches']}",
         )
     )
     a, b = (torch.load(tmp_path / f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in "ab")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch._utils import ExceptionWrapper
 
@@ -76,7 +77,8 @@ def settled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., An
 def _saved_run(folder: Path) -> Path:
     """A run folder whose checkpoints hold no more than a config."""
     (folder / "checkpoints").mkdir(parents=True)
-    config = {"name": "x", "run_dir": "${hydra:runtime.output_dir}", "ckpt_path": None, "init_from": None}
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", overrides=["logger=none"]), resolve=False)
     for name in ("last", "best"):
         torch.save({"semseg": {"config": config}}, folder / f"checkpoints/{name}.ckpt")
     return folder
@@ -259,7 +261,7 @@ def test_an_unexpected_error_is_one_line_with_the_place_of_its_trace(ends: Ends,
     assert "Traceback (most recent call last)" in trace
     assert "raise error" in trace
     assert '"torch": "' in trace
-    assert "pytest" in trace.split('"command"')[1].splitlines()[0]
+    assert "python" in trace.split('"command"')[1].splitlines()[0]
 
 
 def test_where_no_trace_can_be_saved_it_is_printed(

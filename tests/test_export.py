@@ -172,7 +172,6 @@ def test_the_gate_measures_what_differs(output: str) -> None:
     [
         (["inference/window=sliding"], "inference/window=whole"),
         (["inference/refine=crf"], "inference/refine=none"),
-        (["inference.short_side=48"], r"inference\.short_side=48 cannot .*'size=\[512,1024\]'"),
         (["size=[16,64]"], r"size=\[16, 64\] must be \[height, width\]"),
         (["size=512"], r"size=512 must be \[height, width\]"),
         (["format=onxx"], "format=onxx must be onnx or pt2.*Did you mean 'onnx'"),

@@ -127,7 +127,6 @@ def test_links_do_not_lead_out_of_out(call: Command, tmp_path: Path) -> None:
     for name in ("a.png", ".partial.a.png"):
         (tmp_path / "out/index/deep" / name).unlink(missing_ok=True)
         (tmp_path / "out/index/deep" / name).symlink_to(image)
-    (tmp_path / "out/.lock").unlink()
     (tmp_path / "out/.lock").symlink_to(image)
     call(tmp_path / "photos", fails=True)
     (tmp_path / "out/.lock").unlink()
@@ -378,7 +377,7 @@ def test_printable_text_is_one_line() -> None:
 def test_names_that_are_no_text_are_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["dashboard"])
+    monkeypatch.setattr(sys, "argv", ["dashboard", "run=x"])
     command("dashboard", lambda _: print("a\udcffb"))
     assert capsys.readouterr().out == "a\\udcffb\n"
 

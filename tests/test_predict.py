@@ -270,10 +270,7 @@ def test_a_broken_video_leaves_no_file(call: Predict, tmp_path: Path, monkeypatc
     ("option", "message"),
     [
         ("save=[index,colour]", "colour.*is not among.*color.*"),
-        ("batch_size=0", "batch_size=0"),
         ("huge.block=1000", "huge.block=1000 must be a multiple of 256"),
-        ("alpha=2", "alpha=2"),
-        ("frames=0", "frames=0"),
     ],
 )
 def test_impossible_options(call: Predict, photos: Path, option: str, message: str) -> None:
@@ -399,7 +396,7 @@ def test_absurd_headers_end_in_one_line_that_names_the_file(
     with pytest.raises(UserError) as caught:
         call(tmp_path / "odd.tif", *BLOCKS)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "1 files were left out:"
+    assert lines[0] == "1 file was left out:"
     assert len(lines) == 2
     assert "odd.tif: " in lines[1]
     assert "restore or remove it" in lines[1]

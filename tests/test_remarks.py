@@ -78,5 +78,6 @@ def test_it_stands_below_the_last_table_and_on_the_page(
     space = LabelSpace(NAMES, distinct_colors(len(NAMES)))
     for matrix, words in ((_without(1), "crop was never predicted, and 50 steps are few"), (GOOD, "never predicted")):
         report.scores(Scores(torch.from_numpy(matrix)), space, tmp_path, stage="test", seconds=1.0)
+        report.pictures(Scores(torch.from_numpy(matrix)), space, tmp_path, stage="test")
         said, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
         assert (words in said.splitlines()[-1]) == (words in page) == (matrix is not GOOD)

@@ -35,7 +35,7 @@ def folder(
     split: str,
     classes: Classes | None = None,
     encoding: Literal["index", "color"] = "index",
-    file_values: Mapping[int, int] | None = None,
+    file_values: Mapping[int | str, int] | None = None,
     file_colors: Mapping[str, Sequence] | None = None,
     image_dir: str = "images",
     mask_dir: str = "masks",

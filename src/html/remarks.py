@@ -67,7 +67,7 @@ def closing_sentence(
 
 def _missing(classes: Sequence[str], matrix: np.ndarray) -> str:
     """Classes that the truth has and no prediction, in words."""
-    if not matrix.size:
+    if len(matrix) != len(classes):  # a file without either
         return ""
     predicted, truth = matrix.sum(0), matrix.sum(1)
     missing = [name for name, found, there in zip(classes, predicted, truth, strict=True) if there and not found]

@@ -23,7 +23,6 @@ __all__ = ["Inference", "top_class"]
 NetLike = Callable[[Tensor], Mapping[str, Tensor]]
 Result = TypeVar("Result")
 FUSIONS = ("mean_probabilities", "mean", "max")
-RESAMPLINGS = ("bilinear", "area")
 _STRIP = {"cpu": 1 << 21, "cuda": 1 << 26}  # scores of a strip: what stays in a processor's cache, and keeps a GPU busy
 _SMALLEST_WINDOW = 256
 

@@ -21,7 +21,7 @@ def write_frame(root: Path, split: str, name: str, label: np.ndarray) -> None:
     city = name.split("_")[0]
     image = root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
     stored = root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png"
-    for path, array in ((image, np.zeros((*label.shape, 3), np.uint8)), (stored, label)):
+    for path, array in ((image, np.full((*label.shape, 3), 120, np.uint8)), (stored, label)):
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), array)
     cv2.imwrite(str(stored).replace("labelIds", "instanceIds"), label.astype(np.uint16) * 1000)

@@ -102,7 +102,7 @@ def test_class_files_may_begin_with_a_byte_order_mark(tmp_path: Path, name: str,
 
 def test_classes_must_be_a_list(tmp_path: Path) -> None:
     write(tmp_path, grey(0, 1))
-    with pytest.raises(UserError, match=r"data\.classes=5 is no list; give the names"):
+    with pytest.raises(UserError, match=r"data\.classes=5 must be a list of texts or a mapping"):
         read(tmp_path, classes=5)
 
 
@@ -130,7 +130,7 @@ def test_no_class_list_shows_the_values_found(tmp_path: Path) -> None:
         read(tmp_path, encoding="color")
     with pytest.raises(UserError, match=r"1\.png: label has 3 channels .*data\.encoding=color"):
         read(tmp_path)
-    with pytest.raises(UserError, match=r"data\.classes=road is one word; give a list: 'data\.classes=\[road,"):
+    with pytest.raises(UserError, match=r"data\.classes=road must be a list of texts"):
         read(tmp_path, classes="road")
 
 

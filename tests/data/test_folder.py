@@ -210,7 +210,7 @@ def test_unlabelled_images_can_be_left_out(tmp_path: Path) -> None:
     source = everything(tmp_path, unlabelled="skip")
     assert names(source) == ["1", "3"]
     assert source.left_out == (str(tmp_path / "images" / "2.jpg"),)
-    with pytest.raises(UserError, match=r"data\.unlabelled=drop is unknown; use error or skip"):
+    with pytest.raises(UserError, match=r"data\.unlabelled=drop must be error or skip"):
         everything(tmp_path, unlabelled="drop")
     for mask in (tmp_path / "masks").iterdir():
         mask.unlink()

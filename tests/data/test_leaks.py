@@ -69,7 +69,7 @@ def test_a_limit_bounds_what_is_looked_at_and_is_not_remembered(
         found = leak(train, val, limit=10)
     assert len(looked) == 20
     assert (found.total, found.copies) == (10, 10)
-    assert found.files[1] == (str(tmp_path / "train/20.png"), str(tmp_path / "val/20.png"))
+    assert found.files[1] == [str(tmp_path / "train/20.png"), str(tmp_path / "val/20.png")]
     assert known_leak(train, val) is None
     assert leak(train, val, limit=1000).total == 200
 

@@ -150,12 +150,10 @@ def test_a_flipped_bit_in_a_weight_is_noticed(saved: Callable[..., Path], checkp
 
 
 def test_a_compressed_archive_is_refused(saved: Callable[..., Path], tmp_path: Path) -> None:
-    with (
-        zipfile.ZipFile(saved()) as archive,
-        zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", zipfile.ZIP_DEFLATED) as bomb,
-    ):
+    bomb = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(saved()) as archive, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in archive.namelist():
-            bomb.writestr(name, archive.read(name))
+            packed.writestr(name, archive.read(name))
     with pytest.raises(UserError, match="compressed archive"):
         load_checkpoint(bomb)
 
