@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -33,8 +34,9 @@ class OwnFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         if any(item.lstrip("+").startswith("hydra.run.dir=") for item in config.hydra.overrides.hydra):
             return
+        HydraConfig.instance().set_config(config)  # which a name such as that of a sweep asks for its choices
         wanted = Path(config.hydra.run.dir)
-        with contextlib.suppress(OSError), read_write(config), open_dict(config):  # Hydra meets the error again
+        with contextlib.suppress(OSError), read_write(config.hydra), open_dict(config.hydra):  # Hydra meets it again
             rank = _rank()
             config.hydra.run.dir = str(new_folder(wanted) if rank == 0 else f"{wanted}_rank_{rank}")
 

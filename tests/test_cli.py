@@ -102,13 +102,15 @@ def test_every_command_takes_checkpoints_of_any_name(settled, tmp_path: Path, mo
     _saved_run(tmp_path / folder)
     for given in (f"ckpt={folder}", f"++ckpt={folder}"):
         name = module.__name__.removeprefix("src.")
-        assert settled(name, given, keys="ckpt", module=module) == f"{folder}/checkpoints/best.ckpt"
+        places = ["source=photos", "out=masks"] if module is autolabel else []
+        assert settled(name, given, *places, keys="ckpt", module=module) == f"{folder}/checkpoints/best.ckpt"
 
 
 def test_lists_of_folders_of_any_name(settled) -> None:
     given = "compare=[Müller/a (1), 北京=b]"
     assert settled("evaluate", given, keys="compare", module=evaluate) == ["Müller/a (1)", "北京=b"]
-    assert settled("dashboard", "compare=Müller [1]", "run=1e5", keys="compare run") == ["Müller [1]", "1e5"]
+    assert settled("dashboard", "compare=Müller [1]", keys="compare") == "Müller [1]"
+    assert settled("dashboard", "run=1e5", keys="run") == "1e5"
     assert settled("benchmark", "onnx=[it's.onnx]", keys="onnx", module=benchmark) == ["it's.onnx"]
     assert settled("shards", "data.root=[a b,c#1]", "out=ö", keys="data.root out") == [["a b", "c#1"], "ö"]
 

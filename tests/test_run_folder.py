@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 
 from src.checkpoints.reading import load_checkpoint
@@ -30,7 +31,9 @@ _FORK = multiprocessing.get_context("fork")
 
 
 def _config(folder: str, *given: str) -> DictConfig:
-    return OmegaConf.create({"hydra": {"run": {"dir": folder}, "overrides": {"hydra": [*given]}}})
+    hydra = OmegaConf.structured(HydraConf)
+    hydra.run.dir, hydra.overrides.hydra = folder, [*given]
+    return OmegaConf.create({"hydra": hydra})
 
 
 def _started(folder: str) -> str:

@@ -5,7 +5,6 @@ All begin with the same two arguments, which the run knows: optimiser steps in a
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -78,11 +77,6 @@ def warmup_poly(
         UserError: for an unknown shape, and as ``poly``.
     """
     rise = min(warmup_steps, total_steps // 10)
-    if warmup_steps > total_steps:
-        warnings.warn(
-            f"schedule.warmup_steps={warmup_steps} is more than the run has ({total_steps}); the rise takes {rise}",
-            stacklevel=1,
-        )
     decay = poly(max(1, total_steps - rise), steps_per_epoch, power=power, floor=floor)
 
     def factor(step: int) -> float:
