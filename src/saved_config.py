@@ -106,6 +106,8 @@ class _Reader:
             raise self._hostile("is nested too deeply", path)
         value = change(key, node) if change else node
         if isinstance(value, Mapping):
+            if "defaults" in value and not path.startswith("data/classes"):  # Hydra would compose the files it names
+                raise self._hostile("names other files to compose (defaults)", path)
             if odd := [name for name in value if not isinstance(name, str | int | float | bool)]:
                 raise self._hostile(f"has a key of kind {type(odd[0]).__name__}", path)
             return {name: self.copy(item, f"{path}/{name}", change=change, key=name) for name, item in value.items()}

@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 from src import autolabel, benchmark, evaluate, export, predict, submit, train
 from src.checkpoints.io import METADATA_KEY
 from src.cli import command
+from tests.conftest import ROOT
 
 SECRET = "kept-to-myself-5309"
 TINY = [
@@ -191,17 +192,17 @@ def attack(
     cv2.imwrite(str(work / "in/a.png"), np.zeros((32, 64, 3), np.uint8))
     monkeypatch.chdir(work)
 
-    def run(name: str, place: str, what: str) -> None:
+    def run(name: str, place: str, what: Any) -> None:
         folder = work / "run"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(run_folder, folder)
         file = folder / "checkpoints/last.ckpt"
-        node = _harmful(marker, server.url)[what]
+        node = _harmful(marker, server.url)[what] if isinstance(what, str) else what
         checkpoint = torch.load(file, weights_only=True)
         config = checkpoint[METADATA_KEY]["config"]
         if what == "a reference":
             config["harm"] = {"_target_": "os.system", "command": f"touch {marker}"}
-        _put(config, PLACES[place], copy.deepcopy(node))
+        _put(config, PLACES.get(place, place), copy.deepcopy(node))
         torch.save(checkpoint, file)
         task, prepare, options = _commands(file, work)[name]
         monkeypatch.setattr(sys, "argv", [name.split()[0], *options])
@@ -274,6 +275,20 @@ def test_what_was_reported_as_open_is_closed(attack: Callable[..., None]) -> Non
     attack("train resume=", "loss", "a function that runs commands")
     attack("train resume=", "hydra", "a function that runs commands")
     attack("evaluate", "root of the listing", "the environment in an address")
+
+
+@pytest.mark.parametrize("place", ["data", "inference", "inference.window", "inference.refine", "model.scales"])
+@pytest.mark.parametrize("name", ["evaluate", "predict", "train resume="])
+def test_no_section_brings_another_file_of_options(
+    attack: Callable[..., None], tmp_path: Path, name: str, place: str
+) -> None:
+    """Hydra would take a list of defaults in a section for files to compose, which may lie anywhere."""
+    marker = tmp_path / "harmed/marker"
+    harm = f"{{_target_: torch.utils.collect_env.run, command: touch {marker}}}"
+    (tmp_path / "evil.yaml").write_text(f"# @package _global_\nhydra: {{callbacks: {{harm: {harm}}}}}\n")
+    group = ROOT / "conf" / ("model/scales" if place == "model.scales" else place.replace(".", "/"))
+    other = os.path.relpath(tmp_path / "evil", group)
+    attack(name, f"{place}.defaults", [other, "_self_"])
 
 
 def test_there_are_enough_attacks() -> None:
