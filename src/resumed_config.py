@@ -17,6 +17,7 @@ __all__ = ["resumed_config"]
 _CONF = Path(__file__).resolve().parent.parent / "conf"
 _TRAINING = (*MODEL, "transforms", "sampler", "loss", "aux_loss", "optimizer", "schedule", "trainer")
 _STEERING = ("task", "run_dir", "resume", "init_from", "ckpt_path")  # options of src.train that no file sets
+_PLACES = ("_target_", "dirpath", "filename", "folder", "run_dir", "save_dir", "version")  # what is called, and where
 _TRAINER = (  # options of Lightning's trainer that conf/trainer lacks: plain values which only shape a fit
     *("min_epochs", "min_steps", "max_time", "overfit_batches", "benchmark", "detect_anomaly", "profiler"),
     *("gradient_clip_algorithm", "fast_dev_run", "enable_progress_bar"),
@@ -77,10 +78,11 @@ def _switched(
 
 def _with_values(part: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """``part`` with those of its plain values that ``values`` has too; what it takes from the run it keeps."""
-    return {
-        key: values[key] if key != "_target_" and key in values and _is_plain(values[key]) and _is_plain(old) else old
-        for key, old in part.items()
-    }
+
+    def settable(key: str, old: Any) -> bool:
+        return key in values and key not in _PLACES and _is_plain(old) and _is_plain(values[key])
+
+    return {key: values[key] if settable(key, old) else old for key, old in part.items()}
 
 
 def _is_plain(value: Any) -> bool:

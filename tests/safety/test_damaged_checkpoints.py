@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from src import build, predict, restore, start, train
 from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.reading import load_checkpoint
 from src.cli import command
 from src.errors import UserError
+from src.resumed_config import resumed_config
 from src.saved_config import read_sections
 from tests.conftest import ROOT
 
@@ -216,6 +218,28 @@ def test_an_address_in_a_file_is_left_to_the_command_line() -> None:
 def test_what_steers_the_program_is_not_read() -> None:
     config = CONFIG | {"hydra": {}, "run_dir": "/", "callbacks": {}, "defaults": []}
     assert set(read_sections(config, "a file")) == {"model", "data", "inference"}
+
+
+def test_a_resumed_run_writes_where_conf_says(checkpoint: dict[str, Any]) -> None:
+    """Values of callbacks and loggers come from the file, and nothing that says what they are or where they write."""
+    config = copy.deepcopy(checkpoint[METADATA_KEY]["config"])
+    best = {"_target_": "os.system", "dirpath": "/", "filename": "../../x", "monitor": "val/pixel_accuracy"}
+    config["callbacks"] = {"best": best, "panels": None, "history": {"run_dir": "/"}}
+    config["logger"] = {"tensorboard": {"save_dir": "/", "version": "../../x", "name": None}}
+    config["trainer"] |= {"default_root_dir": "/", "plugins": ["x"], "max_epochs": 7}
+    files = (ROOT / "conf/callbacks/default.yaml", ROOT / "conf/logger/tensorboard.yaml")
+    installed, logger = (OmegaConf.to_container(OmegaConf.load(path), resolve=False) for path in files)
+    found = resumed_config(config, "a file")
+    assert found["callbacks"]["panels"] is None
+    assert found["callbacks"]["best"] == {**installed["best"], "monitor": "val/pixel_accuracy"}
+    assert found["callbacks"]["history"] == installed["history"]
+    assert found["logger"]["tensorboard"] == logger["tensorboard"]
+    assert found["trainer"]["max_epochs"] == 7
+    assert not {"default_root_dir", "plugins"} & found["trainer"].keys()
+    config["callbacks"]["mine"] = {"_target_": "src.callbacks.Panels"}
+    with pytest.raises(UserError, match=r"a file: the run has callbacks\.mine, .*give it on the command line again"):
+        resumed_config(config, "a file")
+    assert "mine" not in resumed_config(config, "a file", ["+callbacks.mine={}"])["callbacks"]
 
 
 @pytest.mark.slow
