@@ -15,6 +15,8 @@ def dashboard(cfg: DictConfig) -> Path:
     """Writes ``report.html`` of ``cfg.run``, or the comparison of ``cfg.compare``; returns its path."""
     from src import html
 
+    if cfg.run is not None and cfg.out is not None:
+        raise UserError(f"out={cfg.out} goes with compare=; the page of a run is its own report.html, so leave it out")
     if cfg.run is not None:
         page = html.write_page(Path(str(cfg.run)))
     elif isinstance(cfg.compare, str):

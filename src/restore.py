@@ -144,7 +144,7 @@ def load_module(
     Nothing is built from what a checkpoint says but what ``src.buildable`` lists for nets and inference.
 
     Args:
-        path: checkpoint file.
+        path: checkpoint, or run folder, see ``checkpoint_file``.
         inference: replaces the inference it was validated with.
         model: its ``scales`` replace those around the net; attention over scales can only have been trained.
         output_stride: of the backbone, where it differs from training: atrous convolutions take the same weights
@@ -153,6 +153,7 @@ def load_module(
     Raises:
         UserError: if the file cannot be used, or names something else to build, or its net has no output stride.
     """
+    path = checkpoint_file(path)
     checkpoint = load_checkpoint(path)
     metadata = _metadata(checkpoint, path)
     config = OmegaConf.create(read_sections(metadata["config"], path))

@@ -215,6 +215,11 @@ def test_runs_are_compared_best_first_with_what_differs(tmp_path: Path) -> None:
         runs_below(tmp_path / "pages")
 
 
+def test_the_page_of_a_run_has_its_place(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out=x\.html goes with compare="):
+        dashboard(OmegaConf.create({"run": str(_run(tmp_path / "a")), "compare": None, "out": "x.html"}))
+
+
 def test_a_comparison_replaces_pages_only(tmp_path: Path) -> None:
     runs = [_run(tmp_path / name) for name in "ab"]
     kept = tmp_path / "a/last.ckpt"

@@ -124,6 +124,11 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 
 def _check_kind(path: Path) -> None:
+    if path.suffix in (".onnx", ".pt2"):
+        raise UserError(
+            f"{path}: is an exported net, which its own runtime runs (docs/export.md); give the checkpoint or run"
+            " folder that it was made from"
+        )
     with path.open("rb") as file:
         start = file.read(512).lstrip()
     for beginning, what in _OTHERS.items():

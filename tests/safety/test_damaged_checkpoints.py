@@ -151,6 +151,18 @@ def test_a_flipped_bit_in_a_weight_is_noticed(saved: Callable[..., Path], checkp
         load_checkpoint(file)
 
 
+def test_an_exported_net_is_told_from_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
+    with pytest.raises(UserError, match=r"net\.onnx: is an exported net.*docs/export\.md.*give the checkpoint"):
+        load_checkpoint(tmp_path / "net.onnx")
+
+
+def test_a_run_folder_is_loaded_as_its_checkpoint(saved: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    saved().rename(tmp_path / "run/checkpoints/best.ckpt")
+    assert not restore.load_module(tmp_path / "run").training
+
+
 def test_a_compressed_archive_is_refused(saved: Callable[..., Path], tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.ckpt"
     with zipfile.ZipFile(saved()) as archive, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
