@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-__all__ = ["in_quotes", "name_of", "quoted", "readable", "value_of", "without"]
+__all__ = ["as_typed", "in_quotes", "name_of", "quoted", "readable", "value_of", "without"]
 
 _LISTS = {"compare", "onnx", "root"}  # options that take a path or a list of paths
 _PATHS = _LISTS | {"ckpt", "ckpt_path", "init_from", "resume", "report", "run", "source", "out", "dir", "cache"}
@@ -48,6 +48,12 @@ def in_quotes(text: str) -> str:
 def name_of(override: str) -> str:
     """Return the option that an override sets, adds or deletes: ``++a.b=1`` is of ``a.b``; of a flag an empty text."""
     return "" if override.startswith("-") else override.partition("=")[0].lstrip("+~")
+
+
+def as_typed(override: str) -> str:
+    """Return the same override without the quotes that ``readable`` would add again: as a person would type it."""
+    plain = f"{override.partition('=')[0]}={value_of(name_of(override), [override])}"
+    return plain if readable([plain]) == [override] else override
 
 
 def value_of(name: str, overrides: list[str]) -> str | None:

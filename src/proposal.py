@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from src.overrides import name_of, value_of
+from src.overrides import as_typed, name_of, value_of
 
 __all__ = ["Given", "command_line", "proposed", "training_overrides"]
 
@@ -70,7 +70,7 @@ def command_line(given: Given, options: Sequence[str], budget: str | None) -> st
     last = [] if budget is None else [f"budget={budget}"]
     if not given.names("logger"):
         last = ["logger=none", *last]
-    return shlex.join(["python", "-m", "src.train", *training_overrides(given), *options, *last])
+    return shlex.join(["python", "-m", "src.train", *map(as_typed, training_overrides(given)), *options, *last])
 
 
 def training_overrides(given: Given) -> list[str]:

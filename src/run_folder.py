@@ -36,6 +36,8 @@ class OwnFolder(Callback):
             return
         HydraConfig.instance().set_config(config)  # which a name such as that of a sweep asks for its choices
         wanted = Path(config.hydra.run.dir)
+        if wanted == Path():
+            return  # of a command that has no folder of its own
         with contextlib.suppress(OSError), read_write(config.hydra), open_dict(config.hydra):  # Hydra meets it again
             rank = _rank()
             config.hydra.run.dir = str(new_folder(wanted) if rank == 0 else f"{wanted}_rank_{rank}")

@@ -8,7 +8,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from src.overrides import quoted, readable, value_of, without
+from src.overrides import as_typed, quoted, readable, value_of, without
 
 NAMES = [
     "a", "Müller", "北京", "a=b", "[x", "x]y", "(y)", "photo (1).png", "a,b", "{z}", "a;b", "a#b", "a #b", "$HOME",
@@ -123,3 +123,10 @@ def test_value_of_other_kinds_is_their_text() -> None:
 
 def test_without() -> None:
     assert without("ckpt", ["ckpt=a", "++ckpt=b", "~ckpt", "ckpt_path=c", "--ckpt"]) == ["ckpt_path=c", "--ckpt"]
+
+
+@pytest.mark.parametrize(
+    "typed", ["data.root=/a/b", "ckpt=Müller [1]", "+a.b=[1,2]", "lr=0.1", "x='a b'", "~a", "n=null"]
+)
+def test_an_override_is_shown_as_it_was_typed(typed: str) -> None:
+    assert as_typed(*readable([typed])) == typed

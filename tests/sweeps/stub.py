@@ -44,7 +44,7 @@ def main(ranks: str, *overrides: str) -> None:
         with (folder / "steps").open("a") as file:
             file.write(f"{step}\n")
         time.sleep(float(options.get("pause", 0)))
-        if options.get("fail") == "true" and step == 1:
+        if options.get("fail") in ("true", "fails") and step == 1:
             sys.exit("error: made to fail")
         with (folder / "metrics.csv").open("a") as file:
             file.write("" if step else "step,val/miou\n")

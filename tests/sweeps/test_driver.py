@@ -108,7 +108,7 @@ def test_the_command_with_eight_trials_of_two_ranks_is_killed_and_goes_on(tmp_pa
     The trials themselves are the stub: two processes of the real thing, eight times, take minutes.
     """
     names = [f"{{name: row {n}, set: ['optimizer.lr=0.{n}']}}" for n in range(1, 9)]
-    names[1] = names[1].replace("0.2'", "0.2','data.name=true'")
+    names[1] = names[1].replace("0.2'", "0.2','data.name=fails'")
     names[5] = names[5].replace("0.6'", "0.6','data.name=killed'")
     given = ["sweep.fixed=[]", "sweep.devices=2", "sweep.seeds=[0]", f"sweep.trials=[{','.join(names)}]"]
     given += ["jobs=2", "gpus=[]", "schedule.power=0.3", f"hydra.run.dir={tmp_path}"]
