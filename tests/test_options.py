@@ -180,7 +180,6 @@ OF_A_CHECKPOINT = [
     ("submit", "out=x.tar", "out=x.tar: must end in .zip"),
     ("export", "format=onxx", "format=onxx must be onnx or pt2. Did you mean 'onnx'?"),
     ("export", "size=[100000,1000000]", "GB for the images of a batch"),
-    ("benchmark", "onnx=5", "onnx=5 must be a path"),
 ]
 
 

@@ -248,14 +248,14 @@ def test_multirun_trains_one_after_another_and_refuses_several_processes_by_one_
 def test_real_trials_of_two_processes_one_of_which_fails(run, tmp_path: Path) -> None:
     """Two rows, each torchrun with two gloo processes; the failed one is reported, the other is in the table."""
     good = "{name: sum, set: ['model.net.fusion=sum'], published: 68.6}"
-    bad = "{name: bad, set: ['optimizer.lr=-1']}"
+    bad = "{name: bad, set: ['init_from=/nowhere']}"
     rows = f"sweep.trials=[{good},{bad}]"
     done = run(
         "sweep", "sweep.devices=2", "sweep.seeds=[0]", "sweep.fixed=[]", rows, *TINY, "trainer.sync_batchnorm=false",
         "jobs=1", "hydra.run.dir=s", env={"CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 1, done.stdout
-    assert "error: 1 of 2 trials failed, 01_bad_seed0 first: error: optimizer.lr=-1" in done.stderr
+    assert "error: 1 of 2 trials failed, 01_bad_seed0 first: error: init_from=/nowhere" in done.stderr
     assert sorted(path.name for path in (tmp_path / "s/trials").iterdir()) == ["00_sum_seed0", "01_bad_seed0"]
     scores = json.loads((tmp_path / "s/trials/00_sum_seed0/scores_test.json").read_text())
     assert scores["protocol"]["devices"] == 2
