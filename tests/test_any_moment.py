@@ -71,7 +71,7 @@ def test_a_run_stopped_at_any_moment_ends_alike_to_the_bit(
     told = f"SEMSEG_SEED={SEED}, moment {moment}: {fault}, way {way}"
     print(told)
     (stopped,) = run_ranks(tmp_path, *OPTIONS, *WAYS[way], shards, fault=fault)
-    over = {0} if place in ("writing scores", "pictures") else set()
+    over = {0} if place in ("test", "writing scores", "pictures") else set()  # the run may end before the signal comes
     assert stopped.code in SIGNALS[number] | over, (told, stopped)
     assert not any("Traceback" in line for line in stopped.output.splitlines()), (told, stopped)
     (again,) = run_ranks(tmp_path, *OPTIONS, *WAYS[way], shards)
