@@ -16,6 +16,7 @@ from src.errors import UserError
 from src.files import sha256
 from src.output_paths import check_output_file
 from src.overrides import name_of
+from src.saved_config import plain_references
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -198,7 +199,7 @@ def _kept(cfg: DictConfig, project: str) -> dict[str, Any]:
     kept.converted = {"project": project, "file": path.name}
     if path.is_file():
         kept.converted.sha256 = sha256(path)
-    return OmegaConf.to_container(kept, resolve=False)
+    return plain_references(kept)
 
 
 def _told(cfg: DictConfig, project: str, found: int) -> str:

@@ -26,6 +26,7 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 _DEEPEST = 40  # levels of nesting
 _MOST = 100_000  # values, once all references are followed
 _LONGEST = 1_000_000  # characters of one text
+_NAME = 200  # characters of a text that references are part of, and of what they refer to
 _LEFT = "???"  # OmegaConf's mark for a value that has to be given
 _OFF = {"pretrained": False, "encoder_weights": None}  # weights to start from, where a file holds them all
 
@@ -138,6 +139,8 @@ class _Reader:
             return total
 
         def followed(text: str, path: str) -> int:
+            if _is_name(text, config):
+                return 1
             match = _REFERENCE.fullmatch(text)
             target = match and _select(config, match[1].split("."))
             if target is None:
@@ -160,6 +163,15 @@ class _Reader:
     def _hostile(self, what: str, path: str) -> UserError:
         place = f" at {_option(path)[:80]}" if path else ""
         return UserError(f"{self._where}: its config {what}{place}; the file is damaged, or made to do harm")
+
+
+def _is_name(text: str, config: Mapping[str, Any]) -> bool:
+    """Whether a short text has references in it, such as ``smp_${model.net.arch}``, each to a short plain value."""
+    found = [_select(config, match[1].split(".")) for match in _REFERENCE.finditer(text)]
+    if not all(value and isinstance(value[0], bool | int | float | str) for value in found):
+        return False
+    parts = [_REFERENCE.sub("", text), *(str(value[0]) for value in found)]
+    return len(text) < _NAME and all("${" not in part and len(part) < _NAME for part in parts)
 
 
 def _select(config: Any, names: Sequence[str]) -> tuple[Any] | None:

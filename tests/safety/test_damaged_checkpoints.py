@@ -189,7 +189,10 @@ CONFIG = {"model": {"name": "x"}, "data": {"name": "y", "root": "here"}, "infere
         ({"model": {"net": {"x": "${model}"}}}, "refers to itself"),
         ({"model": {"a": "${oc.env:HOME}"}}, r"model\.a=.*is no reference to one of its own values"),
         ({"model": {"a": "${seed}"}}, r"model\.a=.*is no reference to one of its own values"),
-        ({"model": {"a": "x${data.name}"}}, "no reference"),
+        ({"model": {"a": "x${data.name}", "b": "y${model.a}"}}, "no reference"),
+        ({"model": {"a": "x${data}"}}, "no reference"),
+        ({"model": {"a": "x${oc.env:HOME}"}}, "no reference"),
+        ({"model": {"a": "${data.name}" * 1000}}, "no reference"),
         ({"model": {"a": "${data.${data.name}}"}}, "no reference"),
         ({"model": {"a": object()}}, "holds a object at model.a"),
         ({"model": {("a", 1): 1}}, "has a key of kind tuple"),
@@ -201,6 +204,11 @@ CONFIG = {"model": {"name": "x"}, "data": {"name": "y", "root": "here"}, "infere
 def test_a_config_that_is_no_tree_of_plain_values_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"a file: .*{message}"):
         read_sections(CONFIG | change, "a file")
+
+
+def test_a_name_may_be_put_together_from_own_values() -> None:
+    """As ``conf/model/smp.yaml`` does, whose checkpoints of earlier versions have it so."""
+    assert read_sections(CONFIG | {"model": {"name": "smp_${model.arch}", "arch": "fpn"}}, "a file")
 
 
 def test_references_that_multiply_are_refused_at_once() -> None:
