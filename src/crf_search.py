@@ -100,11 +100,7 @@ class _Trials:
         self.rows: dict[tuple[str, ...], dict[str, str]] = {}
         self.settings: dict[tuple[str, ...], DenseCRF] = {}
         if table.exists():
-            with table.open(newline="") as file:
-                reader = csv.DictReader(file)
-                if tuple(reader.fieldnames or ()) != COLUMNS:
-                    raise UserError(f"{table} is no table of a CRF search; move it away")
-                self.rows = {tuple(row[name] for name in COLUMNS[:-2]): row for row in reader}
+            self.rows = _rows(table)
 
     def best_of(self, settings: Sequence[DenseCRF]) -> DenseCRF:
         """The first setting of the highest mIoU."""
@@ -146,6 +142,21 @@ class _Trials:
         writer.writeheader()
         writer.writerows(self.rows.values())
         write_bytes(self.table, text.getvalue().encode())
+
+
+def _rows(table: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    """The rows of a search that was cut short, by their settings."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise ValueError("its columns are others")
+            rows = list(reader)
+        if not all(None not in row and 0 <= float(row["miou"]) <= 1 and row["images"].isdecimal() for row in rows):
+            raise ValueError("a row is broken")
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{table} is no table of a CRF search ({error}); move it away") from error
+    return {tuple(row[name] for name in COLUMNS[:-2]): row for row in rows}
 
 
 def _key(setting: DenseCRF) -> tuple[str, ...]:

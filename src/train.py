@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import shlex
 import sys
@@ -192,7 +193,8 @@ def train(cfg: DictConfig) -> float:
         report.pictures(module.test_scores, module.label_space, run_dir, stage=scored)
         with noted("scores of the test in the loggers"):
             report.log_test(trainer, tester.callback_metrics)
-    return float(trainer.checkpoint_callback.best_model_score or "nan")
+    best = trainer.checkpoint_callback.best_model_score
+    return math.nan if best is None else float(best)
 
 
 def _scored_stage(datamodule: SegmentationDataModule) -> str:

@@ -334,6 +334,15 @@ def test_a_search_refuses_no_images_and_tables_of_something_else(tmp_path: Path)
     search(TO_TUNE, Images(), tmp_path / "crf.csv")
     with pytest.raises(UserError, match=r"crf\.csv was made with another number of images"):
         search(replace(TO_TUNE, search={"gaussian_std": [2]}), list(Images())[:1], tmp_path / "crf.csv")
-    (tmp_path / "crf.csv").write_text("name,iou\n")
-    with pytest.raises(UserError, match=r"crf\.csv is no table of a CRF search"):
-        search(TO_TUNE, Images(), tmp_path / "crf.csv")
+    good = (tmp_path / "crf.csv").read_bytes()
+    row = good.splitlines(keepends=True)[1]
+    for bad in (
+        b"name,iou\n",
+        good + b"1,2\n",
+        good + b"\xff\n",
+        good.replace(row, row.replace(b",0.", b",x.")),
+        good + b'"',
+    ):
+        (tmp_path / "crf.csv").write_bytes(bad)
+        with pytest.raises(UserError, match=r"crf\.csv is no table of a CRF search"):
+            search(TO_TUNE, Images(), tmp_path / "crf.csv")
