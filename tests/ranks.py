@@ -31,6 +31,9 @@ _CONTEXT.set_forkserver_preload(["tests.ranks"])
 _PATIENCE = 300  # seconds, for machines that do five other things
 
 
+SENT = "the signal is sent"  # in the output of a rank, as late faults may come behind its end
+
+
 class Fault(NamedTuple):
     """What happens to a rank the ``count``-th time that it comes to ``place``."""
 
@@ -111,6 +114,7 @@ def _train(folder: Path, overrides: list[str], variables: dict[str, str], output
         with _armed(fault) if fault else contextlib.nullcontext():
             command("train", train.train, prepare=train.prepare)
     finally:
+        _over.set()
         print("batches trained:", next(trained))
 
 
@@ -140,7 +144,13 @@ def _armed(fault: Fault) -> Iterator[None]:
     yield
 
 
+_over = threading.Event()  # the command has returned, so no signal can reach it
+
+
 def _send(number: int) -> None:
+    if _over.is_set():
+        return
+    os.write(1, f"\n{SENT}\n".encode())
     if number == signal.SIGKILL:
         os.kill(os.getpid(), signal.SIGKILL)
     os.killpg(os.getpid(), number)  # as a scheduler does: processes that load data get it, too
