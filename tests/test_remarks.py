@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,12 @@ def test_many_missing_classes_are_counted() -> None:
     matrix = np.zeros((9, 9), int)
     matrix[:, :2] = 5
     assert closing_sentence(names, matrix).startswith("note: c2, c3, c4 and 4 more were never predicted;")
+
+
+@pytest.mark.parametrize("content", [{}, {"classes": NAMES}, {"confusion_matrix": GOOD.tolist()}])
+def test_scores_without_classes_or_matrix_have_none(tmp_path: Path, content: dict[str, Any]) -> None:
+    (tmp_path / "scores_test.json").write_text(json.dumps({"miou": 0.5, **content}))
+    assert remark(Run(tmp_path)) is None
 
 
 def test_a_run_folder_ends_with_it_and_a_debug_run_does_not(tmp_path: Path) -> None:

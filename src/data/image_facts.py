@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from src.data.files_seen import Files
+from src.errors import out_of_memory
 
 __all__ = ["ImageFacts", "ImageTally", "image_facts"]
 
@@ -47,7 +48,7 @@ class ImageFacts(NamedTuple):
 
 
 def image_facts(path: Path) -> ImageFacts | None:
-    """Read the header of an image; ``None`` where Pillow knows no such file."""
+    """Read the header of an image; ``None`` where Pillow knows no such file, or its tags are broken."""
     try:
         with Image.open(path) as file:
             tags = getattr(file, "tag_v2", {})
@@ -56,7 +57,9 @@ def image_facts(path: Path) -> ImageFacts | None:
             darkened = apart and int(np.asarray(file)[..., 3].min()) < 255
             orientation = file.getexif().get(_ORIENTATION, 1)
             kind = f"{file.format} {file.mode}" + ("" if bits == 8 else f" {bits} bit")
-    except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError):
+    except Exception as error:  # whatever broken bytes lead a parser to
+        if out_of_memory(error):
+            raise
         return None
     return ImageFacts(kind, bits, channels, orientation, darkened)
 

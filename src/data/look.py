@@ -10,7 +10,7 @@ from PIL import Image
 from src.data.dataset import FileSource, Source
 from src.data.findings import Value
 from src.data.image_facts import ImageFacts, image_facts
-from src.errors import UserError
+from src.errors import UserError, out_of_memory
 
 __all__ = ["Look", "look"]
 
@@ -88,7 +88,9 @@ def _check_whole(path: str) -> None:
         with Image.open(path) as file:
             file.draft("RGB", (1, 1))  # the coarsest, hence quickest, decoding still reads every byte
             file.load()
-    except OSError as error:
+    except Exception as error:  # whatever broken bytes lead a parser to; OpenCV could read the pixels
+        if out_of_memory(error):
+            raise
         if "truncated" in str(error):
             raise UserError(f"{path}: file is truncated; restore or remove it") from error
 

@@ -12,12 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from src.data.cache import cache_dir
 from src.data.shard_index import LARGEST_INDEX, Shard
 from src.errors import UserError
-from src.files import sha256
+from src.files import sha256, whole_file
 from src.run_files import MiB
 
 __all__ = ["ShardCache"]
@@ -79,7 +78,7 @@ class ShardCache:
                 return found
             with self._alone(path):
                 if not path.exists():
-                    for left in self.folder.glob(f".{path.name}.*"):  # by a process that was killed
+                    for left in self.folder.glob(f".*{path.name}*"):  # by a process that was killed
                         left.unlink(missing_ok=True)
                     self._fetch(shard.file, path, shard)
                     self._make_room(path)
@@ -87,17 +86,12 @@ class ShardCache:
 
     def _fetch(self, name: str, path: Path, shard: Shard | None = None) -> None:
         url = f"{self.url}/{name}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-        try:
-            size = shard.bytes if shard and name == shard.file else None
-            limit = shard.bytes + MiB if shard else LARGEST_INDEX  # a table is smaller than its shard
-            _download(url, temporary, size=size, limit=limit)
-            if size is not None and sha256(temporary) != shard.sha256:
+        size = shard.bytes if shard and name == shard.file else None
+        limit = shard.bytes + MiB if shard else LARGEST_INDEX  # a table is smaller than its shard
+        with whole_file(path, shared=True) as partial:
+            _download(url, partial, size=size, limit=limit)
+            if size is not None and sha256(partial) != shard.sha256:
                 raise UserError(f"{url}: shard was changed (other sha256 than in its index); upload it again")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:

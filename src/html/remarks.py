@@ -67,7 +67,7 @@ def closing_sentence(
 
 def _missing(classes: Sequence[str], matrix: np.ndarray) -> str:
     """Classes that the truth has and no prediction, in words."""
-    if len(matrix) != len(classes):  # a file without either
+    if not matrix.size or len(matrix) != len(classes):  # a file without one of them, or without both
         return ""
     predicted, truth = matrix.sum(0), matrix.sum(1)
     missing = [name for name, found, there in zip(classes, predicted, truth, strict=True) if there and not found]
