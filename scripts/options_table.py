@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
 
+from src.option_help import remarks
 from src.schema import commands, options
-from src.schema.faults import Options, spelled_hints
+from src.schema.faults import Options, annotation_of, spelled_hints
 from src.schema.words import words, written
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +38,6 @@ SHARED = {  # model of a group of options -> the file that holds its defaults
     options.Optimizer: "optimizer/adamw",
     options.Trainer: "trainer/default",
 }
-_LINE = re.compile(r"(?P<indent> *)(?P<name>[\w.]+):(?P<value>[^#]*)(#\s*(?P<note>.*))?$")
 
 
 def page() -> str:
@@ -64,19 +64,14 @@ def _of_model(model: type[Options], file: str) -> str:
             rows.append((name, f"see [{name}](#{name})", "", notes.get(name, "")))
         elif _is_group(kind):
             inner = {f"{name}.{each}": other for each, other in kind.model_fields.items()}
-            rows += [_row(each, _words(other), defaults, notes) for each, other in inner.items()]
+            rows += [_row(each, words(annotation_of(other)), defaults, notes) for each, other in inner.items()]
         else:
-            rows.append(_row(name, _words(field), defaults, notes))
+            rows.append(_row(name, words(annotation_of(field)), defaults, notes))
     return _table(rows)
 
 
 def _is_group(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Options)
-
-
-def _words(field: Any) -> str:
-    kind = typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    return words(kind)
 
 
 def _of_call(target: str, files: list[str]) -> str:
@@ -114,18 +109,7 @@ def _table(rows: list[tuple[str, str, str, str]]) -> str:
 def _file(name: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Defaults and remarks of a file in ``conf`` by option, nested ones with dots."""
     text = (ROOT / "conf" / f"{name}.yaml").read_text()
-    notes, above = {}, [(-1, "")]
-    for line in text.splitlines():
-        if (found := _LINE.match(line)) is None:
-            continue
-        indent = len(found["indent"])
-        while above[-1][0] >= indent:
-            above.pop()
-        path = f"{above[-1][1]}{found['name']}"
-        above.append((indent, f"{path}."))
-        if found["note"]:
-            notes[path] = found["note"].strip()
-    return dict(_leaves(yaml.safe_load(text) or {})), notes
+    return dict(_leaves(yaml.safe_load(text) or {})), remarks(name)
 
 
 def _leaves(node: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -60,9 +60,13 @@ def command(
     name = config_name  # of the command, whatever root config it gets
     try:
         overrides = readable(_flags_last(given, config_name))
+        asked_about, overrides = _asked_about(overrides)
         if prepare is not None:
             config_name, overrides = prepare(overrides)
         sys.argv[1:] = overrides
+        if asked_about:
+            print(_described(name, asked_about, config_name, overrides))
+            return
         checked = check_line(name, str(CONFIG_DIR), config_name, overrides)
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         main(_reporting(None if checked else name, task, trace, list(given), config_name))()
@@ -128,6 +132,20 @@ def _flags_last(given: list[str], config_name: str) -> list[str]:
     for item in overrides:
         flags.remove(item)
     return [*overrides, *flags]
+
+
+def _asked_about(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """The names that ``--help`` is asked about, such as ``--help optimizer.lr``, and the rest of the command line."""
+    names = [item for item in overrides if not item.startswith(("-", "~")) and "=" not in item]
+    if not names or not {"--help", "-h"} & set(overrides):
+        return [], overrides
+    return names, [item for item in overrides if item not in names and not item.startswith("-")]
+
+
+def _described(command: str, names: list[str], config_name: str, overrides: list[str]) -> str:
+    from src.option_help import described  # and the schema, which other commands need later
+
+    return described(command, names, config_name, overrides)
 
 
 def _sentence(error: Exception, config_name: str, given: list[str]) -> str:

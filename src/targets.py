@@ -11,7 +11,7 @@ from src.instantiate import Kind
 from src.schema.faults import Fault, call_faults
 from src.schema.words import written
 
-__all__ = ["target_faults"]
+__all__ = ["called_at", "target_faults"]
 
 _KINDS = {
     "model.net": buildable.NET,
@@ -28,6 +28,18 @@ _KINDS = {
     "logger": buildable.LOGGER,
 }
 _CHECKED = ("src.", "torch.optim.", "pytorch_lightning.")  # those of others check their arguments themselves
+
+
+def called_at(path: tuple[str, ...], target: Any) -> Any:
+    """What a ``_target_`` at a place of the config names.
+
+    Raises:
+        UserError: if that place does not allow it.
+    """
+    for place, kind in _KINDS.items():
+        if path[: place.count(".") + 1] == tuple(place.split(".")):
+            return kind.find(target)
+    raise UserError(f"{'.'.join(path)}._target_={target}: nothing is built here; leave it out")
 
 
 def target_faults(values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -18,7 +18,17 @@ from src.errors import UserError, nearest
 from src.schema.types import PathText, Target
 from src.schema.words import choices, words, written
 
-__all__ = ["Fault", "Options", "call_faults", "checked", "hints", "model_faults", "not_finite", "spelled_hints"]
+__all__ = [
+    "Fault",
+    "Options",
+    "annotation_of",
+    "call_faults",
+    "checked",
+    "hints",
+    "model_faults",
+    "not_finite",
+    "spelled_hints",
+]
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 Built = TypeVar("Built", bound=Callable[..., Any])
@@ -80,7 +90,7 @@ def _fault(model: type[Options], values: Mapping[str, Any], error: Mapping[str, 
         if field is None:
             known = [*node.model_fields]
             return Fault(tuple(path), f": there is no such option.{nearest(str(name), known)} All options: --cfg job")
-        value, node = value.get(name), _annotation(field)
+        value, node = value.get(name), annotation_of(field)
         inner = [each for each in typing.get_args(node) or (node,) if isinstance(each, type)]
         node = next((each for each in inner if issubclass(each, BaseModel) and isinstance(value, Mapping)), node)
     if kind == "value_error":
@@ -98,7 +108,8 @@ def _values_of(annotation: Any) -> Any:
     return None
 
 
-def _annotation(field: Any) -> Any:
+def annotation_of(field: Any) -> Any:
+    """What a field of a model may be, its range included."""
     return typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 

@@ -25,7 +25,7 @@ def words(annotation: Any) -> str:
         own = [note.text for note in notes if isinstance(note, Words)]
         return own[-1] if own else words(inner) + _limits(inner, notes)
     if origin is Literal:
-        return _one_of([written(each) for each in arguments])
+        return _one_of([*dict.fromkeys(map(written, arguments))])  # 32 and "32" are typed alike
     if origin in (Union, types.UnionType):
         return _united(arguments)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
