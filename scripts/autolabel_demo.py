@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from src.data.camvid import camvid
 from src.data.dataset import Pair, read_label
-from src.environment import environment
-from src.files import write_bytes
+from src.data.sets.camvid import camvid
+from src.files.atomic import write_bytes
+from src.runtime.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = ["transforms.crop_size=[160,224]", "transforms.scale=[0.35,0.8]", "data.batch_size=8"]  # half of 480x360

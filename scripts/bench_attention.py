@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from src.environment import environment
-from src.models.asymmetric_block import NonLocalBlock
-from src.models.samplers import Sampler
+from src.models.ann_layers import NonLocalBlock
+from src.models.ann_samplers import Sampler
+from src.runtime.environment import environment
 
 CHANNELS, WIDTH = 2048, 256
 BLOCKS = ("NB", "APNB")

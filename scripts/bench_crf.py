@@ -26,13 +26,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.bench_attention import MIB, machine, parse_size, resident
-from src import buildable
-from src.cli import CONFIG_DIR
+from src.build import allowed
+from src.build.instantiate import instantiate
 from src.data.dataset import read_image
-from src.environment import environment
+from src.files.project import CONFIG_DIR
 from src.inference import DenseCRF
 from src.inference.permutohedral import Permutohedral
-from src.instantiate import instantiate
+from src.runtime.environment import environment
 
 COLUMNS = ("image", "H x W", "classes", "corners a pixel", "two lattices, s", "whole call, s", "peak memory, MiB")
 CLASSES = {(513, 513): 21, (512, 1024): 19}
@@ -41,7 +41,7 @@ CLASSES = {(513, 513): 21, (512, 1024): 19}
 def create() -> DenseCRF:
     """The preset."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return instantiate(compose("inference/refine/crf").inference.refine, buildable.INFERENCE)
+        return instantiate(compose("inference/refine/crf").inference.refine, allowed.INFERENCE)
 
 
 def inputs(photo: Path | None, size: tuple[int, int], device: str) -> tuple[Tensor, Tensor]:

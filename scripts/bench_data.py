@@ -23,13 +23,13 @@ import numpy as np
 import torch
 
 from src.data import FileSource, LabelSpace, Pair, SampleKey, SegmentationDataset
-from src.data.batches import collate
-from src.data.camvid import camvid
+from src.data.augment.pipeline import train_transform
 from src.data.dataset import read_image, read_label
-from src.data.toy_streets import ToyStreets
-from src.data.transforms import train_transform
-from src.environment import environment
+from src.data.epoch_batches import collate
+from src.data.sets.camvid import camvid
+from src.data.sets.toy_streets import ToyStreets
 from src.metrics import ConfusionMatrix
+from src.runtime.environment import environment
 
 BATCH = 8
 MEAN = [0.4, 0.4, 0.4]

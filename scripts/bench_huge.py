@@ -24,9 +24,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from tqdm import trange
 
-from src import build
+from src.build import from_config
 from src.checkpoints.io import METADATA_KEY
-from src.data.toy_streets import ToyStreets
+from src.data.sets.toy_streets import ToyStreets
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE = 512  # of a stone of the mosaic
@@ -57,7 +57,7 @@ def save_net(path: Path, overrides: list[str]) -> None:
     torch.manual_seed(0)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*overrides, "run_dir=none"])
-    module = build.build_module(cfg, ToyStreets.label_space)
+    module = from_config.build_module(cfg, ToyStreets.label_space)
     metadata = {**module.metadata, "label_space": module.label_space.to_dict()}
     torch.save({"state_dict": module.state_dict(), METADATA_KEY: metadata}, path)
 

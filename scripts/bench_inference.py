@@ -23,10 +23,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from src import build, evaluate, restore
-from src.environment import environment
+from src.build import from_checkpoint, from_config
+from src.evaluate import prepare as prepare_evaluate
 from src.metrics import ConfusionMatrix, Scores
-from src.module import SegmentationModule
+from src.runtime.environment import environment
+from src.training.module import SegmentationModule
 
 ROOT = Path(__file__).resolve().parent.parent
 ALONE, THREE = ["model.scales.scales=[1.0]"], "[0.5,1.0,2.0]"
@@ -49,22 +50,22 @@ PLAIN = {
 
 def config(ckpt: str, overrides: list[str]) -> DictConfig:
     """What ``python -m src.evaluate`` would run."""
-    name, overrides = evaluate.prepare([f"ckpt={ckpt}", *overrides])
+    name, overrides = prepare_evaluate([f"ckpt={ckpt}", *overrides])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose(name, overrides=overrides)
 
 
 def load(cfg: DictConfig, device: str) -> SegmentationModule:
     """The module of the checkpoint as this config applies it."""
-    return restore.load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride).to(
-        device
-    )
+    return from_checkpoint.load_module(
+        cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
+    ).to(device)
 
 
 def dataset(cfg: DictConfig) -> torch.utils.data.Dataset:
     """The images that are labelled."""
     cfg.data.splits = {"test": cfg.data.splits.get(cfg.split, [cfg.split])}
-    return build.build_datamodule(cfg).test_dataset
+    return from_config.build_datamodule(cfg).test_dataset
 
 
 def peak(ckpt: str, overrides: list[str], device: str, threads: int) -> int:
@@ -91,7 +92,9 @@ def _status(field: str) -> int:
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     """One row for each way."""
-    hierarchical = "Hierarchical" in str((restore.saved_config(options.ckpt).model.get("scales") or {}).get("_target_"))
+    hierarchical = "Hierarchical" in str(
+        (from_checkpoint.saved_config(options.ckpt).model.get("scales") or {}).get("_target_")
+    )
     ways = {name: [*options.overrides, *each] for name, each in (HIERARCHICAL if hierarchical else PLAIN).items()}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         jobs = [(options.ckpt, each, options.device, torch.get_num_threads()) for each in ways.values()]

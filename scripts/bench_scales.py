@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
-from src import build, buildable
-from src.environment import environment
-from src.instantiate import instantiate
+from src.build import allowed, from_config
+from src.build.instantiate import instantiate
 from src.losses import Supervision
+from src.runtime.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"single": "none", "hierarchical": "hierarchical", "explicit": "explicit"}  # name -> model/scales
@@ -93,9 +93,9 @@ def make(method: str, checkpointing: bool, options: argparse.Namespace) -> Varia
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=chosen)
     torch.manual_seed(0)
-    net = build.build_net(cfg).train().to(options.device)
+    net = from_config.build_net(cfg).train().to(options.device)
     weights = {name: weight for name, weight in (cfg.model.aux_weights or {}).items() if weight is not None}
-    supervision = Supervision(instantiate(cfg.loss, buildable.LOSS), weights).to(options.device)
+    supervision = Supervision(instantiate(cfg.loss, allowed.LOSS), weights).to(options.device)
     image = torch.randn(options.batch_size, 3, *options.size, device=options.device)
     label = torch.randint(CLASSES, (options.batch_size, *options.size), device=options.device)
     return Variant(method, checkpointing, net, supervision, image, label)

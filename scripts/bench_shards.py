@@ -24,10 +24,10 @@ import numpy as np
 
 from scripts.bench_data import large_pairs
 from src.data import FileSource
-from src.data.camvid import camvid
-from src.data.shard_writer import write_shards
-from src.data.shards import shards
-from src.environment import environment
+from src.data.sets.camvid import camvid
+from src.data.shards.source import shards
+from src.data.shards.writer import write_shards
+from src.runtime.environment import environment
 
 
 def drop(paths: Iterable[Path]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from src.environment import environment  # noqa: E402
+from src.runtime.environment import environment  # noqa: E402
 
 TRAININGS = {"single": [], "explicit": ["model/scales=explicit"], "hierarchical": ["model/scales=hierarchical"]}
 THREE, FOUR = "[0.5,1.0,2.0]", "[0.25,0.5,1.0,2.0]"

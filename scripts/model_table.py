@@ -22,9 +22,9 @@ from omegaconf import OmegaConf
 from torch import nn
 from tqdm import tqdm
 
-from src.build import build_net
-from src.costs import multiply_adds, parameters, parameters_without_aux
+from src.build.from_config import build_net
 from src.models.net import Net
+from src.profiling.model_cost import multiply_adds, parameters, parameters_without_aux
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = """# Models

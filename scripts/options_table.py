@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
 
-from src.option_help import remarks
+from src.cli.option_help import remarks
 from src.schema import commands, options
 from src.schema.faults import Options, annotation_of, spelled_hints
 from src.schema.words import words, written

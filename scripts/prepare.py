@@ -13,20 +13,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import CONFIG_DIR, command
+from src.cli.command import command
 from src.errors import UserError
+from src.files.project import CONFIG_DIR
 
 
 def prepare(cfg: DictConfig) -> None:
     """Prints a line per split and what must be mended; exits with status 1 if something must."""
-    from src import buildable
-    from src.data.release import archives
-    from src.instantiate import instantiate
+    from src.build import allowed
+    from src.build.instantiate import instantiate
+    from src.data.sets.download_check import archives
 
     release = cfg.data.get("release")
     if release is None:
         raise UserError(f"data={cfg.data.name} is no published download; use one of {', '.join(_published())}")
-    make = instantiate(cfg.data.dataset, buildable.DATA)
+    make = instantiate(cfg.data.dataset, allowed.DATA)
     needed = {
         name for names in cfg.data.splits.values() for name in ([names] if isinstance(names, str) else names or ())
     }
@@ -51,9 +52,9 @@ def prepare(cfg: DictConfig) -> None:
 
 def _problems(source: object, split: str, cfg: DictConfig) -> list[str]:
     """What is wrong with a split that could be listed."""
-    from src.build import settle_classes
-    from src.data.audit import audit
-    from src.data.release import count_finding
+    from src.build.from_config import settle_classes
+    from src.data.doctor.audit import audit
+    from src.data.sets.download_check import count_finding
 
     settle_classes(cfg, source.label_space)
     count = count_finding(cfg.data.release, split, len(source))

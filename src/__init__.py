@@ -1,3 +1,3 @@
-from src import torchvision_guard
+from src.runtime import torchvision_guard
 
 torchvision_guard.install()

@@ -19,12 +19,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-import src.build
-from src import module, report, train
-from src.callbacks import finite
+import src.build.from_config
+from src.callbacks import non_finite_loss
 from src.checkpoints import io
-from src.cli import command
+from src.cli import resume
+from src.cli.command import command
 from src.losses import Supervision
+from src.reports import console
+from src.train import prepare as prepare_train
+from src.training import module
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.ranks"])
@@ -112,7 +115,7 @@ def _train(folder: Path, overrides: list[str], variables: dict[str, str], output
     _before(module.SegmentationModule, "training_step")(lambda: next(trained))
     try:
         with _armed(fault) if fault else contextlib.nullcontext():
-            command("train", train.train, prepare=train.prepare)
+            command("train", prepare=prepare_train)
     finally:
         _over.set()
         print("batches trained:", next(trained))
@@ -198,23 +201,23 @@ def _not_finite(strike: Callable[[], None]) -> None:
 
 
 def _unused(strike: Callable[[], None]) -> None:
-    original = src.build.build_net
+    original = src.build.from_config.build_net
 
     def build_net(cfg: Any) -> torch.nn.Module:
         net = original(cfg)
         net.forgotten = torch.nn.Conv2d(1, 1, 1)
         return net
 
-    src.build.build_net = build_net
+    src.build.from_config.build_net = build_net
 
 
 def _blind(strike: Callable[[], None]) -> None:
-    train._saved = lambda folder: False  # a node that does not see the run folder of the others
+    resume.has_checkpoint = lambda folder: False  # a node that does not see the run folder of the others
 
 
 def _other_parts(strike: Callable[[], None]) -> None:
     """From the ``count``-th batch on a callback logs too, one part of the loss is new, and one is missing."""
-    original, callback, reached = Supervision.forward, finite.FiniteLoss.on_train_batch_end, False
+    original, callback, reached = Supervision.forward, non_finite_loss.FiniteLoss.on_train_batch_end, False
 
     def forward(self: Supervision, outputs: Any, label: torch.Tensor) -> Any:
         nonlocal reached
@@ -227,13 +230,13 @@ def _other_parts(strike: Callable[[], None]) -> None:
             parts = {name: part for name, part in parts.items() if name != "aux_s2"} | {"own": torch.tensor(7.0)}
         return total, parts
 
-    def on_train_batch_end(self: finite.FiniteLoss, *args: Any) -> None:
+    def on_train_batch_end(self: non_finite_loss.FiniteLoss, *args: Any) -> None:
         if reached:
             self.log("callback/own", 3.0, on_step=True, on_epoch=True)
         callback(self, *args)
 
     Supervision.forward = forward
-    finite.FiniteLoss.on_train_batch_end = on_train_batch_end
+    non_finite_loss.FiniteLoss.on_train_batch_end = on_train_batch_end
 
 
 def _full_disk(strike: Callable[[], None]) -> None:
@@ -265,9 +268,9 @@ _PLACES = {
     "after renaming": _before(io, "_sync_folder"),
     "loss": _not_finite,
     "test": _before(module.SegmentationModule, "test_step"),
-    "start": _before(src.build, "build_datamodule"),
-    "writing scores": _before(report, "scores"),
-    "pictures": _before(report, "pictures"),
+    "start": _before(src.build.from_config, "build_datamodule"),
+    "writing scores": _before(console, "scores"),
+    "pictures": _before(console, "pictures"),
 }
 _TOLD = ("loss", "other parts", "full disk")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import re
@@ -21,15 +22,17 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from src import autolabel, benchmark, build, evaluate, predict, report, restore, submit
-from src.applied import difference
+from src.build import from_checkpoint, from_config
 from src.checkpoints.io import METADATA_KEY
-from src.cli import command
-from src.data import cityscapes
+from src.cli.command import command
+from src.cli.scored_size import difference
+from src.commands import autolabel, benchmark, evaluate, predict, submit
 from src.data.dataset import read_image
 from src.data.label_space import LabelSpace
-from src.data.toy_streets import ToyStreets
+from src.data.sets import cityscapes
+from src.data.sets.toy_streets import ToyStreets
 from src.inference import Inference
+from src.reports import console
 from tests.conftest import ROOT
 
 SPACE = ToyStreets.label_space
@@ -44,7 +47,7 @@ def _save(path: Path, space: LabelSpace, *overrides: str) -> Path:
     torch.manual_seed(3)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*NET, *overrides, "run_dir=runs/x"])
-    module = build.build_module(cfg, space)
+    module = from_config.build_module(cfg, space)
     for name, weight in module.net.named_parameters():
         if name.endswith("classifier.weight"):
             weight.data *= 40
@@ -90,8 +93,8 @@ def _call(entry: ModuleType, *overrides: str) -> str:
     name, printed = entry.__name__.rsplit(".", 1)[-1], io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setattr(sys, "argv", [name, *overrides])
-        patch.setattr(report, "draw_scores", lambda *_: None)  # takes longer than all the rest
-        command(name, getattr(entry, name), prepare=entry.prepare)
+        patch.setattr(console, "draw_scores", lambda *_: None)  # takes longer than all the rest
+        command(name, prepare=importlib.import_module(f"src.{name}").prepare)
     return printed.getvalue()
 
 
@@ -236,7 +239,7 @@ def test_submitted_files_are_made_at_the_size_of_the_score(data: Path, tmp_path:
     found = cv2.imread(str(tmp_path / "sent/bonn_000000_000019_pred_labelIds.png"), cv2.IMREAD_UNCHANGED)
     image = torch.from_numpy(read_image(frame)).permute(2, 0, 1)[None]
     seen = Inference(long_side=EDGE, resample="area")
-    module = restore.load_module(ckpt)
+    module = from_checkpoint.load_module(ckpt)
     label = seen.label(module.net, module.normalize(image))[0].numpy()
     assert np.array_equal(found, np.array(cityscapes.TRAIN_ID_TO_RAW_ID)[label])
 

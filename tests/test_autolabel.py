@@ -18,17 +18,20 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from src import autolabel, build, label_folder, restore
+from src.autolabel import prepare as prepare_autolabel
+from src.build import from_checkpoint, from_config
 from src.checkpoints.io import METADATA_KEY
-from src.cli import command
+from src.cli.command import command
+from src.cli.overrides import quoted
+from src.commands import autolabel
 from src.data.dataset import read_image
-from src.data.folder import folder
-from src.data.survival import THRESHOLDS, Survival
-from src.data.toy_streets import ToyStreets
-from src.environment import environment
+from src.data.folder.pseudo_label_stats import THRESHOLDS, Survival
+from src.data.folder.source import folder
+from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
 from src.inference import top_class
-from src.overrides import quoted
+from src.prediction import label_folder
+from src.runtime.environment import environment
 from tests.conftest import ROOT
 
 Labels = Callable[..., str]
@@ -46,7 +49,7 @@ def _save(path: Path, *overrides: str) -> Path:
     """An untrained teacher that is sure of some pixels and unsure of others."""
     torch.manual_seed(3)
     cfg = _compose(*overrides)
-    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
     for name, weight in module.net.named_parameters():
         if name.endswith("classifier.weight"):
             weight.data *= 40
@@ -81,7 +84,7 @@ def label(teacher: Path, pool: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         capsys.readouterr()
         try:
-            command("autolabel", autolabel.autolabel, prepare=autolabel.prepare)
+            command("autolabel", autolabel.autolabel, prepare=prepare_autolabel)
         except SystemExit as ending:
             assert ending.code == 1
             printed = capsys.readouterr()
@@ -107,7 +110,7 @@ def test_labels_are_the_most_probable_classes_over_scales_without_a_threshold(
 ) -> None:
     assert "3 of 3 images labelled, 0 were before" in label()
     inference = _compose("inference=multiscale").inference
-    module = restore.load_module(teacher, inference=inference)
+    module = from_checkpoint.load_module(teacher, inference=inference)
     for name in NAMES:
         image = torch.from_numpy(read_image(pool / f"images/{name}.png")).permute(2, 0, 1)[None]
         with torch.no_grad():
@@ -239,12 +242,12 @@ def test_ids_in_the_files_are_those_asked_for(label: Labels, pool: Path) -> None
 
 def test_a_net_with_scales_of_its_own_gets_no_others(tmp_path: Path, teacher: Path) -> None:
     wrapped = _save(tmp_path / "a.ckpt", "model/scales=average")
-    assert autolabel.prepare([f"ckpt={wrapped}"])[1] == [quoted("ckpt", wrapped)]
-    assert autolabel.prepare(["inference=single", f"ckpt={wrapped}"])[1] == [
+    assert prepare_autolabel([f"ckpt={wrapped}"])[1] == [quoted("ckpt", wrapped)]
+    assert prepare_autolabel(["inference=single", f"ckpt={wrapped}"])[1] == [
         "inference=single",
         quoted("ckpt", wrapped),
     ]
-    several = [item.partition("=")[0] for item in autolabel.prepare([f"ckpt={teacher}"])[1]]
+    several = [item.partition("=")[0] for item in prepare_autolabel([f"ckpt={teacher}"])[1]]
     assert several == ["++inference.scales", "++inference.flip", "ckpt"]
 
 
@@ -264,7 +267,7 @@ def test_two_pools_are_mixed(label: Labels, pool: Path, tmp_path: Path) -> None:
     given = [item for item in SMALL if "length" not in item] + data
     more = ["sampler.extra=[auto]", "transforms.crop_size=[32,32]", "data.batch_size=8", "data.num_workers=0"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        module = build.build_datamodule(compose("train", overrides=[*given, *more, "run_dir=runs/x"]))
+        module = from_config.build_datamodule(compose("train", overrides=[*given, *more, "run_dir=runs/x"]))
     assert (
         sorted(name.startswith("auto/") for name in next(iter(module.train_dataloader()))["name"]) == [0] * 4 + [1] * 4
     )

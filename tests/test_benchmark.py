@@ -10,11 +10,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from src import benchmark
-from src.costs import multiply_adds
+from src.build.validate import check_options
+from src.commands import benchmark
 from src.errors import UserError
 from src.models import BiSeNetV2
-from src.options import check_options
+from src.profiling.model_cost import multiply_adds
 from tests.conftest import ROOT
 
 SMALL = ["model=bisenetv2", "model.net.width_multiplier=0.25", "model.net.head_channels=16", "data.num_classes=5"]

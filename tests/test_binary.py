@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from src import evaluate, predict, restore, train
-from src.cli import command
+from src.build import from_checkpoint
+from src.cli.command import command
+from src.commands import evaluate, predict, train
 from src.errors import UserError
 from src.inference import Inference
 
@@ -44,8 +46,7 @@ def _call(entry: str, *overrides: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [entry, *overrides])
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
-        module = ENTRY[entry]
-        command(entry, getattr(module, entry), prepare=module.prepare)
+        command(entry, prepare=importlib.import_module(f"src.{entry}").prepare)
 
 
 def _train(data: Path, out: Path, *overrides: str) -> None:
@@ -65,7 +66,7 @@ def test_training_needs_one_word_and_scores_background_and_foreground(trained: P
     scores = json.loads((trained / "scores_test.json").read_text())
     assert scores["classes"] == ["background", "foreground"]
     assert scores["iou"]["foreground"] > 0.6
-    module = restore.load_module(trained / "checkpoints/best.ckpt")
+    module = from_checkpoint.load_module(trained / "checkpoints/best.ckpt")
     assert module.net(torch.zeros(1, 3, 64, 64))["logits"].shape == (1, 1, 64, 64)
     assert module.scores(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 2, 64, 64)
 

@@ -12,12 +12,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from src import training_speed
-from src.budget import Length, Speed, check_alone, fitting_length, seconds_of, spell_seconds
+from src.build import training_length
 from src.checkpoints.io import METADATA_KEY
+from src.cli.resume import prepare
+from src.commands.train import train
 from src.errors import UserError
-from src.module import SegmentationModule
-from src.train import prepare, train
+from src.training.budget import Length, Speed, check_alone, fitting_length, seconds_of, spell_seconds
+from src.training.module import SegmentationModule
 from tests.conftest import ROOT
 
 DATA = ["data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.batch_size=2", "data.num_workers=0"]
@@ -153,14 +154,14 @@ def test_a_run_ends_within_its_budget_and_resumes_without(
 def test_steps_that_become_slower_do_not_break_the_budget(
     tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settle = training_speed.settle_length
+    settle = training_length.settle_length
 
     def then_slower(*arguments: Any, **options: Any) -> Any:
         found = settle(*arguments, **options)
         clock.slow_down(3.0)
         return found
 
-    monkeypatch.setattr(training_speed, "settle_length", then_slower)
+    monkeypatch.setattr(training_length, "settle_length", then_slower)
     train(config(tmp_path, "budget=25s"))
     assert clock.passed <= 25 + 3  # a step that has begun is finished
     assert "budget: training ends at batch" in capsys.readouterr().out

@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch._utils import ExceptionWrapper
 
 from src import autolabel, benchmark, evaluate, export, predict, submit, sweep, train
-from src.cli import command
+from src.cli.command import command
 from src.errors import UserError
-from src.files import write_bytes
+from src.files.atomic import write_bytes
 from tests.conftest import ROOT
 
 NASTY = [
@@ -362,7 +362,7 @@ def test_ctrl_c_is_one_word(ends: Ends) -> None:
 
 PRINTS = """
 import sys
-from src.cli import command
+from src.cli.command import command
 sys.argv[1:] = ["run=x"]
 command("dashboard", lambda cfg: [print("line", number, flush=True) for number in range(100_000)])
 """

@@ -12,9 +12,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from src import build, buildable
+from src.build import allowed, from_config
+from src.build.instantiate import instantiate
 from src.errors import UserError
-from src.instantiate import instantiate
 from src.models import BiSeNetV2
 from src.optim import param_groups
 from tests.conftest import ROOT
@@ -60,7 +60,7 @@ def test_every_model_has_the_outputs_its_weights_name(model: str) -> None:
     cfg = _compose(f"model={model}", *TINY)
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # small images under large atrous rates
-        module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+        module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
         outputs = module.net.train()(torch.empty(2, 3, 97, 130))
         alone = module.net.eval()(torch.empty(1, 3, 97, 130))
     assert set(module.supervision.aux_weights) == {name for name in outputs if name.startswith("aux_")}
@@ -72,7 +72,7 @@ def test_every_model_has_the_outputs_its_weights_name(model: str) -> None:
 @pytest.mark.parametrize("model", _options("model"))
 def test_every_model_takes_a_training_step(model: str) -> None:
     cfg = _compose(f"model={model}", *TINY)
-    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         outputs = module.net.train()(torch.randn(2, 3, 64, 128))
@@ -100,7 +100,7 @@ def test_the_yaml_of_the_paper_repeats_the_constructor() -> None:
 )
 def test_booster_heads_are_left_out_with_null(overrides: list[str], heads: int) -> None:
     cfg = _compose(*overrides, *TINY)
-    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
     outputs = module.net.train()(torch.randn(2, 3, 32, 64))
     assert len(module.supervision(outputs, torch.zeros(2, 32, 64, dtype=torch.uint8))[1]) == heads + 1
 
@@ -117,10 +117,8 @@ def test_every_optimizer_runs_under_every_schedule(optimizer: str, schedule: str
     cfg = _compose(f"optimizer={optimizer}", f"schedule={schedule}")
     net = torch.nn.Conv2d(3, 2, 1)
     groups = param_groups(net, lr=cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay)
-    factor = instantiate(cfg.schedule, buildable.SCHEDULE)(100, 10)
-    stepper = torch.optim.lr_scheduler.LambdaLR(
-        instantiate(cfg.optimizer.algorithm, buildable.OPTIMIZER)(groups), factor
-    )
+    factor = instantiate(cfg.schedule, allowed.SCHEDULE)(100, 10)
+    stepper = torch.optim.lr_scheduler.LambdaLR(instantiate(cfg.optimizer.algorithm, allowed.OPTIMIZER)(groups), factor)
     for _ in range(100):
         net(torch.randn(1, 3, 2, 2)).sum().backward()
         stepper.optimizer.step()
@@ -131,33 +129,33 @@ def test_every_optimizer_runs_under_every_schedule(optimizer: str, schedule: str
 
 def test_a_target_outside_the_allowed_packages_is_refused() -> None:
     with pytest.raises(UserError, match=r"os\.system is not allowed"):
-        instantiate(OmegaConf.create({"_target_": "os.system", "command": "true"}), buildable.LOSS)
+        instantiate(OmegaConf.create({"_target_": "os.system", "command": "true"}), allowed.LOSS)
     nested = OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "x": [{"_target_": "subprocess.run"}]})
     with pytest.raises(UserError, match=r"subprocess\.run is not allowed"):
-        instantiate(nested, buildable.LOSS)
+        instantiate(nested, allowed.LOSS)
 
 
 def test_an_unknown_argument_names_target_and_argument() -> None:
     with pytest.raises(UserError, match=r"CrossEntropyLoss.*gamma"):
-        instantiate(OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "gamma": 2}), buildable.LOSS)
+        instantiate(OmegaConf.create({"_target_": "src.losses.CrossEntropyLoss", "gamma": 2}), allowed.LOSS)
 
 
 def test_a_class_count_that_is_not_the_data_sets_is_refused() -> None:
     cfg = _compose("data.num_classes=19", *TINY)
     with pytest.raises(UserError, match=r"data\.num_classes=19 .*toy_streets.* 11 classes.*data\.num_classes=11"):
-        build.build_module(cfg, build.build_datamodule(cfg).label_space)
+        from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
 
 
 def test_impossible_trainer_options_end_in_one_sentence() -> None:
     cfg = _compose("trainer.precision=17-wrong", *TINY)
     with pytest.raises(UserError, match=r"trainer: .*17-wrong"):
-        build.build_trainer(cfg, callbacks=[], loggers=[])
+        from_config.build_trainer(cfg, callbacks=[], loggers=[])
 
 
 def test_samplers_from_yaml_draw_an_epoch_from_two_pools() -> None:
     options = ["sampler.fraction=1", "sampler.bias={sky: 0, car: 2}", "sampler.extra=[val]", "sampler.extra_share=0.25"]
     cfg = _compose("sampler=class_uniform", *options, *TINY, "data.length={train: 40, val: 9, test: 2}")
-    loader = build.build_datamodule(cfg).train_dataloader()
+    loader = from_config.build_datamodule(cfg).train_dataloader()
     keys = [key for batch in loader.batch_sampler for key in batch]
     assert len(keys) == 32  # whole batches of 40
     assert 5 <= sum(key.index >= 40 for key in keys) <= 11

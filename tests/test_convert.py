@@ -16,13 +16,17 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
-from src import convert, evaluate, predict, restore
-from src.checkpoints.foreign import identify, renamed, source_named, translate
+from src.build import from_checkpoint
+from src.checkpoints.identify import identify, renamed, source_named, translate
 from src.checkpoints.io import METADATA_KEY
-from src.checkpoints.sources import SOURCES
-from src.data.cityscapes import TRAIN_ID_TO_RAW_ID
+from src.checkpoints.projects.catalogue import SOURCES
+from src.commands import convert, evaluate, predict
+from src.convert import prepare as prepare_convert
+from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID
 from src.errors import UserError
-from src.module import Normalize
+from src.evaluate import prepare as prepare_evaluate
+from src.predict import prepare as prepare_predict
+from src.training.module import Normalize
 from tests.conftest import ROOT
 from tests.models.parity import GOLDEN, LIMIT, Reference, deviation
 from tests.models.test_parity import BY_NAME, REFERENCES
@@ -54,7 +58,7 @@ def run(tmp_path: Path) -> Convert:
 
     def call(ckpt: Path, *overrides: str) -> Path:
         given = [f"ckpt={ckpt}", f"out={tmp_path / 'ours.ckpt'}", *overrides]
-        root, prepared = convert.prepare(given)
+        root, prepared = prepare_convert(given)
         return convert.convert(compose(root, overrides=prepared))
 
     return call
@@ -127,9 +131,9 @@ def test_convert_evaluate_predict(
     ours = run(theirs, f"model={reference.config}", *own, f"source={source}")
     theirs.unlink()
     picture, label = WRITE[data](tmp_path / "data")
-    loaded, load = [], restore.load_module
+    loaded, load = [], from_checkpoint.load_module
     monkeypatch.setattr(
-        restore, "load_module", lambda *args, **named: loaded.append(load(*args, **named)) or loaded[-1]
+        from_checkpoint, "load_module", lambda *args, **named: loaded.append(load(*args, **named)) or loaded[-1]
     )
     labels = _predict(ours, tmp_path)
     assert labels.shape == SIZE
@@ -176,14 +180,14 @@ WRITE = {"cityscapes": _cityscapes, "voc": _voc}
 
 def _evaluate(ckpt: Path, folder: Path) -> float:
     options = [f"run_dir={folder / 'scores'}", "trainer=cpu", "boundary=false", "bootstrap=0", "data.num_workers=0"]
-    root, given = evaluate.prepare([f"ckpt={ckpt}", f"data.root={folder / 'data'}", *options])
+    root, given = prepare_evaluate([f"ckpt={ckpt}", f"data.root={folder / 'data'}", *options])
     return evaluate.evaluate(compose(root, overrides=given))
 
 
 def _predict(ckpt: Path, folder: Path) -> np.ndarray:
     out, images = folder / "predicted", folder / "data"
     images = images / ("leftImg8bit" if (images / "leftImg8bit").is_dir() else "VOCdevkit/VOC2012/JPEGImages")
-    root, given = predict.prepare([f"ckpt={ckpt}", f"source={images}", f"out={out}", "save=[index]", "device=cpu"])
+    root, given = prepare_predict([f"ckpt={ckpt}", f"source={images}", f"out={out}", "save=[index]", "device=cpu"])
     assert predict.predict(compose(root, overrides=given)) == 1
     return np.array(Image.open(next(out.rglob("*.png"))))
 
@@ -278,21 +282,21 @@ def test_outputs_that_stand_for_no_class_are_left_out(run: Convert, tmp_path: Pa
                 torch.arange(182.0).view(-1, *[1] * (state[part].ndim - 1)).expand(182, *state[part].shape[1:])
             )
     torch.save({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "theirs.pth")
-    module = restore.load_module(run(tmp_path / "theirs.pth", "model=bisenetv1"))
+    module = from_checkpoint.load_module(run(tmp_path / "theirs.pth", "model=bisenetv1"))
     assert module.label_space.num_classes == 171
     for head in (module.net.head, *module.net.aux_heads.values()):
         kept = head.classifier.bias.tolist()
         assert len(kept) == 171
         assert kept[:12] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
         assert head.classifier.weight.flatten(1)[:, 0].tolist() == kept
-    assert restore.saved_config(tmp_path / "ours.ckpt").data.mean[0] == 0.46962251
+    assert from_checkpoint.saved_config(tmp_path / "ours.ckpt").data.mean[0] == 0.46962251
 
 
 def test_own_classes_own_statistics_own_protocol(run: Convert, bisenet: Path) -> None:
     names = [f"kind{i}" for i in range(19)]
     ours = run(bisenet, "model=bisenetv1", "data=folder", f"data.classes=[{','.join(names)}]", "statistics=given",
                "data.channel_order=bgr", "inference.flip=true")  # fmt: skip
-    module = restore.load_module(ours)
+    module = from_checkpoint.load_module(ours)
     assert list(module.label_space.names) == names
     assert module.normalize.channel_order == "bgr"
     assert module.normalize.mean.flatten().tolist() == pytest.approx([103.53, 116.28, 123.675])
@@ -425,11 +429,11 @@ def test_scores_beside_weights_and_prefixes_and_old_formats_are_fine(
     with pytest.raises(UserError, match="is a checkpoint of this project already"):
         run(ours, "model=bisenetv1")
     with pytest.raises(UserError, match=r"theirs\.pth: is not a checkpoint of this project .* src\.convert"):
-        restore.saved_config(tmp_path / "theirs.pth")
+        from_checkpoint.saved_config(tmp_path / "theirs.pth")
 
 
 def test_a_folder_of_a_model_hub(run: Convert, bisenet: Path, tmp_path: Path) -> None:
     save_file(torch.load(bisenet), tmp_path / "model.safetensors")
-    config = restore.saved_config(run(tmp_path, "model=bisenetv1"))
+    config = from_checkpoint.saved_config(run(tmp_path, "model=bisenetv1"))
     assert config.converted.project == "CoinCheung/BiSeNet"
     assert OmegaConf.select(config, "data.channel_order") == "rgb"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import importlib
 import io
 import json
 import math
@@ -21,13 +22,14 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from torch import Tensor
 
-from src import build, evaluate, report, submit
+from src.build import from_config
 from src.checkpoints.io import METADATA_KEY
-from src.cli import command
-from src.data.camvid import camvid
-from src.data.cityscapes import CATEGORIES, TRAIN_ID_TO_RAW_ID, label_space
+from src.cli.command import command
 from src.data.label_space import LabelSpace
-from src.module import SegmentationModule
+from src.data.sets.camvid import camvid
+from src.data.sets.cityscapes import CATEGORIES, TRAIN_ID_TO_RAW_ID, label_space
+from src.reports import console
+from src.training.module import SegmentationModule
 from tests.conftest import ROOT
 
 NET = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet"]
@@ -39,7 +41,7 @@ def _checkpoint(path: Path, space: LabelSpace, *overrides: str) -> Path:
     torch.manual_seed(3)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*NET, *overrides, "data.num_workers=0", "trainer=cpu", "run_dir=x"])
-    module = build.build_module(cfg, space)
+    module = from_config.build_module(cfg, space)
     metadata = {**module.metadata, "label_space": space.to_dict()}
     torch.save({"state_dict": module.state_dict(), METADATA_KEY: metadata}, path)
     return path
@@ -53,12 +55,12 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _call(entry: str, *overrides: str, fails: bool = False) -> str:
     """Runs ``evaluate`` or ``submit``; returns what it printed, or the line of the error that it ended with."""
-    module, printed = {"evaluate": evaluate, "submit": submit}[entry], io.StringIO()
+    printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
         patch.setattr(sys, "argv", [entry, *overrides])
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
         try:
-            command(entry, getattr(module, entry), prepare=module.prepare)
+            command(entry, prepare=importlib.import_module(f"src.{entry}").prepare)
         except SystemExit:
             assert fails and "Traceback" not in printed.getvalue(), printed.getvalue()
             return printed.getvalue()[printed.getvalue().index("error: ") :]
@@ -74,7 +76,7 @@ def _told() -> Iterator[None]:
         return image[:, 0] // 8, image[:, 2].contiguous()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw_scores", lambda *_: None)  # takes longer than all the rest
+        patch.setattr(console, "draw_scores", lambda *_: None)  # takes longer than all the rest
         patch.setattr(SegmentationModule, "label_and_confidence", read)
         patch.setattr(SegmentationModule, "predict_label", lambda self, image: read(self, image)[0])
         yield

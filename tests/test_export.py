@@ -14,13 +14,16 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 from torch._export.serde.serialize import SerializeError
 
-from src import build, export, exporting, restore
+from src import exporting
+from src.build import from_checkpoint, from_config
+from src.build.validate import check_options
 from src.checkpoints.io import METADATA_KEY
-from src.data.toy_streets import ToyStreets
+from src.commands import export
+from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
+from src.export import prepare as prepare_export
 from src.inference import Inference
-from src.module import Normalize
-from src.options import check_options
+from src.training.module import Normalize
 from tests.conftest import ROOT, files_of_at_most
 
 BISENET = ["model=bisenetv2", "model.net.width_multiplier=0.25", "model.net.head_channels=16"]
@@ -32,7 +35,7 @@ def _save(path: Path, *overrides: str) -> Path:
     torch.manual_seed(3)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*SCENES, *overrides, "run_dir=runs/x"])
-    module = build.build_module(cfg, ToyStreets.label_space)
+    module = from_config.build_module(cfg, ToyStreets.label_space)
     for weight in module.net.parameters():
         if weight.dim() == 4 and weight.shape[0] == len(ToyStreets.label_space.names):
             nn.init.normal_(weight)
@@ -47,7 +50,7 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _export(ckpt: Path, *overrides: str) -> Path:
-    name, given = export.prepare([f"ckpt={ckpt}", *overrides])
+    name, given = prepare_export([f"ckpt={ckpt}", *overrides])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose(name, overrides=given)
     check_options("export", cfg)
@@ -72,7 +75,7 @@ def test_pt2_of_one_size_is_the_net(ckpt: Path, tmp_path: Path, capsys: pytest.C
     assert "image (B,H,W,3) uint8 RGB, 50x90, batch any" in said
     extra = dict.fromkeys(("class_names", "class_colors", "input", "protocol"), "")
     net = torch.export.load(out, extra_files=extra).module()
-    images, module = _images(3, 50, 90, 3), restore.load_module(ckpt)
+    images, module = _images(3, 50, 90, 3), from_checkpoint.load_module(ckpt)
     label, confidence = module.label_and_confidence(images.permute(0, 3, 1, 2))
     found = net(images)
     assert _agreement(found[0], label) > 0.999
@@ -85,7 +88,7 @@ def test_pt2_of_one_size_is_the_net(ckpt: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_one_graph_holds_all_sizes_as_they_are_padded(ckpt: Path) -> None:
-    module = restore.load_module(ckpt)
+    module = from_checkpoint.load_module(ckpt)
     traced = exporting.trace(exporting.Deployed(module.net, module.normalize, module.inference))
     assert (traced.step, traced.least) == (1, 33)
     net = traced.program.module()
@@ -235,7 +238,7 @@ def test_the_size_at_which_images_are_seen_is_in_the_graph(file_format: str, opt
 def test_the_file_sees_images_as_they_were_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = _save(tmp_path / "net.ckpt", *BISENET, "data.eval_long_edge=64")
     how = ("format=pt2", "size=[64,96]", f"out={tmp_path}/net.pt2")
-    images, module = _images(1, 3, 64, 96), restore.load_module(net)
+    images, module = _images(1, 3, 64, 96), from_checkpoint.load_module(net)
     for given, inference, before in (
         ([], Inference(long_side=64, resample="area"), None),
         (["inference.long_side=null"], Inference(), 64),
@@ -251,7 +254,7 @@ def test_the_file_sees_images_as_they_were_scored(tmp_path: Path, capsys: pytest
 @pytest.mark.slow
 def test_onnx_of_all_sizes(ckpt: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    out, module = _export(ckpt, f"out={tmp_path / 'net.onnx'}"), restore.load_module(ckpt)
+    out, module = _export(ckpt, f"out={tmp_path / 'net.onnx'}"), from_checkpoint.load_module(ckpt)
     for shape in ((1, 3, 33, 47), (3, 3, 64, 97)):
         images = _images(*shape)
         assert _agreement(_run_onnx(out, images)[0], module.predict_label(images)) > 0.999

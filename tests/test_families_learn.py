@@ -11,13 +11,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from src.build import build_net
+from src.build.from_config import build_net
 from src.data.dataset import read_label
 from src.inference import Inference
 from src.losses import Supervision
 from src.losses.cross_entropy import CrossEntropyLoss
 from src.metrics import ConfusionMatrix, Scores
-from src.ops import resize
+from src.ops.resize import resize
 from tests.conftest import ROOT
 
 # Images with few poles, which are one or two pixels wide here, shown twice as large to nets with logits at an eighth;

@@ -15,15 +15,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src import viz
-from src.callbacks import write_scores
-from src.callbacks.page import Page
-from src.dashboard import dashboard
+from src.callbacks.html_report import Page
+from src.commands.dashboard import dashboard
 from src.data.label_space import LabelSpace, distinct_colors
 from src.errors import UserError
-from src.html import refresh_page, runs_below, write_comparison, write_page
-from src.html.curves import Curve, chart
 from src.metrics import Scores
+from src.reports import pictures
+from src.reports.compare_page import runs_below, write_comparison
+from src.reports.page import refresh_page, write_page
+from src.reports.summary_table import write_scores
+from src.reports.svg_charts import Curve, chart
 
 HOSTILE = '</script><img src="https://example.org/x.png" onerror="alert(1)">'
 NAMES = ["road", 'car "&amp;" <b>', HOSTILE]
@@ -50,10 +51,10 @@ def _run(folder: Path, *, names: list[str] = NAMES, epochs: int = 3, seed: int =
     (folder / "environment.json").write_text(json.dumps({"device": "a < b", "packages": {"torch": "2"}}))
     write_scores(_scores(len(names), seed), space, folder / "scores_test.json", protocol={"data": HOSTILE, "images": 3})
     label = np.tile(np.arange(len(names), dtype=np.uint8), (24, 8))[:, :32]
-    row = viz.panel(np.full((*label.shape, 3), 99, np.uint8), label, label, space, name="a")
-    viz.save_png(folder / "panels/latest.png", row)
+    row = pictures.panel(np.full((*label.shape, 3), 99, np.uint8), label, label, space, name="a")
+    pictures.save_png(folder / "panels/latest.png", row)
     for rank in (2, 1):
-        viz.save_png(folder / f"worst_images/{rank}_miou_{10 * rank}.0_street <i>{rank}.png", row)
+        pictures.save_png(folder / f"worst_images/{rank}_miou_{10 * rank}.0_street <i>{rank}.png", row)
     return folder
 
 
@@ -138,7 +139,7 @@ def test_pictures_stop_where_the_page_is_full(tmp_path: Path) -> None:
     run = _run(tmp_path / "run")
     noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
     for rank in range(3, 9):
-        viz.save_png(run / f"worst_images/{rank}_miou_5.0_noise.png", noise)
+        pictures.save_png(run / f"worst_images/{rank}_miou_5.0_noise.png", noise)
     path = write_page(run)
     assert 1_000_000 < path.stat().st_size < 5_000_000
     assert "No room in this file for" in _read(path).text

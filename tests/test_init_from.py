@@ -10,13 +10,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from src.build import build_module, build_net
+from src.build.from_config import build_module, build_net
+from src.build.init_from import init_from
 from src.checkpoints.io import METADATA_KEY
 from src.data import LabelSpace
 from src.data.label_space import distinct_colors
 from src.errors import UserError
-from src.module import SegmentationModule
-from src.start import init_from
+from src.training.module import SegmentationModule
 from tests.conftest import ROOT
 from tests.reference_fill import fill, load_keys
 

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from src.layer_sync import SyncBatchNorms
 from src.models.backbones import create_backbone
+from src.training.layer_sync import SyncBatchNorms
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv2_035"])

@@ -16,11 +16,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src import train
+from src.build.validate import check_launch
 from src.checkpoints.io import AtomicCheckpointIO
-from src.cli import command
+from src.cli.command import command
 from src.errors import UserError
-from src.options import check_launch
+from src.train import prepare as prepare_train
 
 TINY = ["data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2"]
 SHORT = ["data.batch_size=2", "data.num_workers=0", "trainer=cpu", "logger=none", "trainer.max_epochs=2"]
@@ -40,7 +40,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         monkeypatch.setattr(sys, "argv", ["train", *overrides])
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         with pytest.raises(SystemExit) as ending:
-            command("train", train.train, prepare=train.prepare)
+            command("train", prepare=prepare_train)
         assert ending.value.code == 1
         lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
         assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
@@ -358,7 +358,7 @@ def test_a_run_is_continued_only_with_its_own_net_and_groups(
     monkeypatch.setattr(
         sys, "argv", ["train", *TINY, *SHORT, "transforms.crop_size=[32,64]", f"hydra.run.dir={tmp_path}/a"]
     )
-    command("train", train.train, prepare=train.prepare)
+    command("train", prepare=prepare_train)
     capsys.readouterr()
     last = tmp_path / "a/checkpoints/last.ckpt"
     line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", f"ckpt_path={last}", "model.net.head_channels=32")

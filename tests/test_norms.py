@@ -11,12 +11,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch import nn
 
-from src.build import build_net
+from src.build.from_checkpoint import load_module
+from src.build.from_config import build_net
+from src.commands.train import train
 from src.errors import UserError
-from src.layer_sync import SyncBatchNorms
-from src.norms import FreezeNorms, batch_norms, set_norms
-from src.restore import load_module
-from src.train import train
+from src.training.batch_norm import FreezeNorms, batch_norms, set_norms
+from src.training.layer_sync import SyncBatchNorms
 from tests.conftest import ROOT
 
 SMALL = ["debug=one_batch", "data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 
 import pytest
 
-from src import predict, sweep, train
-from src.cli import command
-from src.option_help import remarks
+from src.cli.command import command
+from src.cli.option_help import remarks
 
 Asked = Callable[..., str]
-COMMANDS = {"train": train, "predict": predict, "sweep": sweep}
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.setattr(sys, "argv", [name, *words])
         try:
-            command(name, lambda _: pytest.fail("it ran"), prepare=COMMANDS[name].prepare)
+            command(name, lambda _: pytest.fail("it ran"), prepare=importlib.import_module(f"src.{name}").prepare)
         except SystemExit as end:
             assert end.code == 1
         assert not list(tmp_path.iterdir())

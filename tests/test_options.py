@@ -17,21 +17,31 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from src import autolabel, benchmark, convert, evaluate, export, predict, restore, submit, sweep, train
-from src.cli import CONFIG_DIR, command
+from src.autolabel import prepare as prepare_autolabel
+from src.benchmark import prepare as prepare_benchmark
+from src.build import from_checkpoint
+from src.cli.command import command
+from src.convert import prepare as prepare_convert
+from src.evaluate import prepare as prepare_evaluate
+from src.export import prepare as prepare_export
+from src.files.project import CONFIG_DIR
+from src.predict import prepare as prepare_predict
 from src.schema.commands import COMMANDS
+from src.submit import prepare as prepare_submit
+from src.sweep import prepare as prepare_sweep
+from src.train import prepare as prepare_train
 from tests.conftest import ROOT
 
 PREPARE = {
-    "autolabel": autolabel.prepare,
-    "benchmark": benchmark.prepare,
-    "convert": convert.prepare,
-    "evaluate": evaluate.prepare,
-    "export": export.prepare,
-    "predict": predict.prepare,
-    "submit": submit.prepare,
-    "sweep": sweep.prepare,
-    "train": train.prepare,
+    "autolabel": prepare_autolabel,
+    "benchmark": prepare_benchmark,
+    "convert": prepare_convert,
+    "evaluate": prepare_evaluate,
+    "export": prepare_export,
+    "predict": prepare_predict,
+    "submit": prepare_submit,
+    "sweep": prepare_sweep,
+    "train": prepare_train,
 }
 OF_CHECKPOINT = ("autolabel", "evaluate", "export", "predict", "submit")
 GROUPS = {  # command -> further choices of groups, so that each option of the project occurs
@@ -163,7 +173,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = ["data.length={train: 2, val: 1, test: 1}", "data.size=[32,64]", "transforms.crop_size=[32,64]"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train", "debug=one_batch", *tiny, f"hydra.run.dir={run}"])
-        command("train", train.train, prepare=train.prepare)
+        command("train", prepare=prepare_train)
     return run / "checkpoints/last.ckpt"
 
 
@@ -279,7 +289,7 @@ def test_random_values_are_refused_in_one_line_or_can_be(front: Front) -> None:
 @pytest.mark.slow
 def test_a_thousand_random_values(front: Front, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = _lines(sorted(GROUPS))
-    monkeypatch.setattr(restore, "saved_config", functools.cache(restore.saved_config))  # read once
+    monkeypatch.setattr(from_checkpoint, "saved_config", functools.cache(from_checkpoint.saved_config))  # read once
     for name in OF_CHECKPOINT:
         lines.append((name, _base(name, checkpoint), _own_options(name)))
     assert {name for name, _, _ in lines} == set(COMMANDS)

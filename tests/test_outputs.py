@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src import autolabel, predict
-from src.cli import command
+from src.cli.command import command
+from src.commands import autolabel, predict
 from src.errors import UserError, printable
-from src.files import locked
-from src.image_files import find_images
-from src.output_paths import check_output_file
+from src.files.atomic import locked
+from src.files.images import find_images
+from src.files.output_paths import check_output_file
 from src.prediction import Capture
 from tests.conftest import files_of_at_most
 from tests.test_predict import _film, _frames, _save

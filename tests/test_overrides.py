@@ -8,7 +8,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from src.overrides import as_typed, quoted, readable, value_of, without
+from src.cli.overrides import as_typed, quoted, readable, value_of, without
 
 NAMES = [
     "a", "Müller", "北京", "a=b", "[x", "x]y", "(y)", "photo (1).png", "a,b", "{z}", "a;b", "a#b", "a #b", "$HOME",

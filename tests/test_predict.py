@@ -15,12 +15,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src import build, predict, restore, viz
+from src.build import from_checkpoint, from_config
 from src.checkpoints.io import METADATA_KEY
+from src.commands import predict
 from src.data.dataset import read_image
-from src.data.toy_streets import ToyStreets
+from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
-from src.prediction import huge, images, raster
+from src.predict import prepare as prepare_predict
+from src.prediction import large_images, raster, still_images
+from src.reports import pictures
 from tests.conftest import ROOT
 from tests.data.test_decoding import tiff
 
@@ -35,7 +38,7 @@ def _save(path: Path, *overrides: str) -> Path:
     torch.manual_seed(3)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*SMALL, *overrides, "run_dir=runs/x"])
-    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
     for name, weight in module.net.named_parameters():
         if name.endswith("classifier.weight"):
             weight.data *= 40
@@ -63,7 +66,7 @@ def photos(tmp_path: Path) -> Path:
 def call(ckpt: Path, tmp_path: Path) -> Predict:
     def run(source: object, *overrides: str, out: str = "out", ckpt: Path | str = ckpt) -> int:
         given = [f"ckpt={ckpt}", f"source='{source}'", f"out={tmp_path / out}", "device=cpu", *overrides]
-        name, given = predict.prepare(given)
+        name, given = prepare_predict(given)
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             cfg = compose(name, overrides=given)
         return predict.predict(cfg)
@@ -93,7 +96,7 @@ def _areas(folder: Path) -> dict[str, list[int]]:
 
 def test_every_picture_shows_what_the_module_predicts(call: Predict, ckpt: Path, photos: Path, tmp_path: Path) -> None:
     assert call(photos, "save=[index,color,overlay,confidence,area]", "alpha=1.0") == 3
-    module, areas = restore.load_module(ckpt), _areas(tmp_path / "out")
+    module, areas = from_checkpoint.load_module(ckpt), _areas(tmp_path / "out")
     assert set(areas) == set(NAMES)
     for name in NAMES:
         image = torch.from_numpy(read_image(photos / f"{name}.png")).permute(2, 0, 1)[None]
@@ -154,9 +157,9 @@ def test_a_killed_run_goes_on_and_leaves_the_same_files(
             raise KeyboardInterrupt
         original(path, image)
 
-    original = images.save_png
+    original = still_images.save_png
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(images, "save_png", killed)
+        patch.setattr(still_images, "save_png", killed)
         call(photos, *options)
     with (tmp_path / "out/areas.csv").open("a") as file:
         file.write("b,sky,")  # as it stands when a write is cut short
@@ -184,7 +187,7 @@ def test_a_full_disk_is_one_sentence(call: Predict, photos: Path, monkeypatch) -
     def full(path: Path, image: np.ndarray) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images, "save_png", full)
+    monkeypatch.setattr(still_images, "save_png", full)
     with pytest.raises(UserError, match=r"index/a.png: cannot be written .No space left.*same command again"):
         call(photos, "save=index")
 
@@ -196,10 +199,14 @@ def test_attention_is_drawn_of_nets_that_have_it(call: Predict, photos: Path, tm
     scales = "model.scales.scales=[0.5,1.0,2.0]"
     call(photos / "a.png", "save=[attention]", scales, ckpt=attentive)
     figure = _read(tmp_path / "out/attention/a.png")
-    tile, strip, gap = (4 * 64, 4 * 120), viz.STRIP, viz.GAP  # enlarged by a whole factor to 494 pixels at most
+    tile, strip, gap = (
+        (4 * 64, 4 * 120),
+        pictures.STRIP,
+        pictures.GAP,
+    )  # enlarged by a whole factor to 494 pixels at most
     assert figure.shape == (2 * (tile[0] + strip) + gap, 4 * tile[1] + 3 * gap, 3)
     with torch.no_grad():
-        module = restore.load_module(attentive)
+        module = from_checkpoint.load_module(attentive)
         module.net.scales = (0.5, 1.0, 2.0)
         image = torch.from_numpy(read_image(photos / "a.png")).permute(2, 0, 1)[None]
         weights = module.net(module.normalize(image))["weights"][0].numpy()
@@ -236,7 +243,11 @@ def test_a_video_becomes_a_video(call: Predict, ckpt: Path, tmp_path: Path, caps
     assert "film.mp4: 7 frames in " in line
     for word in ("frames/s", "decoding", "net", "encoding"):
         assert word in line
-    shown, areas, module = _frames(tmp_path / "out/color/film.mp4"), _areas(tmp_path / "out"), restore.load_module(ckpt)
+    shown, areas, module = (
+        _frames(tmp_path / "out/color/film.mp4"),
+        _areas(tmp_path / "out"),
+        from_checkpoint.load_module(ckpt),
+    )
     assert len(shown) == 7
     for index, (frame, picture) in enumerate(zip(frames, shown, strict=True)):
         label = module.predict_label(torch.from_numpy(frame.copy()).permute(2, 0, 1)[None])[0].numpy()
@@ -258,7 +269,7 @@ def test_a_broken_video_leaves_no_file(call: Predict, tmp_path: Path, monkeypatc
     _film(tmp_path / "film.mp4")
     with pytest.raises(UserError, match="overlay, color, area"):
         call(tmp_path / "film.mp4", "save=[index]")
-    monkeypatch.setattr(restore.SegmentationModule, "predict_label", lambda *_: 1 / 0)
+    monkeypatch.setattr(from_checkpoint.SegmentationModule, "predict_label", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         call(tmp_path / "film.mp4")
     assert not [path for path in (tmp_path / "out").rglob("*") if "film" in path.name]
@@ -306,20 +317,20 @@ def test_a_huge_image_is_killed_and_ends_with_the_same_files(
     call(tmp_path / kind, *options, out="whole")
     seen = []
 
-    def killed(self: huge.Journal, content: bytes) -> None:
+    def killed(self: large_images.Journal, content: bytes) -> None:
         if len(seen) == 2:
             self._file.write(content[:7])  # as it stands when a write is cut short
             raise KeyboardInterrupt
         seen.append(content)
         original(self, content)
 
-    original = huge.Journal.append
+    original = large_images.Journal.append
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(huge.Journal, "append", killed)
+        patch.setattr(large_images.Journal, "append", killed)
         call(tmp_path / kind, *options)
     assert not list(tmp_path.glob("out/index/*"))
     with monkeypatch.context() as patch:
-        patch.setattr(huge.Journal, "append", lambda *each: seen.append(each[1]) or original(*each))
+        patch.setattr(large_images.Journal, "append", lambda *each: seen.append(each[1]) or original(*each))
         assert call(tmp_path / kind, *options) == 1
     assert len(seen) == 2 * 3  # two blocks were not made again
     assert _files(tmp_path / "out") == _files(tmp_path / "whole")
@@ -403,7 +414,7 @@ def test_absurd_headers_end_in_one_line_that_names_the_file(
 def test_blocks_cover_every_pixel_once() -> None:
     for height, width, margin in ((1, 1, 0), (255, 513, 64), (700, 300, 0), (1000, 1000, 300)):
         covered = np.zeros((height, width), int)
-        for block in huge.Blocks(256, margin).cover(height, width):
+        for block in large_images.Blocks(256, margin).cover(height, width):
             covered[block.rows, block.columns] += 1
             rows, columns = np.mgrid[block.seen_rows, block.seen_columns]
             assert np.array_equal(block.of_seen(rows), np.mgrid[block.rows, block.columns][0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from src.proposal import Given, command_line, proposed
+from src.commands.proposal import Given, command_line, proposed
 
 GIB = 2**30
 

@@ -16,8 +16,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from src import build
-from src.data.cityscapes import label_space
+from src.build import from_config
+from src.data.sets.cityscapes import label_space
 from tests.conftest import ROOT
 
 RECIPES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/recipes.yaml").read_text())
@@ -218,11 +218,15 @@ def test_each_recipe_trains(name: str, made_up: Callable[[int], Path]) -> None:
     scratch = ["model.net.backbone.pretrained=false"] if backbone else []
     halved = ["transforms.output_size=[49,49]"] if resized else []
     cfg = _compose(name, *SHORT, *SMALL[plain.model.name], *scratch, *halved).copy()
-    folder = {"_target_": "src.data.folder.folder", "_partial_": True, "root": str(made_up(cfg.data.num_classes))}
+    folder = {
+        "_target_": "src.data.folder.source.folder",
+        "_partial_": True,
+        "root": str(made_up(cfg.data.num_classes)),
+    }
     cfg.data.dataset = folder
-    datamodule = build.build_datamodule(cfg)
-    module = build.build_module(cfg, datamodule.label_space)
-    trainer = build.build_trainer(cfg, callbacks=build.build_callbacks(cfg), loggers=[])
+    datamodule = from_config.build_datamodule(cfg)
+    module = from_config.build_module(cfg, datamodule.label_space)
+    trainer = from_config.build_trainer(cfg, callbacks=from_config.build_callbacks(cfg), loggers=[])
     trainer.fit(module, datamodule)
     assert trainer.global_step == 2
     for group in trainer.optimizers[0].param_groups:
@@ -244,7 +248,7 @@ def test_a_stage_fits_the_one_before() -> None:
 @functools.cache
 def _backbone(name: str) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        state = build.build_net(_compose(name, "model.net.backbone.pretrained=false")).state_dict()
+        state = from_config.build_net(_compose(name, "model.net.backbone.pretrained=false")).state_dict()
     return {key.removeprefix("net."): tensor.shape for key, tensor in state.items() if "backbone." in key}
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from src import report
 from src.data.label_space import LabelSpace, distinct_colors
-from src.html.remarks import closing_sentence, remark
-from src.html.run_folder import Run
 from src.metrics import Scores
+from src.reports import console
+from src.reports.remarks import closing_sentence, remark
+from src.reports.run_folder import Run
 
 NAMES = ["soil", "crop", "weed", "sky", "stone"]
 GOOD = np.diag([90, 5, 5, 9, 9])
@@ -80,11 +80,11 @@ def test_a_run_folder_ends_with_it_and_a_debug_run_does_not(tmp_path: Path) -> N
 def test_it_stands_below_the_last_table_and_on_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "draw_scores", lambda *_: None)
+    monkeypatch.setattr(console, "draw_scores", lambda *_: None)
     (tmp_path / "metrics.csv").write_text("step,train/loss\n50,1.0\n")
     space = LabelSpace(NAMES, distinct_colors(len(NAMES)))
     for matrix, words in ((_without(1), "crop was never predicted, and 50 steps are few"), (GOOD, "never predicted")):
-        report.scores(Scores(torch.from_numpy(matrix)), space, tmp_path, stage="test", seconds=1.0)
-        report.pictures(Scores(torch.from_numpy(matrix)), space, tmp_path, stage="test")
+        console.scores(Scores(torch.from_numpy(matrix)), space, tmp_path, stage="test", seconds=1.0)
+        console.pictures(Scores(torch.from_numpy(matrix)), space, tmp_path, stage="test")
         said, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
         assert (words in said.splitlines()[-1]) == (words in page) == (matrix is not GOOD)

@@ -14,22 +14,23 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.cli.resume import prepare
 from src.errors import UserError
-from src.train import prepare
 from tests.conftest import ROOT
 
 # Trains as the command does, but dies at once, as by kill -9, after a batch in the middle of an epoch.
 KILLED = """
 import os, signal, sys
-from src import module, train
-from src.cli import command
+from src.cli.resume import prepare
+from src.training import module
+from src.cli.command import command
 class Killed(module.SegmentationModule):
     def on_train_batch_end(self, outputs, batch, batch_idx):
         if (self.current_epoch, batch_idx) == (1, 3):
             os.kill(os.getpid(), signal.SIGKILL)
-import src.build
-src.build.SegmentationModule = Killed
-command("train", train.train, prepare=train.prepare)
+import src.build.from_config
+src.build.from_config.SegmentationModule = Killed
+command("train", prepare=prepare)
 """
 OVERRIDES = [
     "hydra.run.dir=killed", "data.length={train: 20, val: 4, test: 4}", "data.size=[32,64]", "data.batch_size=4",

@@ -19,12 +19,13 @@ import pytest
 from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 
-from src.checkpoints.reading import load_checkpoint
-from src.cli import command
+from src.checkpoints.load import load_checkpoint
+from src.cli.command import command
+from src.cli.own_folder import OwnFolder
+from src.cli.resume import prepare
 from src.errors import UserError
-from src.files import is_locked, locked, whole_file
-from src.run_folder import OwnFolder, held, new_folder
-from src.train import prepare
+from src.files.atomic import is_locked, locked, whole_file
+from src.runtime.run_lock import held, new_folder
 from tests.ranks import Ending, run_ranks
 
 _FORK = multiprocessing.get_context("fork")

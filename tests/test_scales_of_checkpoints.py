@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from src import build, restore
+from src.build import from_checkpoint, from_config
 from src.checkpoints.io import METADATA_KEY
 from src.errors import UserError
 from tests.conftest import ROOT
@@ -25,7 +25,7 @@ def _compose(*overrides: str) -> DictConfig:
 
 def _save(path: Path, *overrides: str) -> Path:
     cfg = _compose(*overrides)
-    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
     space = module.label_space.to_dict()
     torch.save({"state_dict": module.state_dict(), METADATA_KEY: {**module.metadata, "label_space": space}}, path)
     return path
@@ -35,7 +35,7 @@ def _save(path: Path, *overrides: str) -> Path:
 @pytest.mark.parametrize("used", ["none", "average", "max"])
 def test_scales_without_weights_are_free(trained: str, used: str, tmp_path: Path) -> None:
     path = _save(tmp_path / "a.ckpt", f"model/scales={trained}")
-    module = restore.load_module(path, model=_compose(f"model/scales={used}").model)
+    module = from_checkpoint.load_module(path, model=_compose(f"model/scales={used}").model)
     names = {type(part).__name__ for part in module.net.modules()}
     assert ("PooledScales" in names) == (used != "none")
     assert "HierarchicalAttention" not in names
@@ -45,16 +45,16 @@ def test_scales_without_weights_are_free(trained: str, used: str, tmp_path: Path
 def test_attention_takes_another_list_and_must_have_been_trained(tmp_path: Path) -> None:
     plain, trained = _save(tmp_path / "a.ckpt"), _save(tmp_path / "b.ckpt", "model/scales=hierarchical")
     wanted = _compose("model/scales=hierarchical", "model.scales.scales=[0.5,1,2]").model
-    assert restore.load_module(trained, model=wanted).net.scales == (0.5, 1.0, 2.0)
+    assert from_checkpoint.load_module(trained, model=wanted).net.scales == (0.5, 1.0, 2.0)
     with pytest.raises(UserError, match="no HierarchicalAttention"):
-        restore.load_module(plain, model=wanted)
+        from_checkpoint.load_module(plain, model=wanted)
 
 
 def test_an_atrous_net_is_evaluated_at_another_output_stride(tmp_path: Path) -> None:
     """DeepLab v3 trains at 16 and is evaluated at 8: the same weights, rates that follow, a finer map."""
     small = ["model.net.backbone.name=test_resnet", "model.net.backbone.multi_grid=null", "model.net.aspp_channels=8"]
     path = _save(tmp_path / "net.ckpt", "model=deeplab_v3", *small)
-    coarse, fine = restore.load_module(path).net, restore.load_module(path, output_stride=8).net
+    coarse, fine = from_checkpoint.load_module(path).net, from_checkpoint.load_module(path, output_stride=8).net
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         assert coarse.decode(image)["logits"].shape[-2:] == (4, 6)
@@ -65,4 +65,4 @@ def test_an_atrous_net_is_evaluated_at_another_output_stride(tmp_path: Path) -> 
 def test_a_net_without_an_output_stride_has_none_to_choose(tmp_path: Path) -> None:
     path = _save(tmp_path / "net.ckpt", "model=fcn_hrnet_w48", "model.net.backbone.name=hrnet_w18_small")
     with pytest.raises(UserError, match="output_stride=8: model=fcn_hrnet_w48 has none to choose"):
-        restore.load_module(path, output_stride=8)
+        from_checkpoint.load_module(path, output_stride=8)

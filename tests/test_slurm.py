@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from src.train import prepare
+from src.cli.resume import prepare
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "scripts/slurm.sh"

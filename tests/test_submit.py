@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.cityscapes import TRAIN_ID_TO_RAW_ID, label_space
 from src.data.label_space import LabelSpace
-from src.files import locked
-from src.module import SegmentationModule
+from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID, label_space
+from src.files.atomic import locked
+from src.training.module import SegmentationModule
 from tests.conftest import files_of_at_most
 from tests.test_evaluate import _call, _checkpoint
 

@@ -14,10 +14,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from src import sweep as command
+from src.build.validate import check_launch
+from src.commands import sweep as command
 from src.errors import UserError
-from src.files import locked
-from src.options import check_launch
+from src.files.atomic import locked
+from src.sweep import prepare as prepare_sweep
 from src.sweeps import Driver, Sweep, parse
 from tests.conftest import ROOT
 from tests.sweeps.drive import stub_command
@@ -90,16 +91,16 @@ def test_every_trial_of_every_shipped_sweep_composes(name: str, _composer: None)
 
 
 def test_the_command_line_is_split_between_sweep_and_trials(tmp_path: Path) -> None:
-    root, overrides = command.prepare(["sweep=toy_streets", "jobs=2", "data.root=it's", "~loss.x", "--info", "all"])
+    root, overrides = prepare_sweep(["sweep=toy_streets", "jobs=2", "data.root=it's", "~loss.x", "--info", "all"])
     assert root == "sweep"
     assert overrides == ["sweep=toy_streets", "jobs=2", "--info", "all", r"options=['data.root=it\'s','~loss.x']"]
     with pytest.raises(UserError, match=r"resume=.*: .*sweep\.json not found"):
-        command.prepare([f"resume={tmp_path}"])
+        prepare_sweep([f"resume={tmp_path}"])
     (tmp_path / "sweep.json").write_text("{}")
-    assert command.prepare([f"report={tmp_path}"])[1][-1] == f"hydra.run.dir='{tmp_path}'"
+    assert prepare_sweep([f"report={tmp_path}"])[1][-1] == f"hydra.run.dir='{tmp_path}'"
     for changed in ("trainer.max_epochs=3", "sweep.seeds=[1]"):
         with pytest.raises(UserError, match=rf"{changed.split('=')[0]}.*a sweep keeps its trials"):
-            command.prepare([f"resume={tmp_path}", changed])
+            prepare_sweep([f"resume={tmp_path}", changed])
 
 
 def test_a_finished_sweep_takes_further_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from src.commands.train import train
 from src.errors import UserError
-from src.train import train
 from tests.conftest import ROOT
 from tests.reference_fill import fill, load_keys
 
@@ -140,9 +140,9 @@ def test_scores_are_there_before_anything_is_drawn_and_outlive_it(
         there.append([(tmp_path / name).is_file() for name in ("scores_test.json", "per_image_test.csv")])
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("src.callbacks.worst.viz.save_png", full)
-    monkeypatch.setattr("src.report.draw_scores", full)
-    monkeypatch.setattr("src.html.page.write_page", full)
+    monkeypatch.setattr("src.callbacks.worst_images.viz.save_png", full)
+    monkeypatch.setattr("src.reports.console.draw_scores", full)
+    monkeypatch.setattr("src.reports.page.write_page", full)
     assert 0 <= train(_config(tmp_path, "callbacks.page=null")) <= 1
     printed = capsys.readouterr().out
     assert there == [[True, True]] * 3

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from src import trial_costs as timing
+from src.profiling import sweep_costs as timing
 from src.sweeps import Result, Row
 from tests.conftest import ROOT
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from src import viz
 from src.errors import printable
+from src.reports import pictures
 
 PALETTE = np.zeros((256, 3), np.uint8)
 PALETTE[:3] = [(200, 10, 10), (10, 200, 10), (10, 10, 200)]
@@ -26,22 +26,22 @@ def _label(height: int, width: int) -> np.ndarray:
 
 
 def test_colorize_looks_up_each_pixel() -> None:
-    picture = viz.colorize(np.array([[0, 2], [255, 1]], np.uint8), PALETTE)
+    picture = pictures.colorize(np.array([[0, 2], [255, 1]], np.uint8), PALETTE)
     assert picture.dtype == np.uint8
     assert picture.tolist() == [[[200, 10, 10], [10, 10, 200]], [[0, 0, 0], [10, 200, 10]]]
 
 
 def test_overlay_mixes_by_alpha_and_leaves_ignored_pixels() -> None:
     image, label = np.full((1, 2, 3), 100, np.uint8), np.array([[1, 255]], np.uint8)
-    assert viz.overlay(image, label, PALETTE, alpha=0.5).tolist() == [[[55, 150, 55], [100, 100, 100]]]
-    assert viz.overlay(image, label, PALETTE, alpha=0.0).tolist() == image.tolist()
+    assert pictures.overlay(image, label, PALETTE, alpha=0.5).tolist() == [[[55, 150, 55], [100, 100, 100]]]
+    assert pictures.overlay(image, label, PALETTE, alpha=0.0).tolist() == image.tolist()
     black = np.zeros_like(PALETTE)
-    assert viz.overlay(image, label, black, alpha=0.5).tolist() == image.tolist()  # it would only darken the image
+    assert pictures.overlay(image, label, black, alpha=0.5).tolist() == image.tolist()  # it would only darken the image
 
 
 def test_error_map_tells_correct_wrong_and_ignored_apart() -> None:
     label, prediction = np.array([[0, 1, 255, 255]], np.uint8), np.array([[0, 2, 1, 255]], np.uint8)
-    ((correct, wrong, ignored, also_ignored),) = viz.error_map(label, prediction).astype(int)
+    ((correct, wrong, ignored, also_ignored),) = pictures.error_map(label, prediction).astype(int)
     assert wrong.max() > 200 > 60 > correct.max()
     assert np.ptp(ignored) < 20 and (ignored == also_ignored).all() and correct.max() < ignored.min() < wrong.max()
 
@@ -50,63 +50,63 @@ def test_error_map_tells_correct_wrong_and_ignored_apart() -> None:
 @pytest.mark.parametrize("labelled", [True, False])
 def test_panel_stays_below_2000_pixels_and_enlarges_small_images(size: tuple[int, int], labelled: bool) -> None:
     label = _label(*size)
-    picture = viz.panel(_image(*size), label if labelled else None, label, CLASSES, name="a_long_name" * 9)
+    picture = pictures.panel(_image(*size), label if labelled else None, label, CLASSES, name="a_long_name" * 9)
     columns = 4 if labelled else 3
     assert picture.dtype == np.uint8 and picture.ndim == 3
     assert 256 * columns <= picture.shape[1] <= 2000 or size == (700, 200)
-    assert picture.shape[0] <= viz.TILE + viz.STRIP
+    assert picture.shape[0] <= pictures.TILE + pictures.STRIP
 
 
 def test_panel_enlarges_by_a_whole_factor_so_that_pixels_stay_exact() -> None:
     image, label = _image(40, 60), _label(40, 60)
-    picture = viz.panel(image, label, label, CLASSES, name="x")
-    factor = viz.TILE // 60
-    column = picture[viz.STRIP :, : 60 * factor]
+    picture = pictures.panel(image, label, label, CLASSES, name="x")
+    factor = pictures.TILE // 60
+    column = picture[pictures.STRIP :, : 60 * factor]
     assert (column[factor // 2 :: factor, factor // 2 :: factor] == image).all()
-    truth = picture[viz.STRIP :, 60 * factor + viz.GAP :][:, : 60 * factor]
+    truth = picture[pictures.STRIP :, 60 * factor + pictures.GAP :][:, : 60 * factor]
     assert (truth[::factor, ::factor] == PALETTE[label]).all()
 
 
 def test_panel_writes_the_miou_of_its_own_image(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    strip = viz.caption
-    monkeypatch.setattr(viz, "caption", lambda text, width: written.append(text) or strip(text, width))
+    strip = pictures.caption
+    monkeypatch.setattr(pictures, "caption", lambda text, width: written.append(text) or strip(text, width))
     label = np.array([[0, 0, 1, 1, 255]], np.uint8)
     prediction = np.array([[0, 0, 1, 0, 2]], np.uint8)  # road 2/3, car 1/2; sky only where it is ignored
-    viz.panel(_image(1, 5), label, prediction, CLASSES, name="street")
+    pictures.panel(_image(1, 5), label, prediction, CLASSES, name="street")
     assert written == ["street", "truth", "prediction   mIoU 58.3 %", "errors   25.0 %"]
 
 
 def test_panel_without_a_valid_pixel_is_still_drawn() -> None:
     label = np.full((8, 8), 255, np.uint8)
-    assert viz.panel(_image(8, 8), label, _label(8, 8), CLASSES, name="void").size
+    assert pictures.panel(_image(8, 8), label, _label(8, 8), CLASSES, name="void").size
 
 
 def test_stack_rows_pads_narrow_rows() -> None:
-    stacked = viz.stack_rows([np.full((4, 10, 3), 9, np.uint8), np.full((5, 7, 3), 8, np.uint8)])
-    assert stacked.shape == (4 + viz.GAP + 5, 10, 3)
-    assert (stacked[-5:, :7] == 8).all() and (stacked[-5:, 7:] == viz.BACKGROUND).all()
+    stacked = pictures.stack_rows([np.full((4, 10, 3), 9, np.uint8), np.full((5, 7, 3), 8, np.uint8)])
+    assert stacked.shape == (4 + pictures.GAP + 5, 10, 3)
+    assert (stacked[-5:, :7] == 8).all() and (stacked[-5:, 7:] == pictures.BACKGROUND).all()
 
 
 @pytest.mark.parametrize("count", [1, 19, 150])
 @pytest.mark.parametrize("width", [60, 1000])
 def test_legend_shows_every_colour_within_the_width(count: int, width: int) -> None:
     colors = np.random.default_rng(2).integers(0, 256, (count, 3)).tolist()
-    strip = viz.legend([f"class {i}" for i in range(count)], colors, width)
+    strip = pictures.legend([f"class {i}" for i in range(count)], colors, width)
     assert strip.shape[1] == width
     pixels = {tuple(pixel) for pixel in strip.reshape(-1, 3).tolist()}
     assert {tuple(color) for color in colors} <= pixels
 
 
 def test_caption_shortens_from_the_front() -> None:
-    assert viz.caption("x" * 500 + "_tail", 120).shape == (viz.STRIP, 120, 3)
-    assert (viz.caption("short", 200) != viz.BACKGROUND).any()
+    assert pictures.caption("x" * 500 + "_tail", 120).shape == (pictures.STRIP, 120, 3)
+    assert (pictures.caption("short", 200) != pictures.BACKGROUND).any()
 
 
 def test_save_png_keeps_pixels_makes_folders_and_leaves_no_partial_file(tmp_path: Path) -> None:
     image, path = _image(9, 7), tmp_path / "deep" / "straße.png"
-    viz.save_png(path, image)
-    viz.save_png(path, image)
+    pictures.save_png(path, image)
+    pictures.save_png(path, image)
     stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert (stored == image).all()
     assert [file.name for file in path.parent.iterdir()] == ["straße.png"]
@@ -114,4 +114,4 @@ def test_save_png_keeps_pixels_makes_folders_and_leaves_no_partial_file(tmp_path
 
 def test_captions_of_names_that_are_no_text() -> None:
     for name in ("a\udcffb", "a\nb\x1b"):  # OpenCV would end the process
-        assert np.array_equal(viz.caption(name, 200), viz.caption(printable(name), 200))
+        assert np.array_equal(pictures.caption(name, 200), pictures.caption(printable(name), 200))

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from src.train import train
-from src.wandb_logger import wandb_logger
+from src.commands.train import train
+from src.loggers.wandb import wandb_logger
 from tests.conftest import ROOT
 from tests.test_training import PLAIN, SMALL
 

@@ -4,21 +4,20 @@ The trainer calls callbacks in the order of its list, and each needs what those 
 ``Throughput``, ``History``, ``Charts``, ``Panels``, ``Progress``. Files are written by the first device only.
 """
 
-from src.callbacks.charts import Charts, draw_curves, draw_scores
-from src.callbacks.dashboards import Dashboards
+from src.callbacks.charts import Charts
 from src.callbacks.deadline import Deadline
 from src.callbacks.evaluation import Evaluation
-from src.callbacks.finite import FiniteLoss
+from src.callbacks.experiment_loggers import Dashboards
 from src.callbacks.history import History
-from src.callbacks.images import Panels
-from src.callbacks.largest_first import LargestFirst
-from src.callbacks.last import LastCheckpoint
-from src.callbacks.movable import MovableCheckpoint
-from src.callbacks.page import Page
+from src.callbacks.html_report import Page
+from src.callbacks.largest_image_first import LargestFirst
+from src.callbacks.last_checkpoint import LastCheckpoint
+from src.callbacks.movable_checkpoint import MovableCheckpoint
+from src.callbacks.non_finite_loss import FiniteLoss
+from src.callbacks.panels import Panels
 from src.callbacks.progress import Progress
-from src.callbacks.scores import summary_table, write_scores
-from src.callbacks.stop import StopOnSignal, only_own_handlers
-from src.callbacks.throughput import Throughput
+from src.callbacks.stop_on_signal import StopOnSignal, only_own_handlers
+from src.callbacks.throughput import Throughput, throughput_of
 from src.callbacks.time_limit import TimeLimit
 
 __all__ = [
@@ -37,9 +36,6 @@ __all__ = [
     "StopOnSignal",
     "Throughput",
     "TimeLimit",
-    "draw_curves",
-    "draw_scores",
     "only_own_handlers",
-    "summary_table",
-    "write_scores",
+    "throughput_of",
 ]

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from src.callbacks.worst import draw_lowest, draw_worst
+from src.callbacks.worst_images import draw_lowest, draw_worst
 from src.metrics import (
     BoundaryCounts,
     BoundaryScores,

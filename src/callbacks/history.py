@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from src.files import naming, write_bytes
+from src.files.atomic import naming, write_bytes
 
 __all__ = ["History"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-__all__ = ["Throughput"]
+__all__ = ["Throughput", "throughput_of"]
 
 
 @dataclass
@@ -89,3 +89,9 @@ class Throughput(Callback):
         pl_module.log("train/data_wait", window.waited / window.seconds)
         if pl_module.device.type == "cuda":
             pl_module.log("train/peak_memory_gb", torch.cuda.max_memory_allocated(pl_module.device) / 2**30)
+
+
+def throughput_of(trainer: Trainer) -> float:
+    """Training images per second, nan if it was not measured."""
+    measured = [callback.images_per_second for callback in trainer.callbacks if isinstance(callback, Throughput)]
+    return measured[0] if measured else float("nan")

@@ -14,9 +14,9 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from src.checkpoints.reading import load_checkpoint, weights_of_run
+from src.checkpoints.load import load_checkpoint, weights_of_run
 from src.errors import UserError
-from src.files import whole_file
+from src.files.atomic import whole_file
 
 __all__ = ["METADATA_KEY", "AtomicCheckpointIO", "LoadReport", "load_matching"]
 

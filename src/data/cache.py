@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from src.data.dataset import FileSource, Source
 from src.data.label_space import LabelSpace
 from src.errors import UserError
-from src.files import cache_dir, write_bytes
-from src.run_files import MiB, limited, parsed
+from src.files.atomic import cache_dir, write_bytes
+from src.files.untrusted import MiB, limited, parsed
 
 __all__ = ["cache_dir", "fingerprint", "load_json", "store_json"]
 

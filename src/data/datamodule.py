@@ -15,12 +15,12 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from src.data.batches import EpochBatches, ResumableLoader, check_same, collate, shard
 from src.data.concat import ConcatSource
-from src.data.cores import available_workers
 from src.data.dataset import SegmentationDataset, Source
+from src.data.epoch_batches import EpochBatches, ResumableLoader, check_same, collate, shard
 from src.data.label_space import LabelSpace
-from src.data.sampling import Draw, Shuffle
+from src.data.sampling.samplers import Draw, Shuffle
+from src.data.workers import available_workers
 from src.errors import UserError
 
 __all__ = ["SegmentationDataModule"]

@@ -5,7 +5,7 @@ softmax is the prediction**. Averaging probabilities therefore returns their log
 """
 
 from src.inference.crf import DenseCRF
-from src.inference.pipeline import Inference, top_class
-from src.inference.windows import Sliding
+from src.inference.engine import Inference, top_class
+from src.inference.sliding_window import Sliding
 
 __all__ = ["DenseCRF", "Inference", "Sliding", "top_class"]

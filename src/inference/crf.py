@@ -42,7 +42,7 @@ class DenseCRF:
         clip: least probability of a class.
         exact: evaluate all pairs of pixels, for small images only; else on the permutohedral lattice.
         search: values of weights and standard deviations, by name, that evaluation tries on validation images.
-        search_method: vary one option at a time, or try all combinations; see ``src.crf_search``.
+        search_method: vary one option at a time, or try all combinations; see ``src.evaluation.crf_search``.
 
     Raises:
         UserError: for an option out of its range.

@@ -9,7 +9,7 @@ from src.losses.bce import BCELoss
 from src.losses.cross_entropy import CrossEntropyLoss, ImageWeightedCELoss
 from src.losses.ohem import OHEMCrossEntropyLoss
 from src.losses.rmi import RMILoss
-from src.losses.smp import DiceLoss, FocalLoss, LovaszLoss
+from src.losses.smp_losses import DiceLoss, FocalLoss, LovaszLoss
 from src.losses.supervision import Supervision
 from src.losses.weighted_sum import WeightedSum
 

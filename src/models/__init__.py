@@ -18,11 +18,11 @@ from src.models.deeplabv3 import DeepLabV3
 from src.models.deeplabv3plus import DeepLabV3Plus
 from src.models.dilated_fcn import DilatedFCN
 from src.models.fcn import FCN
+from src.models.multi_scale_attention import ExplicitAttention, HierarchicalAttention
+from src.models.multi_scale_pooling import PooledScales
 from src.models.nonlocal_net import NonLocalNet
 from src.models.ocr import OCRNet
-from src.models.pooled_scales import PooledScales
 from src.models.pspnet import PSPNet
-from src.models.scale_attention import ExplicitAttention, HierarchicalAttention
 from src.models.smp import SMP
 
 __all__ = [

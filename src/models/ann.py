@@ -2,7 +2,7 @@
 
 A non-local block relates all N = H*W positions to one another, which costs O(N^2) in time and memory. Its output is as
 long as its query alone, so key and value may be sampled to S << N points: O(N S). The blocks, all of one class
-(``src.models.asymmetric_block``):
+(``src.models.ann_layers``):
 
 * APNB, asymmetric pyramid non-local: refines one map, sampled;
 * AFNB, asymmetric fusion non-local: query from Stage 5, key and value from Stage 4, sampled;
@@ -18,12 +18,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.asymmetric_block import SHARING, NonLocalBlock
+from src.models.ann_layers import SHARING, NonLocalBlock
+from src.models.ann_samplers import Sampler
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
-from src.models.samplers import Sampler
-from src.ops import resize
+from src.ops.resize import resize
 from src.schema.types import Channels, Count, Seed, Share
 
 __all__ = ["ANN"]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from src.errors import UserError
 from src.models.checks import check_choice, check_count, check_pooled, check_rates
 from src.models.layers import ConvNormAct
-from src.ops import resize
+from src.ops.resize import resize
 
 __all__ = ["ASPP", "ImagePooling", "rates_at", "window_at"]
 

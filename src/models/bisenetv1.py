@@ -21,7 +21,7 @@ from src.models.backbones import level_of_stride
 from src.models.checks import check_choice, check_count, check_pooled
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
-from src.ops import resize
+from src.ops.resize import resize
 from src.schema.types import Channels, Count
 
 __all__ = ["BiSeNetV1"]

@@ -28,7 +28,7 @@ from src.models.bisenetv2_layers import (
 from src.models.checks import check_choice, check_count, scale_counts
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Net
-from src.ops import resize
+from src.ops.resize import resize
 from src.schema.types import Channels, Count, Positive, Share, Widths
 
 __all__ = ["BiSeNetV2"]

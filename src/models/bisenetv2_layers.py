@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from src.errors import UserError
 from src.models.checks import check_pooled
 from src.models.layers import ConvNormAct
-from src.ops import resize
+from src.ops.resize import resize
 
 __all__ = [
     "BilateralGuidedAggregation",

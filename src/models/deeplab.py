@@ -2,8 +2,8 @@
 
 Both classify the last feature of a dilated trunk and upsample the scores bilinearly; v2 does it at several atrous rates
 at once and sums the scores (atrous spatial pyramid pooling). In training the loss meets them at 1/8 of the image, where
-the label is reduced (``reduced_labels``). Multi-scale inputs are a wrapper, ``src.models.pooled_scales``; the CRF is no
-part of the net. With a ResNet the conventions of DeepLab v2 (Caffe's) are options of its backbone.
+the label is reduced (``reduced_labels``). Multi-scale inputs are a wrapper, ``src.models.multi_scale_pooling``; the CRF
+is no part of the net. With a ResNet the conventions of DeepLab v2 (Caffe's) are options of its backbone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from src.models.checks import check_count, check_rates
 from src.models.layers import init_kaiming
 from src.models.net import Net
 from src.models.vgg import VGG16, check_one_fc
-from src.ops import resize
+from src.ops.resize import resize
 from src.schema.types import Channels, Count
 
 __all__ = ["DeepLabV1", "DeepLabV2"]

@@ -21,7 +21,7 @@ from src.models.aspp import ASPP, rates_at, window_at
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
-from src.ops import resize
+from src.ops.resize import resize
 from src.schema.types import Channels, Count, Share, Size, Whole
 
 __all__ = ["AtrousSeparableConv", "Decoder", "DeepLabV3Plus"]

@@ -17,7 +17,7 @@ from src.errors import UserError
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
-from src.ops import resize
+from src.ops.resize import resize
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["DilatedFCN"]

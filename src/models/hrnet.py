@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from src.models.layers import recompute
-from src.ops import resize
+from src.ops.resize import resize
 
 __all__ = ["Exchange", "HRNet"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.models.checks import check_count, check_image
-from src.ops import resize
+from src.ops.resize import resize
 
 __all__ = ["Net"]
 

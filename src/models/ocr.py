@@ -22,7 +22,7 @@ from src.models.aspp import ASPP
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead
 from src.models.net import Net
-from src.ops import resize
+from src.ops.resize import resize
 from src.schema.types import Channels, Count, Positive, Share
 
 __all__ = ["OCRNet", "ObjectContext", "gather_regions"]

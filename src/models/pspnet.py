@@ -1,6 +1,6 @@
 """PSPNet (Zhao et al., CVPR 2017, arXiv 1612.01105): averages over the parts of a pyramid give every pixel context.
 
-Deviation: the averages are matrix products (``src.models.pooling``), the same numbers within rounding.
+Deviation: the averages are matrix products (``src.models.adaptive_pooling``), the same numbers within rounding.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.models.adaptive_pooling import adaptive_avg_pool
 from src.models.checks import check_count, check_pooled
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Net
-from src.models.pooling import adaptive_avg_pool
-from src.ops import resize
+from src.ops.resize import resize
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["PSPNet", "PyramidPooling"]

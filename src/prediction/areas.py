@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.csv_text import cell, csv_text, text_of
 from src.errors import UserError
-from src.files import write_bytes
-from src.output_record import writing
+from src.files.atomic import write_bytes
+from src.files.csv_text import cell, csv_text, text_of
+from src.prediction.output_record import writing
 
 __all__ = ["AREAS", "Areas"]
 

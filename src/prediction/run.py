@@ -8,10 +8,10 @@ from pathlib import Path
 
 from src.errors import UserError
 from src.prediction.areas import AREAS, Areas
-from src.prediction.folder import OutputFolder, image_key
-from src.prediction.huge import Blocks, segment_huge, stored_size
-from src.prediction.images import segment_images
-from src.prediction.pictures import Label, Pictures
+from src.prediction.large_images import Blocks, segment_huge, stored_size
+from src.prediction.output_folder import OutputFolder, image_key
+from src.prediction.rendered import Label, Pictures
+from src.prediction.still_images import segment_images
 from src.prediction.video import segment_video
 
 __all__ = ["Run"]

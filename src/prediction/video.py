@@ -15,8 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from src.errors import UserError
-from src.image_files import AHEAD, read_ahead
-from src.prediction.pictures import Label, Pictures
+from src.files.images import AHEAD, read_ahead
+from src.prediction.rendered import Label, Pictures
 from src.prediction.video_files import Capture, Videos
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from src.errors import UserError, printable
-from src.files import whole_file
-from src.output_record import writing
+from src.files.atomic import whole_file
+from src.prediction.output_record import writing
 
 __all__ = ["Capture", "Videos", "video_source"]
 

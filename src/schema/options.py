@@ -1,4 +1,4 @@
-"""Groups of options that several commands share, as models; what is built is for ``src.targets``."""
+"""Groups of options that several commands share, as models; what is built is for ``src.build.targets``."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from src.errors import UserError
-from src.files import locked
-from src.sweeps import folder as files
+from src.files.atomic import locked
+from src.sweeps import trial_folder as files
+from src.sweeps.executors.local import MARK
 from src.sweeps.journal import Journal, last_records
-from src.sweeps.local import MARK
-from src.sweeps.plans import Listed, Plan, Search
+from src.sweeps.scheduler import Listed, Plan, Search
 from src.sweeps.spec import Sweep, Trial
 
 __all__ = ["JOURNAL", "Driver", "Executor", "Handle", "train_command"]

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, Field
 
 from src.errors import UserError
-from src.file_schema import Count, Finite, Line, Number, Open
-from src.files import naming
-from src.run_files import MiB, limited, parsed
+from src.files.atomic import naming
+from src.files.json_schema import Count, Finite, Line, Number, Open
+from src.files.untrusted import MiB, limited, parsed
 
 __all__ = ["Journal", "last_records", "read_journal"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.sweeps import folder as files
+from src.sweeps import trial_folder as files
 from src.sweeps.driver import JOURNAL
 from src.sweeps.journal import last_records, read_journal
-from src.sweeps.plans import row_of
+from src.sweeps.scheduler import row_of
 from src.sweeps.spec import Row, Sweep, Trial
 
 __all__ = ["Result", "results"]

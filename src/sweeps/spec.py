@@ -13,8 +13,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from src.errors import UserError, nearest
-from src.file_schema import Line, Number, Open, checked
-from src.sweeps.options import check_option
+from src.files.json_schema import Line, Number, Open, checked
+from src.sweeps.trial_options import check_option
 
 __all__ = ["Row", "Sweep", "Trial", "override", "parse"]
 

@@ -25,15 +25,13 @@ from src.callbacks import (
     Panels,
     Progress,
     Throughput,
-    draw_curves,
-    draw_scores,
-    summary_table,
     throughput,
-    write_scores,
 )
-from src.callbacks.worst import draw_lowest, draw_worst
+from src.callbacks.worst_images import draw_lowest, draw_worst
 from src.data.label_space import LabelSpace, distinct_colors
 from src.metrics import PerImage, Scores
+from src.reports.charts import draw_curves, draw_scores
+from src.reports.summary_table import summary_table, write_scores
 
 SPACE = LabelSpace(names=["road", "car", "sky"], colors=[(128, 64, 128), (0, 0, 142), (70, 130, 180)])
 MATRIX = torch.tensor([[80, 20, 0], [10, 40, 0], [0, 0, 0]])  # IoU 80/110, 40/70, none

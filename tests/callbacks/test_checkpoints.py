@@ -14,8 +14,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from src import signals
 from src.callbacks import LastCheckpoint, MovableCheckpoint, StopOnSignal, TimeLimit
+from src.runtime import signals
 from tests.callbacks.test_callbacks import Data, Net
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from src.checkpoints.heads import carry_over, class_axes, count_classes, same_classes, take_classes
+from src.checkpoints.class_rows import carry_over, class_axes, count_classes, same_classes, take_classes
 
 
 def _net(classes: int) -> dict[str, torch.Tensor]:

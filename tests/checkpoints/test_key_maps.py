@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.checkpoints.key_maps import Rules, convert, rename, revert
+from src.checkpoints.rename_rules import Rules, convert, rename, revert
 from src.errors import UserError
 from tests.reference_fill import load_keys
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.ade20k import ade20k
+from src.data.sets.ade20k import ade20k
 from src.errors import UserError
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.audit import Audit, audit
-from src.data.camvid import camvid, camvid32
 from src.data.dataset import FileSource, Pair
-from src.data.folder import folder
+from src.data.doctor.audit import Audit, audit
+from src.data.doctor.preflight import preflight
+from src.data.folder.source import folder
 from src.data.label_space import LabelSpace
-from src.data.preflight import preflight
+from src.data.sets.camvid import camvid, camvid32
 from src.errors import UserError
 
 RED, GREEN = (200, 0, 0), (0, 200, 0)

@@ -13,8 +13,8 @@ from src.data.cache import cache_dir, fingerprint, load_json, store_json
 from src.data.concat import ConcatSource
 from src.data.dataset import FileSource, Pair
 from src.data.label_space import LabelSpace
-from src.data.toy_streets import ToyStreets
-from src.files import write_bytes
+from src.data.sets.toy_streets import ToyStreets
+from src.files.atomic import write_bytes
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
 

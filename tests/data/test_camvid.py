@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.camvid import camvid, camvid32, segnet_split
+from src.data.sets.camvid import camvid, camvid32, segnet_split
 from src.errors import UserError
 
 SHARED = Path(os.environ.get("SEMSEG_SHARED", Path(__file__).resolve().parents[3] / "shared"))

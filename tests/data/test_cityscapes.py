@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data.audit import audit
-from src.data.cityscapes import CATEGORIES, TRAIN_ID_TO_RAW_ID, cityscapes
+from src.data.doctor.audit import audit
+from src.data.sets.cityscapes import CATEGORIES, TRAIN_ID_TO_RAW_ID, cityscapes
 from src.errors import UserError
 
 FACTS = Path(os.environ.get("SEMSEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "datasets"

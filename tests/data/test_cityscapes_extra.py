@@ -10,10 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src import build
-from src.data.cityscapes import cityscapes
-from src.data.cityscapes_extra import cityscapes_autolabelled, cityscapes_coarse
+from src.build import from_config
 from src.data.concat import label_of
+from src.data.sets.cityscapes import cityscapes
+from src.data.sets.cityscapes_extra import cityscapes_autolabelled, cityscapes_coarse
 from src.errors import UserError
 from tests.conftest import ROOT
 
@@ -187,7 +187,7 @@ def test_options_reach_the_labels_and_two_pools_mix(auto: Path) -> None:
     changes = ["min_confidence=0.5", "label_window=[0,0,0,3]", "coarse_classes=[bus]", f"root={auto}"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", ["data=cityscapes_autolabelled", *(f"data.{item}" for item in changes), "run_dir=x"])
-    source = build.build_datamodule(cfg).train_dataset.source
+    source = from_config.build_datamodule(cfg).train_dataset.source
     assert names(source) == ["ulm_000000_000019", EXTRA]
     assert source.read(0)[1].tolist() == [[0] * 4] * 2
     assert source.read(1)[1].tolist() == [[15, 15, 14, 255], [255] * 4]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from src.data import FileSource, LabelSpace, Pair
-from src.data import class_index as module
-from src.data.class_index import ClassIndex, centroids, class_index
 from src.data.concat import ConcatSource, label_of
+from src.data.sampling import class_index as module
+from src.data.sampling.class_index import ClassIndex, centroids, class_index
 from src.errors import UserError
 
 SPACE = LabelSpace(["a", "b", "c"], [(1, 1, 1), (2, 2, 2), (3, 3, 3)])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from src.data.dataset import FileSource
-from src.data.folder import folder
+from src.data.folder.source import folder
 from src.data.label_space import distinct_colors
 from src.errors import UserError
 

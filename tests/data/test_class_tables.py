@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from src.data import class_tables
-from src.data.class_tables import class_table
 from src.data.label_space import LabelSpace
+from src.data.sets import class_tables
+from src.data.sets.class_tables import class_table
 
 TABLES = sorted(path.stem for path in (Path(class_tables.__file__).parent / "tables").glob("*.txt"))
 

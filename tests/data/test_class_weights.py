@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from src.data import FileSource, LabelSpace
-from src.data import class_weights as module
-from src.data.class_weights import CLASS_WEIGHTS, class_weights, count_pixels
 from src.data.dataset import Pair
+from src.data.sampling import class_weights as module
+from src.data.sampling.class_weights import CLASS_WEIGHTS, class_weights, count_pixels
 from src.errors import UserError
-from src.viz import save_png
+from src.reports.pictures import save_png
 
 NAMES = ("road", "car", "sign", "never")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from src.data.coco_stuff import coco_stuff, coco_stuff_10k
+from src.data.sets.coco_stuff import coco_stuff, coco_stuff_10k
 from src.errors import UserError
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from src.data import LabelSpace, SampleKey, SegmentationDataModule, SegmentationDataset
-from src.data.batches import shard
+from src.data.augment.pipeline import train_transform
 from src.data.concat import ConcatSource
-from src.data.sampling import ClassUniform, Shuffle
-from src.data.transforms import train_transform
+from src.data.epoch_batches import shard
+from src.data.sampling.samplers import ClassUniform, Shuffle
 from src.errors import UserError
 from tests.conftest import ROOT
 
@@ -185,7 +185,7 @@ def test_a_position_counts_for_other_ranks_of_the_same_total_and_for_no_other_to
 _LEFT = """
 import sys
 from src.data import SegmentationDataModule
-from src.data.toy_streets import ToyStreets
+from src.data.sets.toy_streets import ToyStreets
 toy = ToyStreets(split="train", length=4, height=32, width=32)
 data = SegmentationDataModule(lambda split: toy, {"train": "s"}, batch_size=1, num_workers=1)
 batches = iter(data.train_dataloader())

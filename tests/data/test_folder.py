@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from src.data.dataset import FileSource
-from src.data.folder import folder
+from src.data.folder.source import folder
 from src.errors import UserError
 
 

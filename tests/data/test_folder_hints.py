@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from src.data.dataset import FileSource
-from src.data.folder import folder
-from src.data.folder_hints import pairing, skipped
+from src.data.folder.hints import pairing, skipped
+from src.data.folder.source import folder
 from src.errors import UserError
 
 

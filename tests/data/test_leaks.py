@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from src.data import leaks
 from src.data.dataset import FileSource, Pair
+from src.data.doctor import duplicates
+from src.data.doctor.duplicates import known_leak, leak
 from src.data.label_space import LabelSpace
-from src.data.leaks import known_leak, leak
-from src.data.toy_streets import ToyStreets
+from src.data.sets.toy_streets import ToyStreets
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
 
@@ -51,8 +51,8 @@ def test_the_same_file_in_two_lists_is_a_copy(tmp_path: Path) -> None:
 def test_files_of_other_sizes_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = source(tmp_path / "train", {str(i): bytes(i) for i in range(1, 9)})
     val = source(tmp_path / "val", {str(i): bytes(i) for i in range(8, 16)})
-    opened, tail = [], leaks._tail
-    monkeypatch.setattr(leaks, "_tail", lambda path: (opened.append(path.name), tail(path))[1])
+    opened, tail = [], duplicates._tail
+    monkeypatch.setattr(duplicates, "_tail", lambda path: (opened.append(path.name), tail(path))[1])
     assert leak(train, val).copies == 1
     assert opened == ["8.png", "8.png"]
 
@@ -62,10 +62,10 @@ def test_a_limit_bounds_what_is_looked_at_and_is_not_remembered(
 ) -> None:
     train = source(tmp_path / "train", {str(i): b"%03d" % i for i in range(300)})
     val = source(tmp_path / "val", {str(i): b"%03d" % i for i in range(200)})
-    looked, size = [], leaks._size
+    looked, size = [], duplicates._size
     with monkeypatch.context() as patch:
-        patch.setattr(leaks, "_size", lambda path: (looked.append(path), size(path))[1])
-        patch.setattr(leaks, "fingerprint", None)
+        patch.setattr(duplicates, "_size", lambda path: (looked.append(path), size(path))[1])
+        patch.setattr(duplicates, "fingerprint", None)
         found = leak(train, val, limit=10)
     assert len(looked) == 20
     assert (found.total, found.copies) == (10, 10)
@@ -85,7 +85,7 @@ def test_it_is_remembered_until_a_file_changes(tmp_path: Path, monkeypatch: pyte
     assert known_leak(train, val) is None
     found = leak(train, val)
     with monkeypatch.context() as patch:
-        patch.setattr(leaks, "_copies", None)
+        patch.setattr(duplicates, "_copies", None)
         assert leak(train, val) == known_leak(train, val) == found._replace(files=[[*found.files[0]]])
     source(tmp_path / "val", {"b": b"another"})
     assert known_leak(train, val) is None

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from src.data import listing
-from src.data.audit import audit
-from src.data.checkup import checkup
-from src.data.folder import folder
-from src.data.leaks import leak
+from src.data.doctor.audit import audit
+from src.data.doctor.duplicates import leak
+from src.data.doctor.remembered_audit import checkup
+from src.data.folder.source import folder
 from src.data.listing import image_files
-from src.data.shard_writer import write_shards
-from src.data.shards import shards
+from src.data.shards.source import shards
+from src.data.shards.writer import write_shards
 from src.errors import UserError
 
 SPLITS = ("train", "val", "test")

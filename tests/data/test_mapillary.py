@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.class_tables import class_table
-from src.data.mapillary import mapillary
+from src.data.sets.class_tables import class_table
+from src.data.sets.mapillary import mapillary
 from src.errors import UserError
 
 LAYOUTS = {"1.2": ("labels", "v1.2/labels"), "2.0": ("v2.0/labels",)}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from src.data.mat_labels import png_labels, read_mat
+from src.data.sets.mat_labels import png_labels, read_mat
 from src.errors import UserError
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from src.data.pascal_context import pascal_context
+from src.data.sets.pascal_context import pascal_context
 from src.errors import UserError
 from tests.conftest import SHARED
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.data import LabelSpace, SampleKey, SegmentationDataset
-from src.data.batches import EpochBatches
-from src.data.class_index import class_index
+from src.data.augment.pipeline import train_transform
 from src.data.concat import ConcatSource
-from src.data.sampling import ClassUniform, Draw, Shuffle
-from src.data.transforms import train_transform
+from src.data.epoch_batches import EpochBatches
+from src.data.sampling.class_index import class_index
+from src.data.sampling.samplers import ClassUniform, Draw, Shuffle
 from src.errors import UserError
 
 NAMES = ["ground", "wall", "pole", "train"]

@@ -22,21 +22,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.cli import command
+from src.cli.command import command
+from src.commands.shards import shards as shards_command
 from src.data import FileSource, LabelSpace, Pair, SegmentationDataModule
 from src.data.cache import fingerprint
-from src.data.class_weights import class_weights
 from src.data.concat import ConcatSource
 from src.data.dataset import Source
-from src.data.sampling import ClassUniform, Shuffle
-from src.data.shard_index import ShardIndex
-from src.data.shard_order import ShuffleShards
-from src.data.shard_writer import write_shards
-from src.data.shards import ShardSource, shards
-from src.data.toy_streets import ToyStreets
+from src.data.sampling.class_weights import class_weights
+from src.data.sampling.samplers import ClassUniform, Shuffle
+from src.data.sampling.shard_order import ShuffleShards
+from src.data.sets.toy_streets import ToyStreets
+from src.data.shards.index import ShardIndex
+from src.data.shards.source import ShardSource, shards
+from src.data.shards.writer import write_shards
 from src.errors import UserError
-from src.files import locked
-from src.shards import shards as shards_command
+from src.files.atomic import locked
 from tests.conftest import ROOT, files_of_at_most
 
 COUNT = 14
@@ -388,7 +388,7 @@ def test_shards_come_over_http(files: FileSource, server: Server, tmp_path: Path
 def test_a_server_that_dies_or_cuts_ends_in_a_sentence_and_leaves_no_half_file(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.data.shard_cache._PAUSE", 0)
+    monkeypatch.setattr("src.data.shards.download_cache._PAUSE", 0)
     url, cache = server.url, tmp_path / "cache"
     source = shards(root=url, split="train", cache=cache)
     before = {path.name for path in cache.iterdir()}
@@ -402,7 +402,7 @@ def test_a_server_that_dies_or_cuts_ends_in_a_sentence_and_leaves_no_half_file(
         with pytest.raises(UserError, match=rf"(?i)^{url}/train\.json: cannot be fetched \(.*{why}"):
             shards(root=url, split="train", cache=cache)
     server.silent = 2.0
-    monkeypatch.setattr("src.data.shard_cache._SILENCE", 0.1)
+    monkeypatch.setattr("src.data.shards.download_cache._SILENCE", 0.1)
     with pytest.raises(UserError, match=r"train\.json: cannot be fetched \(.*(?i:timeout).*network"):
         shards(root=url, split="train", cache=cache)
     server.shutdown()
@@ -480,8 +480,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from src.data.label_space import LabelSpace
-from src.data.shard_writer import write_shards
-from src.data.shards import shards
+from src.data.shards.writer import write_shards
+from src.data.shards.source import shards
 
 class Noise:
     label_space = LabelSpace(["a", "b"], [(1, 1, 1), (2, 2, 2)])

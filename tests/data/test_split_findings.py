@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from src.data.checkup import Checkup
-from src.data.leaks import Leak
-from src.data.split_findings import Plan, notes_between, problems_between
+from src.data.doctor.duplicates import Leak
+from src.data.doctor.remembered_audit import Checkup
+from src.data.doctor.split_checks import Plan, notes_between, problems_between
 
 STAGES = {"train": ["train"], "val": ["val"], "test": ["val"]}
 

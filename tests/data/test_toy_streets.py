@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from src.data.toy_streets import ToyStreets
+from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
 
 THIN = ("pole", "sign symbol", "fence", "pedestrian", "bicyclist")

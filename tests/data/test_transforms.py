@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from src.data import SampleKey, SegmentationDataset
-from src.data.random_crop import RandomScaleCrop
-from src.data.transforms import eval_transform, train_transform
+from src.data.augment.pipeline import eval_transform, train_transform
+from src.data.augment.random_crop import RandomScaleCrop
 from src.errors import UserError
 
 MEAN = [0.5, 0.4, 0.3]

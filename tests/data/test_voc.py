@@ -12,9 +12,9 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from src.data.audit import audit
+from src.data.doctor.audit import audit
 from src.data.label_space import distinct_colors
-from src.data.voc import voc
+from src.data.sets.voc import voc
 from src.errors import UserError
 from tests.conftest import SHARED
 

@@ -12,12 +12,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from src import buildable
-from src.crf_search import search
+from src.build import allowed
+from src.build.instantiate import instantiate
 from src.errors import UserError
+from src.evaluation.crf_search import search
 from src.inference import DenseCRF
 from src.inference.permutohedral import Permutohedral
-from src.instantiate import instantiate
 from tests.conftest import ROOT
 
 CRF = DenseCRF(
@@ -251,7 +251,7 @@ def test_inputs_of_another_kind_are_refused() -> None:
 def test_presets_hold_the_figures_of_their_source(name: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         node = compose(f"inference/refine/{name}").inference.refine
-    crf = instantiate(node, buildable.INFERENCE)
+    crf = instantiate(node, allowed.INFERENCE)
     figures = (crf.gaussian_weight, crf.gaussian_std, crf.bilateral_weight, crf.bilateral_std_xy, crf.bilateral_std_rgb)
     assert figures == FIGURES[name]
     assert crf == replace(crf, iterations=10, normalization="symmetric", compatibility=None, clip=1e-5, search=None)

@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from src.errors import UserError
-from src.inference import Inference, Sliding, pipeline
-from src.inference.rows import Mirrored, Resized, Whole
-from src.inference.windows import starts
+from src.inference import Inference, Sliding, engine
+from src.inference.lazy_rows import Mirrored, Resized, Whole
+from src.inference.sliding_window import starts
 from src.models import ExplicitAttention, HierarchicalAttention, PooledScales
 from src.models.net import Net
-from src.ops import resize
+from src.ops.resize import resize
 
 quick = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 sides = st.integers(32, 90)
@@ -98,7 +98,7 @@ def test_one_window_is_the_whole_image(height: int, width: int, align_corners: b
 @quick
 @given(
     height=sides, width=sides, scales=some_scales,
-    flip=st.booleans(), fuse=st.sampled_from(pipeline.FUSIONS), window=st.sampled_from([None, Sliding([40, 48])]),
+    flip=st.booleans(), fuse=st.sampled_from(engine.FUSIONS), window=st.sampled_from([None, Sliding([40, 48])]),
     rows=st.integers(1, 40), align_corners=st.booleans(),
 )  # fmt: skip
 def test_strips_are_the_whole(height, width, scales, flip, fuse, window, rows, align_corners) -> None:
@@ -126,7 +126,7 @@ def test_the_mirror_image_of_the_mirror_image() -> None:
 
 
 @quick
-@given(scales=st.permutations([0.5, 1.0, 1.5]), fuse=st.sampled_from(pipeline.FUSIONS))
+@given(scales=st.permutations([0.5, 1.0, 1.5]), fuse=st.sampled_from(engine.FUSIONS))
 def test_the_order_of_scales_is_irrelevant(scales: list[float], fuse: str) -> None:
     net, image = Shallow(), picture(64, 70)
     ordered = Inference([0.5, 1.0, 1.5], fuse=fuse)(net, image)
@@ -142,12 +142,12 @@ def test_a_batch_is_its_images_one_by_one(flip: bool, window: Sliding | None) ->
     assert torch.allclose(inference(net, images), alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("fuse", pipeline.FUSIONS)
+@pytest.mark.parametrize("fuse", engine.FUSIONS)
 def test_labels_and_confidence_are_those_of_the_scores(fuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, image = Shallow(), picture(75, 83)
     inference = Inference([0.5, 1.0], True, fuse=fuse, window=Sliding([48, 48]))
     probs, classes = inference(net, image).softmax(1).max(1)
-    monkeypatch.setitem(pipeline._STRIP, "cpu", 1)  # strips of eight rows
+    monkeypatch.setitem(engine._STRIP, "cpu", 1)  # strips of eight rows
     label, confidence = inference.label_and_confidence(net, image)
     assert torch.equal(label, inference.label(net, image))
     assert (label == classes).double().mean() > 0.999  # ties to a rounding error
@@ -157,7 +157,7 @@ def test_labels_and_confidence_are_those_of_the_scores(fuse: str, monkeypatch: p
 def test_fusions_are_what_they_say() -> None:
     net, image = Shallow(), picture(64, 64)
     one, two = (Inference([scale])(net, image) for scale in (0.5, 1.0))
-    both = {fuse: Inference([0.5, 1.0], fuse=fuse)(net, image) for fuse in pipeline.FUSIONS}
+    both = {fuse: Inference([0.5, 1.0], fuse=fuse)(net, image) for fuse in engine.FUSIONS}
     assert torch.allclose(both["mean"], (one + two) / 2, atol=1e-6)
     assert torch.equal(both["max"], torch.maximum(one, two))
     assert torch.allclose(both["mean_probabilities"].exp(), (one.softmax(1) + two.softmax(1)) / 2, atol=1e-6)
@@ -166,7 +166,7 @@ def test_fusions_are_what_they_say() -> None:
 def test_labels_of_a_large_image_need_no_map_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest tensor that is ever resized or reduced stays within a strip, and within a row of windows."""
     net, image, largest = Shallow(50), picture(512, 512), []
-    monkeypatch.setitem(pipeline._STRIP, "cpu", 50 * 512 * 16)
+    monkeypatch.setitem(engine._STRIP, "cpu", 50 * 512 * 16)
     reduced = torch.Tensor.argmax
     monkeypatch.setattr(torch.Tensor, "argmax", lambda x, *given: largest.append(x.shape[2]) or reduced(x, *given))
     for window in (None, Sliding([64, 64], 0.25)):
@@ -221,7 +221,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("kind", ["hierarchical", "explicit", "mean_probabilities at image"])
 def test_labels_from_several_scales_need_no_map_of_all_classes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, image = scaled(kind, 50, scales=[0.5, 1, 2]), picture(256, 256)
-    monkeypatch.setitem(pipeline._STRIP, "cpu", 50 * 256 * 16)
+    monkeypatch.setitem(engine._STRIP, "cpu", 50 * 256 * 16)
     with Largest() as largest, torch.no_grad():
         label = Inference().label(net, image)
     assert largest.elements < 50 * 256 * 256 / 2

@@ -9,9 +9,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from src import buildable
+from src.build import allowed
+from src.build.instantiate import instantiate
 from src.errors import UserError
-from src.instantiate import instantiate
 from src.losses import Supervision
 from tests.conftest import ROOT
 
@@ -26,7 +26,7 @@ def _criterion(name: str, group: str = "loss", weights: str = "null") -> nn.Modu
         pytest.importorskip("segmentation_models_pytorch")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[f"{group}={name}", f"data.class_weights={weights}", "run_dir=runs/x"])
-    return instantiate(cfg[group], buildable.LOSS)
+    return instantiate(cfg[group], allowed.LOSS)
 
 
 def _case(channels: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.data.toy_streets import toy_streets
+from src.data.sets.toy_streets import toy_streets
 from src.losses import BCELoss, OHEMCrossEntropyLoss, RMILoss, Supervision
 
 STEPS = 200

@@ -16,8 +16,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from src.build import build_net
-from src.checkpoints.key_maps import convert
+from src.build.from_config import build_net
+from src.checkpoints.rename_rules import convert
 from src.models.net import Net
 from tests.conftest import ROOT
 from tests.reference_fill import checksum, fill, load_keys, make_input, thin

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src.errors import UserError
 from src.models import ANN
-from src.models.asymmetric_block import NonLocalBlock
+from src.models.ann_layers import NonLocalBlock
+from src.models.ann_samplers import SAMPLERS, Sampler
 from src.models.backbones import create_backbone
-from src.models.samplers import SAMPLERS, Sampler
 
 MAP = (12, 10)
 

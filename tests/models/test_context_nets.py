@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models import DilatedFCN, NonLocalNet, PSPNet
+from src.models.adaptive_pooling import adaptive_avg_pool, pool_matrix
 from src.models.backbones import create_backbone
 from src.models.nonlocal_net import FORMS, NonLocalBlock
-from src.models.pooling import adaptive_avg_pool, pool_matrix
 from src.models.pspnet import PyramidPooling
 
 each_form = pytest.mark.parametrize("form", FORMS)

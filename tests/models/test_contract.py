@@ -12,7 +12,7 @@ from src import models
 from src.errors import UserError
 from src.models.backbones import create_backbone
 from src.models.net import Net
-from src.ops import resize
+from src.ops.resize import resize
 
 K = 5
 trunk = create_backbone

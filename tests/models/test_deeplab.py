@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.build import build_net
+from src.build.from_config import build_net
 from src.errors import UserError
 from src.models import DeepLabV1, DeepLabV2
 from src.models.backbones import create_backbone

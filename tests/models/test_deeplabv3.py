@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.build import build_net
+from src.build.from_config import build_net
 from src.errors import UserError
 from src.models import DeepLabV3, DeepLabV3Plus
 from src.models.aspp import ASPP, ImagePooling

@@ -11,13 +11,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from src import build, restore
+from src.build import from_checkpoint, from_config
 from src.errors import UserError
 from src.inference import Inference
 from src.models import ExplicitAttention, HierarchicalAttention
 from src.models.net import Net
-from src.module import SegmentationModule
-from src.ops import fuse_hierarchical, hierarchical_weights, resize
+from src.ops.resize import resize
+from src.ops.scale_fusion import fuse_hierarchical, hierarchical_weights
+from src.training.module import SegmentationModule
 from tests.conftest import ROOT
 
 K = 4
@@ -318,7 +319,7 @@ def config(*overrides: str) -> DictConfig:
 
 
 def module_of(cfg: DictConfig) -> SegmentationModule:
-    return build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    return from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
 
 
 SMALL_TRUNK = ["model.net.backbone.name=hrnet_w18_small", "model.net.mid_channels=32"]
@@ -365,11 +366,11 @@ def saved(folder: Path, scales: str) -> Path:
 
 def test_a_checkpoint_is_used_at_its_own_scales_or_at_others(tmp_path: Path) -> None:
     file, image = saved(tmp_path, "hierarchical"), torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8)
-    own = restore.load_module(file)
+    own = from_checkpoint.load_module(file)
     assert own.net.scales == (0.5, 1.0)
-    model = restore.saved_config(file).model
+    model = from_checkpoint.saved_config(file).model
     model.scales.scales = [0.5, 1, 2]
-    other = restore.load_module(file, model=model)
+    other = from_checkpoint.load_module(file, model=model)
     assert other.net.scales == (0.5, 1.0, 2.0)
     assert not torch.equal(own.scores(image), other.scores(image))
     own.net.scales = [0.5, 1, 2]
@@ -383,13 +384,13 @@ def test_the_scales_of_a_checkpoint_are_options_of_its_use(tmp_path: Path, root:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         plain = compose(root, overrides=[f"ckpt={file}"])
         other = compose(root, overrides=[f"ckpt={file}", "model.scales.scales=[0.5,1,2]"])
-    assert restore.load_module(file, model=plain.model).net.scales == (0.5, 1.0)
-    assert restore.load_module(file, model=other.model).net.scales == (0.5, 1.0, 2.0)
+    assert from_checkpoint.load_module(file, model=plain.model).net.scales == (0.5, 1.0)
+    assert from_checkpoint.load_module(file, model=other.model).net.scales == (0.5, 1.0, 2.0)
 
 
 def test_a_checkpoint_of_explicit_attention_refuses_other_scales(tmp_path: Path) -> None:
     file = saved(tmp_path, "explicit")
-    model = restore.saved_config(file).model
+    model = from_checkpoint.saved_config(file).model
     model.scales.scales = [0.5, 1, 1.5]
     with pytest.raises(UserError, match="explicit attention works only at those it was trained at"):
-        restore.load_module(file, model=model)
+        from_checkpoint.load_module(file, model=model)

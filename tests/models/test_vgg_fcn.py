@@ -11,11 +11,11 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.build import build_net
+from src.build.from_config import build_net
+from src.build.init_from import init_from
 from src.errors import UserError
 from src.models import FCN, vgg
 from src.models.vgg import VGG16
-from src.start import init_from
 from tests.conftest import ROOT
 
 K = 3

@@ -17,13 +17,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from src import build, predict, restore, start, train
+from src.build import from_checkpoint, from_config, init_from
+from src.build.resumed_config import resumed_config
+from src.build.saved_config import read_sections
 from src.checkpoints.io import METADATA_KEY
-from src.checkpoints.reading import load_checkpoint
-from src.cli import command
+from src.checkpoints.load import load_checkpoint
+from src.cli.checkpoint_defaults import of_checkpoint
+from src.cli.command import command
 from src.errors import UserError
-from src.resumed_config import resumed_config
-from src.saved_config import read_sections
+from src.train import prepare as prepare_train
 from tests.conftest import ROOT
 
 SMALL = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "trainer=cpu", "logger=none"]
@@ -49,7 +51,7 @@ def checkpoint() -> dict[str, Any]:
     """What a checkpoint of an untrained net holds."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*SMALL, "run_dir=runs/x"])
-    module = build.build_module(cfg, build.build_datamodule(cfg).label_space)
+    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
     metadata = {**module.metadata, "label_space": module.label_space.to_dict()}
     return {"state_dict": module.state_dict(), METADATA_KEY: metadata}
 
@@ -85,12 +87,12 @@ def _paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def _try(file: Path) -> None:
     """Reads a file in every way; each succeeds or ends in a sentence that names it."""
-    module = restore.load_module
+    module = from_checkpoint.load_module
     readings: list[Callable[[], Any]] = [
         lambda: module(file),
-        lambda: restore.config_to_resume(file, ["trainer.max_epochs=1"]),
-        lambda: predict.of_checkpoint([f"ckpt={file}"]),
-        lambda: restore.checkpoint_file(file),
+        lambda: from_checkpoint.config_to_resume(file, ["trainer.max_epochs=1"]),
+        lambda: of_checkpoint([f"ckpt={file}"]),
+        lambda: from_checkpoint.checkpoint_file(file),
     ]
     for read in readings:
         with warnings.catch_warnings():
@@ -132,11 +134,11 @@ def test_weights_that_are_no_numbers_are_refused(
     name = next(name for name, tensor in checkpoint["state_dict"].items() if tensor.is_floating_point())
     file = saved(("state_dict", name), torch.full_like(checkpoint["state_dict"][name], value))
     with pytest.raises(UserError, match=rf"{file}: its weights are not finite \({name}"):
-        restore.load_module(file)
-    module = restore.load_module(saved())
+        from_checkpoint.load_module(file)
+    module = from_checkpoint.load_module(saved())
     file = saved(("state_dict", name), torch.full_like(checkpoint["state_dict"][name], value))
     with pytest.raises(UserError, match="not finite"):
-        start.init_from(module, file)
+        init_from.init_from(module, file)
 
 
 def test_a_flipped_bit_in_a_weight_is_noticed(saved: Callable[..., Path], checkpoint: dict[str, Any]) -> None:
@@ -160,7 +162,7 @@ def test_an_exported_net_is_told_from_a_checkpoint(tmp_path: Path) -> None:
 def test_a_run_folder_is_loaded_as_its_checkpoint(saved: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     saved().rename(tmp_path / "run/checkpoints/best.ckpt")
-    assert not restore.load_module(tmp_path / "run").training
+    assert not from_checkpoint.load_module(tmp_path / "run").training
 
 
 def test_a_compressed_archive_is_refused(saved: Callable[..., Path], tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ def test_a_net_that_is_not_the_weights_costs_no_memory(saved: Callable[..., Path
     """A classifier of a hundred million classes would need gigabytes; the shapes are compared before."""
     file = saved((METADATA_KEY, "config", "model", "net", "num_classes"), 10**8)
     with pytest.raises(UserError, match="its weights do not fit the net that its config describes"):
-        restore.load_module(file)
+        from_checkpoint.load_module(file)
 
 
 CONFIG = {"model": {"name": "x"}, "data": {"name": "y", "root": "here"}, "inference": {}}
@@ -272,7 +274,7 @@ def test_a_run_whose_state_is_wrong_is_not_resumed(
     tiny = [*SMALL, "data.size=[32,64]", "data.length={train: 4, val: 1, test: 1}", "data.batch_size=2"]
     options = [*tiny, "data.num_workers=0", "trainer.max_epochs=1", "worst_images=0", "preflight=false"]
     monkeypatch.setattr(sys, "argv", ["train", *options, "transforms.crop_size=[32,64]", "hydra.run.dir=run"])
-    command("train", train.train, prepare=train.prepare)
+    command("train", prepare=prepare_train)
     file = tmp_path / "run/checkpoints/last.ckpt"
     good = torch.load(file, weights_only=True)
     entries = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers", "state_dict")
@@ -286,7 +288,7 @@ def test_a_run_whose_state_is_wrong_is_not_resumed(
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["train", "resume=run", "trainer.max_epochs=2"])
         try:
-            command("train", train.train, prepare=train.prepare)
+            command("train", prepare=prepare_train)
         except SystemExit:
             err = capsys.readouterr().err
             assert "Traceback" not in err, f"{name}={value}: {err}"

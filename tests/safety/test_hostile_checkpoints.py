@@ -24,9 +24,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src import autolabel, benchmark, evaluate, export, predict, submit, train
+from src.autolabel import prepare as prepare_autolabel
+from src.benchmark import prepare as prepare_benchmark
 from src.checkpoints.io import METADATA_KEY
-from src.cli import command
+from src.cli.command import command
+from src.commands import autolabel, benchmark, evaluate, export, predict, submit, train
+from src.evaluate import prepare as prepare_evaluate
+from src.export import prepare as prepare_export
+from src.predict import prepare as prepare_predict
+from src.submit import prepare as prepare_submit
+from src.train import prepare as prepare_train
 from tests.conftest import ROOT
 
 SECRET = "kept-to-myself-5309"
@@ -76,7 +83,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["train", *TINY, "hydra.run.dir=run"])
-        command("train", train.train, prepare=train.prepare)
+        command("train", prepare=prepare_train)
     return folder / "run"
 
 
@@ -89,7 +96,11 @@ def _harmful(marker: Path, url: str) -> dict[str, Any]:
         "a module that ours imports": {"_target_": "src.models.layers.torch.utils.collect_env.run", "command": touch},
         "a function in a list": [{"_target_": "subprocess.check_output", "args": touch, "shell": True}],
         "a download": {"_target_": "torch.hub.load_state_dict_from_url", "url": f"{url}/x.pth"},
-        "a function of ours that writes": {"_target_": "src.files.write_bytes", "path": str(marker), "content": "x"},
+        "a function of ours that writes": {
+            "_target_": "src.files.atomic.write_bytes",
+            "path": str(marker),
+            "content": "x",
+        },
         "a class of ours of another kind": {"_target_": "src.callbacks.History", "run_dir": str(marker.parent)},
         "a partial": {"_target_": "os.system", "_partial_": True, "command": touch},
         "positional arguments": {"_target_": "os.system", "_args_": [touch]},
@@ -100,7 +111,7 @@ def _harmful(marker: Path, url: str) -> dict[str, Any]:
         "the environment in an address": url + "/${oc.env:SEMSEG_SECRET}",
         "the environment behind an escape": "\\${oc.env:SEMSEG_SECRET}",
         "a reference to hydra": "${hydra:runtime.cwd}",
-        "shards at an address": {"_target_": "src.data.shards.shards", "_partial_": True, "root": f"{url}/set"},
+        "shards at an address": {"_target_": "src.data.shards.source.shards", "_partial_": True, "root": f"{url}/set"},
         "weights of a hub": {"_target_": "timm.create_model", "model_name": "hf-hub:evil/net", "pretrained": True},
     }
 
@@ -152,26 +163,26 @@ def _commands(file: Path, work: Path) -> dict[str, tuple[Callable[..., Any], Cal
     """Command -> task, what prepares it, options."""
     resumed = file.parents[1]
     return {
-        "predict": (predict.predict, predict.prepare, [f"ckpt={file}", f"source={work / 'in'}", f"out={work / 'p'}"]),
+        "predict": (predict.predict, prepare_predict, [f"ckpt={file}", f"source={work / 'in'}", f"out={work / 'p'}"]),
         "autolabel": (
             autolabel.autolabel,
-            autolabel.prepare,
+            prepare_autolabel,
             [f"ckpt={file}", f"source={work / 'in'}", f"out={work / 'a'}", "inference.scales=[1.0]"],
         ),
-        "evaluate": (evaluate.evaluate, evaluate.prepare, [f"ckpt={file}", "worst_images=0", "trainer=cpu"]),
-        "submit": (submit.submit, submit.prepare, [f"ckpt={file}", f"out={work / 's.zip'}", "split=val"]),
+        "evaluate": (evaluate.evaluate, prepare_evaluate, [f"ckpt={file}", "worst_images=0", "trainer=cpu"]),
+        "submit": (submit.submit, prepare_submit, [f"ckpt={file}", f"out={work / 's.zip'}", "split=val"]),
         "export": (
             export.export,
-            export.prepare,
+            prepare_export,
             [f"ckpt={file}", "format=pt2", "size=[32,64]", f"out={work / 'e.pt2'}", "check_images=1"],
         ),
         "benchmark": (
             benchmark.benchmark,
-            benchmark.prepare,
+            prepare_benchmark,
             [f"ckpt={file}", "size=[32,64]", "repeats=1", "warmup=0", f"out={work / 'b'}", "device=cpu"],
         ),
-        "train resume=": (train.train, train.prepare, [f"resume={resumed}"]),
-        "train init_from=": (train.train, train.prepare, [*TINY, f"init_from={file}", f"hydra.run.dir={work / 'new'}"]),
+        "train resume=": (train.train, prepare_train, [f"resume={resumed}"]),
+        "train init_from=": (train.train, prepare_train, [*TINY, f"init_from={file}", f"hydra.run.dir={work / 'new'}"]),
     }
 
 

@@ -19,19 +19,20 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src import wandb_logger
-from src.callbacks import write_scores
-from src.compare import compare_runs
-from src.dashboard import dashboard
+from src.commands.dashboard import dashboard
 from src.data.label_space import LabelSpace, distinct_colors
 from src.errors import UserError
-from src.html import write_comparison, write_page
+from src.evaluation.compare_runs import compare_runs
+from src.loggers import wandb
 from src.metrics import BoundaryScores, Measures, PerImage, Scores, bootstrap
 from src.metrics.calibration import Calibration
+from src.profiling.sweep_costs import trial_costs
+from src.reports.compare_page import write_comparison
+from src.reports.page import write_page
+from src.reports.summary_table import write_scores
 from src.sweeps import Driver, parse, results
-from src.sweeps.cluster import Job
+from src.sweeps.executors.slurm import Job
 from src.sweeps.journal import read_journal
-from src.trial_costs import trial_costs
 
 NAMES = ["road", "car", "sky"]
 MATRIX = torch.tensor([[90, 5, 0], [10, 50, 0], [0, 0, 0]])
@@ -104,7 +105,7 @@ def _compared(folder: Path) -> None:
 
 
 def _swept(folder: Path) -> None:
-    from src.sweep import sweep
+    from src.commands.sweep import sweep
 
     sweep(OmegaConf.create({"resume": None, "report": str(folder), "add_seeds": []}))
 
@@ -124,7 +125,7 @@ RUN = {
     "metrics.csv": [write_page, _compared],
     "config.yaml": [write_page, _compared],
     "environment.json": [write_page],
-    "wandb_id.txt": [lambda folder: wandb_logger.wandb_logger("project", "name", str(folder))],
+    "wandb_id.txt": [lambda folder: wandb.wandb_logger("project", "name", str(folder))],
 }
 SWEEP = {
     "journal.jsonl": [lambda folder: results(parse(TREE), folder)],
@@ -266,8 +267,8 @@ def _tries(read: Callable[[], Any], change: Any) -> bool:
 @pytest.mark.parametrize("name", ["scores_test.json", "environment.json", "config.yaml"])
 def test_entries_of_any_kind_in_a_run_never_end_in_a_trace(name: str, tmp_path: Path, monkeypatch) -> None:
     folder = _run(tmp_path / "run")
-    monkeypatch.setattr("src.html.page.chart", lambda *_, **__: "")  # the same for all
-    monkeypatch.setattr("src.html.compare.chart", lambda *_, **__: "")
+    monkeypatch.setattr("src.reports.page.chart", lambda *_, **__: "")  # the same for all
+    monkeypatch.setattr("src.reports.compare_page.chart", lambda *_, **__: "")
     tree = OmegaConf.to_container(OmegaConf.load(folder / name))
     taken = []
     for changed in _mutations(tree):

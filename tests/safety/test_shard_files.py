@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.data import shard_cache, shard_index
-from src.data.shard_index import Shard, ShardIndex
-from src.data.shard_table import scan, table_of
-from src.data.shard_writer import write_shards
-from src.data.shards import shards
-from src.data.toy_streets import ToyStreets
+from src.data.sets.toy_streets import ToyStreets
+from src.data.shards import download_cache, index
+from src.data.shards.index import Shard, ShardIndex
+from src.data.shards.source import shards
+from src.data.shards.table import scan, table_of
+from src.data.shards.writer import write_shards
 from src.errors import UserError
 
 WRONG = [..., None, True, -1, 2**70, 0.5, "x\n", "", [], {}, [[[1]]], ["x", 1], "../../../../x"]
@@ -118,13 +118,13 @@ def test_an_index_at_an_address_writes_nothing_outside_of_the_cache(
 
 
 def test_more_than_was_promised_is_not_fetched(folder: Path, url: str, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(shard_cache, "LARGEST_INDEX", 10_000)
+    monkeypatch.setattr(download_cache, "LARGEST_INDEX", 10_000)
     with (folder / "val.json").open("ab") as file:
         file.write(b" " * 10**7 + b"}")
     with pytest.raises(UserError, match=r"val\.json: cannot be fetched \(more than 10000 bytes came\)"):
         shards(root=url, split="val", cache=tmp_path / "cache")
     assert not _files(tmp_path / "cache")
-    monkeypatch.setattr(shard_index, "LARGEST_INDEX", 10_000)
+    monkeypatch.setattr(index, "LARGEST_INDEX", 10_000)
     with pytest.raises(UserError, match=r"val\.json: has more than"):
         shards(root=folder, split="val")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from src import sweep
+from src.commands import sweep
+from src.sweep import prepare as prepare_sweep
 from src.sweeps import Driver, train_command
 from tests.sweeps.drive import STUB
 
@@ -16,4 +17,4 @@ def _stub(devices: int) -> list[str]:
 if __name__ == "__main__":
     assert train_command(2)[-2:] == ["-m", "src.train"]
     sweep.Driver = functools.partial(Driver, command=_stub)
-    sweep.command("sweep", sweep.sweep, prepare=sweep.prepare)
+    sweep.command("sweep", sweep.sweep, prepare=prepare_sweep)

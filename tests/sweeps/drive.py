@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from src.sweeps import Driver, Sweep, parse
-from src.sweeps.local import Local, slots
-from src.sweeps.ray_cluster import RayCluster
+from src.sweeps.executors.local import Local, slots
+from src.sweeps.executors.ray import RayCluster
 
 STUB = str(Path(__file__).with_name("stub.py"))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from src.sweeps import Driver, results
-from src.sweeps.cluster import Cluster, _Attempt
+from src.sweeps.executors.slurm import Cluster, _Attempt
 from src.sweeps.journal import read_journal
 from tests.sweeps.drive import stub_command, sweep
 from tests.sweeps.test_driver import ROOT, steps, until

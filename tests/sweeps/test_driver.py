@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
-from src.files import locked
+from src.files.atomic import locked
 from src.sweeps import Driver, results
-from src.sweeps.folder import reason
+from src.sweeps.executors.local import MARK, Local, gpus, slots
 from src.sweeps.journal import Journal, read_journal
-from src.sweeps.local import MARK, Local, gpus, slots
+from src.sweeps.trial_folder import reason
 from tests.conftest import ROOT
 from tests.sweeps.drive import drive, eight, stub_command, sweep
 
@@ -288,7 +288,7 @@ def test_slots_share_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) 
 def test_jobs_of_submitit(tmp_path: Path) -> None:
     """On this machine, as its local executor has it."""
     pytest.importorskip("submitit")
-    from src.sweeps.cluster import Cluster
+    from src.sweeps.executors.slurm import Cluster
 
     spec = sweep([{"name": "a", "set": ["value=0.2"]}, {"name": "b", "set": ["fail=true"]}])
     options = {"cluster": "local", "timeout_min": 5, "gpus_per_node": 0}

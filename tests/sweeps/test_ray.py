@@ -18,10 +18,10 @@ import pytest
 
 from src.errors import UserError
 from src.sweeps import Driver, Sweep, results
-from src.sweeps.guard import guarded
+from src.sweeps.executors.local import MARK
+from src.sweeps.executors.ray import RayCluster
+from src.sweeps.executors.supervisor import guarded
 from src.sweeps.journal import read_journal
-from src.sweeps.local import MARK
-from src.sweeps.ray_cluster import RayCluster
 from tests.conftest import ROOT
 from tests.sweeps.drive import STUB, SWEEPS, stub_command, sweep
 from tests.sweeps.test_driver import alive, steps, until
@@ -56,7 +56,7 @@ def test_a_trial_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None
     folder = tmp_path / "t/x"
     command = ["sh", "-c", f"setsid sleep 600 & touch {folder}/begun; exec sleep 600"]
     folder.mkdir(parents=True)
-    code = f"import pathlib; from src.sweeps.guard import guarded; here = pathlib.Path({str(folder)!r});"
+    code = f"import pathlib; from src.sweeps.executors.supervisor import guarded; here = pathlib.Path({str(folder)!r});"
     code += f"guarded(lambda: {command}, here, here / 'lock', directory='.', environment={{'{MARK}': str(here)}})"
     asker = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     until(lambda: (folder / "begun").exists() and len(alive(tmp_path / "t")) == 2)

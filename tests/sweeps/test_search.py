@@ -9,7 +9,7 @@ import pytest
 
 from src.errors import UserError
 from src.sweeps import Trial, parse, results
-from src.sweeps.plans import Search
+from src.sweeps.scheduler import Search
 from tests.sweeps.drive import drive
 
 pytest.importorskip("optuna")

@@ -11,7 +11,7 @@ import pytest
 from src.errors import UserError
 from src.sweeps import Cost, Costs, Result, Row, parse, plots, results
 from src.sweeps.plots import draw
-from src.sweeps.table import page, tell_apart, text
+from src.sweeps.report import page, tell_apart, text
 from tests.sweeps.drive import drive, sweep
 
 TRIALS = [

@@ -1,0 +1,306 @@
+"""From a checkpoint back to a module."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from src.build import allowed
+from src.build.from_config import build_net
+from src.build.instantiate import instantiate
+from src.build.resumed_config import resumed_config
+from src.build.saved_config import read_sections
+from src.checkpoints.io import METADATA_KEY
+from src.checkpoints.load import load_checkpoint, weights_of_run
+from src.data import LabelSpace
+from src.errors import UserError
+from src.files.atomic import write_bytes
+from src.inference import Inference
+from src.losses import Supervision
+from src.training.module import SegmentationModule
+
+__all__ = [
+    "blaming",
+    "checkpoint_file",
+    "config_to_resume",
+    "keep_wandb_id",
+    "load_best",
+    "load_last",
+    "load_module",
+    "readable_checkpoint",
+    "saved_config",
+    "telling_of_damage",
+    "untrained",
+]
+
+_MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """``path`` itself, or of a run folder the weights that the run scored: its best, or with ``score=last`` its last.
+
+    Raises:
+        UserError: if a folder holds neither.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    last, best = (path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    if not last.is_file() and not best.is_file():
+        raise UserError(f"{path}: holds no checkpoints/best.ckpt or last.ckpt; name a run folder or a file")
+    wants_last = last.is_file() and saved_config(last).get("score") == "last"
+    return best if best.is_file() and not wants_last else last
+
+
+def readable_checkpoint(run_dir: Path) -> Path:
+    """The last checkpoint of a run, or its best one, and a line that says so, where the last is damaged.
+
+    Raises:
+        UserError: if the best cannot be read either.
+    """
+    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    try:
+        saved_config(last)
+    except UserError as error:
+        if not best.is_file():
+            raise
+        saved_config(best)
+        print(f"note: going on from {best}, because the last checkpoint cannot be used: {error}", flush=True)
+        return best
+    return last
+
+
+def keep_wandb_id(checkpoint: Path, run_dir: Path) -> None:
+    """Lets a run whose folder was made anew go on in the wandb run that its checkpoint names."""
+    saved, file = (
+        _metadata(load_checkpoint(checkpoint, mmap=True), checkpoint).get("wandb_id"),
+        run_dir / "wandb_id.txt",
+    )
+    if isinstance(saved, str) and re.fullmatch(r"[\w-]{1,64}", saved) and not file.is_file():
+        write_bytes(file, saved.encode())
+
+
+def saved_config(path: str | Path) -> DictConfig:
+    """What a checkpoint's config says of its model and data, references kept (``src.build.saved_config``).
+
+    Raises:
+        UserError: if the file is no checkpoint of this project, or its config cannot be used.
+    """
+    return OmegaConf.create(read_sections(_metadata(load_checkpoint(path, mmap=True), path)["config"], path))
+
+
+def config_to_resume(path: str | Path, given: Sequence[str]) -> dict[str, Any]:
+    """The config with which the run of a checkpoint goes on, see ``src.build.resumed_config``.
+
+    Raises:
+        UserError: as ``saved_config``.
+    """
+    return resumed_config(_metadata(load_checkpoint(path, mmap=True), path)["config"], path, given)
+
+
+def _metadata(checkpoint: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
+    metadata = checkpoint.get(METADATA_KEY)
+    if metadata is None:
+        raise UserError(
+            f"{path}: is not a checkpoint of this project (no '{METADATA_KEY}' entry); train one with src.train,"
+            " or turn another project's weights into one with src.convert"
+        )
+    if not isinstance(metadata, Mapping) or "config" not in metadata:
+        raise UserError(f"{path}: its '{METADATA_KEY}' entry holds no config; the file is damaged")
+    return metadata
+
+
+def _label_space(saved: Any) -> LabelSpace:
+    """The classes that a checkpoint names."""
+    names, colors = saved["names"], saved["colors"]
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise UserError("its label_space has names that are no texts; the file is damaged")
+    if not all(len(color) == 3 and all(0 <= level <= 255 for level in color) for color in colors):
+        raise UserError(
+            "its label_space has colors that are not three levels of 0..255 for each class; the file is damaged"
+        )
+    return LabelSpace(**saved)
+
+
+def load_module(
+    path: str | Path,
+    *,
+    inference: DictConfig | None = None,
+    model: DictConfig | None = None,
+    output_stride: int | None = None,
+) -> SegmentationModule:
+    """The module in a checkpoint, in evaluation mode on the CPU.
+
+    Nothing is built from what a checkpoint says but what ``src.build.allowed`` lists for nets and inference.
+
+    Args:
+        path: checkpoint, or run folder, see ``checkpoint_file``.
+        inference: replaces the inference it was validated with.
+        model: its ``scales`` replace those around the net; attention over scales can only have been trained.
+        output_stride: of the backbone, where it differs from training: atrous convolutions take the same weights
+            (arXiv 1706.05587, section 4.1), at rates that follow.
+
+    Raises:
+        UserError: if the file cannot be used, or names something else to build, or its net has no output stride.
+    """
+    path = checkpoint_file(path)
+    checkpoint = load_checkpoint(path)
+    metadata = _metadata(checkpoint, path)
+    config = OmegaConf.create(read_sections(metadata["config"], path))
+    if missing := [name for name in ("model", "data", "inference") if name not in config]:
+        raise UserError(f"{path}: its config has no {missing[0]}; the file is damaged, or of another program")
+    saved, wanted = config.model.get("scales"), None if model is None else model.get("scales")
+    same_kind = bool(saved) and bool(wanted) and saved["_target_"] == wanted["_target_"]
+    if same_kind:
+        config.model.scales = wanted
+    if output_stride is not None:
+        _set_output_stride(config, output_stride)
+    state = weights_of_run(checkpoint, path)
+    applied = instantiate(inference, allowed.INFERENCE) if inference is not None else None
+    with blaming(path):
+        with torch.device("meta"):
+            _check_fit(build_net(config), state)
+        module = untrained(
+            config,
+            build_net(config),
+            _label_space(metadata["label_space"]),
+            inference=applied or instantiate(config.inference, allowed.INFERENCE),
+            metadata={"config": OmegaConf.to_container(config, resolve=False)},
+        )
+        module.load_state_dict(state)
+    if model is not None and not same_kind:
+        module.net = _with_scales(module.net.net if saved else module.net, wanted)
+    return module.eval()
+
+
+@contextlib.contextmanager
+def telling_of_damage(checkpoint: str | Path | None) -> Iterator[None]:
+    """Names ``checkpoint`` where Lightning cannot put the state in it into a trainer; for a block with ``fit``.
+
+    Raises:
+        UserError: in place of whatever Lightning, or what it restores, raises over the entries of the file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if not _while_restoring(error) or "Error(s) in loading state_dict" in reason:  # of another net, as is told
+            raise
+        raise UserError(
+            f"{checkpoint}: the run cannot go on from it ({type(error).__name__}: {reason[:200]});"
+            f" it is damaged, or options or versions have changed since: start a new run with init_from={checkpoint}"
+        ) from error
+
+
+def _while_restoring(error: Exception) -> bool:
+    """Whether Lightning raised it in a function that puts the entries of a checkpoint into place."""
+    functions = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(each.co_filename.endswith("checkpoint_connector.py") and "restore" in each.co_name for each in functions)
+
+
+@contextlib.contextmanager
+def blaming(path: str | Path) -> Iterator[None]:
+    """Names the file in whatever goes wrong while its entries are used."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except (OmegaConfBaseException, RuntimeError, *_MALFORMED) as error:
+        raise UserError(
+            f"{path}: its entries cannot be used ({' '.join(str(error).split())[:300]}); the file is damaged, or of"
+            " another version of this project"
+        ) from error
+
+
+def _check_fit(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuses weights of other names or shapes than the net of the config has, before that takes memory."""
+    wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("net.")}
+    if odd := next((name for name in wanted if found.get(name) != wanted[name]), None):
+        has = f"has shape {list(found[odd])}" if odd in found else "is missing"
+        raise UserError(
+            f"its weights do not fit the net that its config describes ({odd} {has}, wanted {list(wanted[odd])}); the"
+            " file is damaged, or was put together from two"
+        )
+
+
+def untrained(
+    config: DictConfig,
+    net: nn.Module,
+    label_space: LabelSpace,
+    *,
+    inference: Inference,
+    metadata: Mapping[str, Any],
+) -> SegmentationModule:
+    """A module that is evaluated and saved but never trained: the normalisation of ``config.data`` before ``net``."""
+    return SegmentationModule(
+        net,
+        label_space=label_space,
+        supervision=Supervision(None),
+        inference=inference,
+        optimizer=_no_training,
+        schedule=_no_training,
+        mean=config.data.mean,
+        std=config.data.std,
+        channel_order=config.data.get("channel_order", "rgb"),
+        channels_last=config.channels_last,
+        metadata=metadata,
+    )
+
+
+def _set_output_stride(config: DictConfig, output_stride: int) -> None:
+    if OmegaConf.select(config, "model.net.backbone.output_stride") is None:
+        raise UserError(
+            f"output_stride={output_stride}: model={config.model.name} has none to choose; leave it out, or use a net"
+            " with atrous convolutions, such as deeplab_v3"
+        )
+    config.model.net.backbone.output_stride = output_stride
+
+
+def _with_scales(net: nn.Module, scales: DictConfig | None) -> nn.Module:
+    """A trained net inside other scales, which must have no weights of their own."""
+    if not scales:
+        return net
+    wrapped = instantiate(scales, allowed.SCALES, net=net)
+    if len(wrapped.state_dict()) > len(net.state_dict()):
+        raise UserError(
+            f"the checkpoint has no {type(wrapped).__name__} over scales; choose model/scales=none, average or max, or"
+            " train with it (src.train init_from=<checkpoint>)"
+        )
+    return wrapped
+
+
+def _no_training(*_: Any) -> Any:
+    raise UserError("a module loaded for evaluation is not trained; use src.train init_from=<checkpoint>")
+
+
+def load_last(module: SegmentationModule, path: Path) -> Path | None:
+    """Puts the weights of the last checkpoint of a finished fit into ``module``, averaged ones where it has them.
+
+    ``None`` if there is none: ``module`` keeps its weights.
+    """
+    if not path.is_file():
+        return None
+    module.load_state_dict(load_checkpoint(path)["state_dict"])
+    return path
+
+
+def load_best(module: SegmentationModule, trainer: pl.Trainer) -> Path | None:
+    """Puts the weights of the best checkpoint of a finished fit into ``module``; ``None`` if nothing was saved."""
+    best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
+    if not best:
+        return None
+    module.load_state_dict(load_checkpoint(best)["state_dict"])
+    return Path(best)

@@ -1,0 +1,102 @@
+"""The config with which a run goes on: values from its checkpoint, and what steers the program from ``conf``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from src.build.saved_config import MODEL, read_sections
+from src.errors import UserError
+from src.files.project import CONFIG_DIR
+
+__all__ = ["resumed_config"]
+
+_TRAINING = (*MODEL, "transforms", "sampler", "loss", "aux_loss", "optimizer", "schedule", "trainer")
+_STEERING = ("task", "run_dir", "resume", "init_from", "ckpt_path")  # options of src.train that no file sets
+_PLACES = ("_target_", "dirpath", "filename", "folder", "run_dir", "save_dir", "version")  # what is called, and where
+_TRAINER = (  # options of Lightning's trainer that conf/trainer lacks: plain values which only shape a fit
+    *("min_epochs", "min_steps", "max_time", "overfit_batches", "benchmark", "detect_anomaly", "profiler"),
+    *("gradient_clip_algorithm", "fast_dev_run", "enable_progress_bar"),
+)
+
+
+def resumed_config(config: Any, where: object, given: Sequence[str] = ()) -> dict[str, Any]:
+    """Merge a checkpoint's config into that of the installed ``src.train``.
+
+    The sections of a training come from the checkpoint, as ``src.build.saved_config`` reads them; so do the plain
+    values of ``conf/train.yaml`` itself and of the trainer. Of callbacks and loggers the checkpoint may switch those of
+    ``conf`` off and set their plain values, but it says neither what they are nor where they write.
+
+    Args:
+        config: as the checkpoint has it.
+        where: checkpoint, for the error.
+        given: options of the command line, which may bring callbacks and loggers that ``conf`` does not have.
+
+    Raises:
+        UserError: as ``read_sections``, and for callbacks and loggers that neither ``conf`` nor ``given`` has.
+    """
+    installed = _conf("train")
+    own = [
+        name for name in installed if name not in (*_STEERING, *_TRAINING, "callbacks", "logger", "hydra", "defaults")
+    ]
+    found = read_sections(config, where, (*_TRAINING, *own))
+    trainer, known = (
+        found.get("trainer"),
+        {name for path in CONFIG_DIR.glob("trainer/*.yaml") for name in OmegaConf.load(path)},
+    )
+    loggers = [path.stem for path in CONFIG_DIR.glob("logger/*.yaml")]
+    return {
+        **{name: installed[name] for name in (*_STEERING, *own)},
+        **found,
+        "trainer": {name: value for name, value in _mapping(trainer).items() if name in known or name in _TRAINER},
+        "callbacks": _switched("callbacks", config.get("callbacks"), ["default"], where, given),
+        "logger": _switched("logger", config.get("logger"), loggers, where, given),
+    }
+
+
+def _switched(
+    section: str, saved: Any, files: Sequence[str], where: object, given: Sequence[str]
+) -> dict[str, dict[str, Any] | None]:
+    """The parts that a checkpoint has of a section, as ``conf`` has them but for plain values."""
+    installed = {name: part for file in files for name, part in _conf(f"{section}/{file}").items()}
+    parts: dict[str, dict[str, Any] | None] = {}
+    for name, options in _mapping(saved).items():
+        if name in installed:
+            parts[name] = None if options is None else _with_values(installed[name], _mapping(options))
+        elif options is not None and not any(_sets(item, f"{section}.{name}") for item in given):
+            raise UserError(
+                f"{where}: the run has {section}.{name}, which conf/{section} does not have, and a file may not bring"
+                f" one; give it on the command line again, '+{section}.{name}={{_target_: ...}}', or go on without it,"
+                f" +{section}.{name}=null"
+            )
+    return parts
+
+
+def _with_values(part: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """``part`` with those of its plain values that ``values`` has too; what it takes from the run it keeps."""
+
+    def settable(key: str, old: Any) -> bool:
+        return key in values and key not in _PLACES and _is_plain(old) and _is_plain(values[key])
+
+    return {key: values[key] if settable(key, old) else old for key, old in part.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether this is a value, or a list of values, and none refers to another."""
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(each, bool | int | float | str | None) and "${" not in str(each) for each in values)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sets(override: str, option: str) -> bool:
+    return re.match(rf"[+~]*{re.escape(option)}\b", override) is not None
+
+
+def _conf(name: str) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / f"{name}.yaml"), resolve=False) or {}

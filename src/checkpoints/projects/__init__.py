@@ -1,0 +1,1 @@
+"""One file of renaming rules for each foreign project."""

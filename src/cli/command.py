@@ -1,0 +1,202 @@
+"""The front of every entry point: Hydra composes, and a user's mistake ends in one line with the remedy.
+
+Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import select
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from src.build.validate import check_line, check_options
+from src.cli.messages import chain, told, unexpected
+from src.cli.option_hints import NO_PACKAGE, explain, unknown_flag
+from src.cli.overrides import readable
+from src.errors import UserError, printable
+from src.files.project import CONFIG_DIR
+
+__all__ = ["command"]
+
+_GROUP = "Config group override"  # begins what Hydra says of model=null
+_TRACE = "HYDRA_FULL_ERROR"
+
+
+def command(
+    config_name: str,
+    task: Callable[[DictConfig], Any] | None = None,
+    *,
+    prepare: Callable[[list[str]], tuple[str, list[str]]] | None = None,
+) -> None:
+    """Runs ``task`` with the config that ``conf/<config_name>.yaml`` and the command line compose.
+
+    Args:
+        config_name: root config, and name of the command.
+        task: what to do with the composed config; by default the function of that name in ``src.commands``, which is
+            imported only then: ``--help`` need not wait for torch.
+        prepare: looks at the overrides before Hydra does; returns root config name and overrides.
+
+    Whatever goes wrong prints one line and exits with status 1: what is known to the user's remedy with it, anything
+    else with the file that its trace was saved in. ``HYDRA_FULL_ERROR=1`` shows the whole trace instead.
+    """
+    trace = os.environ.get(_TRACE) == "1"
+    os.environ[_TRACE] = "1"  # makes Hydra raise its own errors instead of printing them
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # any name can be printed, in any locale
+    given = sys.argv[1:]
+    name = config_name  # of the command, whatever root config it gets
+    try:
+        overrides = readable(_flags_last(given, config_name))
+        asked_about, overrides = _asked_about(overrides)
+        if prepare is not None:
+            config_name, overrides = prepare(overrides)
+        sys.argv[1:] = overrides
+        if asked_about:
+            print(_described(name, asked_about, config_name, overrides))
+            return
+        checked = check_line(name, str(CONFIG_DIR), config_name, overrides)
+        main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
+        main(_reporting(None if checked else name, task or _task(name), trace, list(given), config_name))()
+    except Exception as error:
+        if trace:
+            raise
+        _fail(_sentence(error, config_name, given))
+    except KeyboardInterrupt:
+        _fail("stopped")
+    finally:
+        _drop_unread_output()
+        if not trace:
+            del os.environ[_TRACE]
+
+
+def _task(name: str) -> Callable[[DictConfig], Any]:
+    def run(cfg: DictConfig) -> Any:
+        return getattr(importlib.import_module(f"src.commands.{name}"), name)(cfg)
+
+    return run
+
+
+def _reporting(
+    unchecked: str | None, task: Callable[[DictConfig], Any], trace: bool, given: list[str], config_name: str
+) -> Callable[[DictConfig], Any]:
+    def run(cfg: DictConfig) -> Any:
+        sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
+        if not trace:
+            del os.environ[_TRACE]  # and with this
+        folder = Path(OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)["output_dir"])
+        try:
+            _check(cfg, folder)
+            if unchecked is not None:
+                check_options(unchecked, cfg)
+            return task(cfg)
+        except Exception as error:
+            if trace:
+                raise
+            message = _sentence(error, config_name, given)
+            _remove_if_empty(folder)
+            _fail(message)  # here, because Hydra prints a line of its own about what leaves the task
+        finally:
+            os.environ[_TRACE] = "1"
+
+    return run
+
+
+def _check(cfg: DictConfig, folder: Path) -> None:
+    """Refuses what composes, but cannot be meant; before anything is done."""
+    if "${" in str(folder):
+        raise UserError(f"{folder}: a folder to work in cannot have ${{ in its path; go to another, or rename it")
+    for group, chosen in HydraConfig.get().runtime.choices.items():
+        if group in ("experiment", "debug") and OmegaConf.is_dict(cfg.get(group)):
+            raise UserError(f"{group}={chosen}: {NO_PACKAGE}")
+
+
+def _flags_last(given: list[str], config_name: str) -> list[str]:
+    """The command line with its flags behind the overrides, where Hydra wants them; refuses flags that Hydra lacks."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            known, others = get_args_parser().parse_known_args(given)
+    except SystemExit as ending:
+        if ending.code == 0:  # --version
+            raise
+        raise UserError(said.getvalue().strip().rpartition("error: ")[2]) from None
+    if unknown := [item for item in others if item.startswith("-")]:
+        raise UserError(unknown_flag(unknown[0], config_name))
+    overrides, flags = [*known.overrides, *others], list(given)
+    for item in overrides:
+        flags.remove(item)
+    return [*overrides, *flags]
+
+
+def _asked_about(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """The names that ``--help`` is asked about, such as ``--help optimizer.lr``, and the rest of the command line."""
+    names = [item for item in overrides if not item.startswith(("-", "~")) and "=" not in item]
+    if not names or not {"--help", "-h"} & set(overrides):
+        return [], overrides
+    return names, [item for item in overrides if item not in names and not item.startswith("-")]
+
+
+def _described(command: str, names: list[str], config_name: str, overrides: list[str]) -> str:
+    from src.cli.option_help import described  # and the schema, which other commands need later
+
+    return described(command, names, config_name, overrides)
+
+
+def _sentence(error: Exception, config_name: str, given: list[str]) -> str:
+    """What to print; nothing is printed where nobody reads it any more."""
+    if any(isinstance(cause, BrokenPipeError) for cause in chain(error)) and _drop_unread_output():
+        sys.exit(1)
+    if message := told(error):
+        return message
+    if isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or _GROUP in str(error):
+        return explain(error, config_name, overrides=given)
+    return unexpected(error)
+
+
+def _drop_unread_output() -> bool:
+    """Whether nobody reads stdout or stderr any more, as after ``| head``; what is left for them is then dropped."""
+    dropped = False
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # of streams that are closed, or no files
+            if _is_unread(stream):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                dropped = True
+    return dropped
+
+
+def _is_unread(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """The folder of a run that has left nothing there; never the one that the user is in."""
+    with contextlib.suppress(OSError):
+        if not folder.samefile(Path.cwd()):
+            folder.rmdir()
+
+
+def _fail(message: str) -> None:
+    lines = "\n".join(map(printable, message.split("\n")))  # names may hold what would move the cursor
+    print(f"error: {lines}", file=sys.stderr, flush=True)
+    sys.exit(1)

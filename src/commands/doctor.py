@@ -1,0 +1,204 @@
+"""Check a data set and this computer before training: ``python -m src.doctor data=folder data.root=PATH``."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from src.build import allowed, from_config
+from src.build.from_config import settle_classes
+from src.build.instantiate import instantiate, targets
+from src.build.moved_names import current_name
+from src.build.training_length import settle_length
+from src.cli.overrides import name_of
+from src.commands.proposal import Given, command_line, proposed, training_overrides
+from src.data import Source
+from src.data.cache import cache_dir
+from src.data.doctor import machine_findings
+from src.data.doctor.audit_table import listing
+from src.data.doctor.duplicates import Leak, leak
+from src.data.doctor.machine_facts import look
+from src.data.doctor.remembered_audit import Checkup, checkup
+from src.data.doctor.split_checks import Plan, class_shares, notes_between, problems_between
+from src.data.folder import hints
+from src.data.sets.download_check import archives, count_finding
+from src.data.workers import available_cores, available_workers
+from src.errors import UserError
+from src.reports import console
+from src.training.budget import LENGTHS
+
+
+def doctor(cfg: DictConfig) -> None:
+    """Prints what the computer offers, what every split holds, what to mend, and a training that suits both.
+
+    The status is 1 if something must be mended.
+    """
+    instantiate(cfg.transforms, allowed.TRANSFORM)  # refuses sizes and scales that cannot be
+    sick = _check_machine(cfg)
+    sick |= _check_data(cfg)
+    if sick:
+        sys.exit(1)
+
+
+def _check_machine(cfg: DictConfig) -> bool:
+    facts = look({"runs": Path("runs"), "cache": cache_dir()}, available_cores())
+    workers = available_workers() if cfg.data.num_workers == "auto" else cfg.data.num_workers
+    pixels = cfg.data.batch_size * math.prod(cfg.transforms.output_size or cfg.transforms.crop_size)
+    loading = 2 * workers * 4 * pixels  # two batches of RGB and label for each worker
+    problems = machine_findings.problems(facts, loading=loading)
+    _say(
+        f"this computer\n{machine_findings.report(facts)}",
+        problems,
+        machine_findings.notes(facts),
+        of=" of this computer",
+    )
+    return bool(problems)
+
+
+def _check_data(cfg: DictConfig) -> bool:
+    make, stages, release = instantiate(cfg.data.dataset, allowed.DATA), _stages(cfg), cfg.data.get("release")
+    sources, found, problems, notes, counts = {}, {}, [], [], []
+    for name in dict.fromkeys(name for names in stages.values() for name in names):
+        try:
+            sources[name] = make(split=name)
+        except UserError as error:
+            if name in stages["train"] or name in stages.get("val", ()):
+                problems.append(f"{name}: {error}")
+            else:
+                notes.append(f"{name}: {error}; without it a run ends with the scores of val")
+            continue
+        settle_classes(cfg, sources[name].label_space)
+        found[name] = checkup(sources[name], limit=cfg.limit, fresh=cfg.fresh, progress=True)
+        print(f"\n{cfg.data.name} / {name}\n{_first_pairs(sources[name])}{found[name].report}", flush=True)
+        counts += filter(None, [count_finding(release, name, len(sources[name]))])
+    if not sources:
+        raise UserError(problems[0].partition(": ")[2])
+    plan = _plan(cfg, stages, next(iter(sources.values())))
+    leaks = _leaks(plan, sources, limit=cfg.limit, fresh=cfg.fresh)
+    problems += problems_between(plan, found, leaks)
+    notes += [*_beside(cfg), *counts, *notes_between(plan, found, leaks)]
+    _say(f"\n{cfg.data.name}, all splits", problems, notes, of=" between the splits")
+    sick = bool(problems) or any(looked.problems for looked in found.values())
+    if (problems or counts) and release:
+        print("\narchives of the complete data set", *archives(release), sep="\n")
+    last = "mend the problems above, and the doctor proposes a training" if sick else _proposal(cfg, plan, found)
+    print(f"\n{last}", flush=True)
+    return sick
+
+
+def _stages(cfg: DictConfig) -> dict[str, list[str]]:
+    """Stage -> splits that it reads, among them those that the sampler adds to training."""
+    stages = {
+        stage: [names] if isinstance(names, str) else list(names or ())
+        for stage, names in OmegaConf.to_container(cfg.data.splits, resolve=True).items()
+    }
+    stages["train"] = [*stages.get("train", ()), *instantiate(cfg.sampler, allowed.SAMPLER).extra]
+    return stages
+
+
+def _plan(cfg: DictConfig, stages: dict[str, list[str]], source: Source) -> Plan:
+    transforms = cfg.transforms
+    resized = transforms.long_edge or transforms.short_side or list(transforms.aspect) != [1.0, 1.0]
+    return Plan(
+        stages,
+        source.label_space.names,
+        eval_batch_size=1 if cfg.data.get("eval_long_edge") else cfg.data.eval_batch_size,
+        crop_size=None if resized else transforms.crop_size,
+        scale=transforms.scale,
+        pad=transforms.pad,
+    )
+
+
+def _leaks(plan: Plan, sources: dict[str, Source], *, limit: int | None, fresh: bool) -> dict[tuple[str, str], Leak]:
+    """(training split, scored split) -> what they share, for those that could be read and have files."""
+    found = {
+        (train, scored): leak(sources[train], sources[scored], limit=limit, fresh=fresh, progress=True)
+        for train in plan.stages["train"]
+        for scored in plan.scored
+        if train in sources and scored in sources
+    }
+    return {names: shared for names, shared in found.items() if shared is not None}
+
+
+def _say(text: str, problems: list[str], notes: list[str], *, of: str = "") -> None:
+    print(text, *listing(problems, notes, of=of), sep="\n", flush=True)
+
+
+def _beside(cfg: DictConfig) -> list[str]:
+    """Of own folders: files that are not read, and other folders that could be the masks."""
+    if current_name(cfg.data.dataset._target_) != "src.data.folder.source.folder":
+        return []
+    roots = [cfg.data.root] if isinstance(cfg.data.root, str) else cfg.data.root
+    notes = []
+    for root in (Path(root).expanduser() for root in roots):
+        notes += hints.notes(root, cfg.data.image_dir, cfg.data.mask_dir)
+    return notes
+
+
+def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
+    """One whole command that trains on these data, on this computer, with the reasons for its options."""
+    own = list(HydraConfig.get().overrides.task)
+    if not {"data", "experiment"} & set(map(name_of, own)):
+        own = [f"data={HydraConfig.get().runtime.choices['data']}", *own]  # another default than that of src.train
+    given = _given(cfg, plan, found, own)
+    options = proposed(given)
+    budget = None if given.names(*LENGTHS) else cfg.budget or ("20m" if given.gpu is None else "2h")
+    line = command_line(given, [option for option, _ in options], budget)
+    width = max((len(option) for option, _ in options), default=0)
+    lines = ["a first training", *(f"  {option:<{width}}  {reason}" for option, reason in options)]
+    if cfg.measure and budget is not None:
+        kept = training_overrides(given)
+        run = compose("train", [*kept, *(option for option, _ in options), "run_dir=."])
+        try:
+            lines.append(f"  {_expected(run, budget)}")
+        except UserError as error:
+            lines.append(f"  it cannot be timed: {error}")
+    weights = (
+        "" if cfg.init_from else "; it starts from random weights, and init_from=RUN_FOLDER would start from trained"
+    )
+    lines.append(f"  net: {cfg.model.name}{weights}")
+    return "\n".join([*lines, "", line])
+
+
+def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: list[str]) -> Given:
+    facts = look({}, available_cores())
+    gpu = facts.gpus[0] if facts.gpus and cfg.trainer.accelerator in ("auto", "gpu", "cuda") else None
+    train = [found[name] for name in cfg.data.splits.train if name in found]
+    labels = max(1, sum(looked.labelled for looked in train))
+    shown = [sum(column) / labels for column in zip(*(looked.label_images for looked in train), strict=True)]
+    return Given(
+        overrides,
+        sum(looked.total for looked in train),
+        [size for looked in train for size in looked.sizes],
+        class_shares(plan, found),
+        dict(zip(plan.classes, shown, strict=True)),
+        gpu=gpu and gpu.total,
+        capable=gpu is not None and gpu.capability >= (8, 0) and torch.cuda.is_bf16_supported(),
+        memory=facts.memory and facts.memory[0],
+        weighs=any("class_weights" in options for _, options in targets(cfg.loss)),
+    )
+
+
+def _expected(cfg: DictConfig, budget: str) -> str:
+    """What a budget is good for, by a few steps on this computer."""
+    console.quiet()
+    pl.seed_everything(cfg.seed, verbose=False)
+    cfg.budget = budget
+    datamodule = from_config.build_datamodule(cfg)
+    from_config.settle_class_weights(cfg, datamodule)
+    line, _ = settle_length(cfg, datamodule, began=time.monotonic(), scored="val")
+    return f"measured here, {line}"
+
+
+def _first_pairs(source: Source) -> str:
+    """The first pairs of files, to see whether the right label goes with the right image."""
+    pairs = getattr(source, "pairs", [])[:3]  # generated scenes have none
+    return "".join(f"pair        {pair.image}  <-  {pair.label or 'no label'}\n" for pair in pairs)

@@ -1,0 +1,1 @@
+"""What an epoch of training holds."""

@@ -1,0 +1,52 @@
+"""The classes of a data set without its files: those of published sets are known, others are listed by the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src.data.folder.classes import build_label_space, read_classes
+from src.data.label_space import LabelSpace
+from src.data.sets import cityscapes, pascal_context
+from src.data.sets.class_tables import class_table
+from src.errors import UserError
+
+__all__ = ["known_classes"]
+
+_TABLES = {"ade20k": "ade20k", "coco_stuff": "coco_stuff", "coco_stuff_10k": "coco_stuff", "voc": "voc2012"}
+
+
+def known_classes(dataset: Mapping[str, Any]) -> LabelSpace | None:
+    """The label space of a data set that is a published one, or whose classes are listed; ``None`` for others.
+
+    Args:
+        dataset: ``_target_`` and options as in ``conf/data``.
+
+    Raises:
+        UserError: for own folders without a class list.
+    """
+    *_, module, name = str(dataset["_target_"]).split(".")
+    if module.startswith("cityscapes"):
+        return cityscapes.label_space()
+    if name == "pascal_context":
+        return pascal_context.label_space(with_background=dataset["classes"] == 60)
+    if name == "folder":
+        return _own(dataset)
+    tables = {**_TABLES, "mapillary": f"mapillary_v{dataset.get('version')}".replace(".", "_")}
+    if name not in tables:
+        return None
+    table = class_table(tables[name])
+    return LabelSpace(table.names, table.colors, file_values=table.values)
+
+
+def _own(dataset: Mapping[str, Any]) -> LabelSpace:
+    root = dataset["root"]
+    roots = [Path(each).expanduser() for each in ([root] if isinstance(root, str) else root)]
+    classes = dataset["classes"] or read_classes(roots)
+    if not classes:
+        raise UserError(
+            f"{roots[0]}: holds no classes.txt; give the names in the order of the net's outputs:"
+            " 'data.classes=[road,car,...]'"
+        )
+    return build_label_space(roots, [], classes, "index", None, None)

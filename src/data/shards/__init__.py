@@ -1,0 +1,1 @@
+"""Data sets as WebDataset shards, on disk or in object storage."""

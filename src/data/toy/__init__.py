@@ -1,4 +1,0 @@
-"""The renderer and the layout behind ``src.data.toy_streets``.
-
-``street`` plans a scene from random draws, ``scene`` describes it in metres, ``painter`` turns it into image and label.
-"""

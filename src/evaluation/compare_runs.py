@@ -1,0 +1,171 @@
+"""Two runs on the same images: does one segment better, or did it meet easier images?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.errors import UserError
+from src.evaluation.protocol import differences
+from src.files.json_schema import SavedScores
+from src.files.untrusted import read_json
+from src.metrics import Comparison, PerImage, compare
+
+__all__ = ["compare_runs", "comparison_table"]
+
+_REMEDY = "score the run again with src.evaluate"
+_INDEX, _SCORES = "per_image_{}.csv", "scores_{}.json"
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    scores: SavedScores
+    images: PerImage
+
+
+def compare_runs(first: str | Path, second: str | Path, *, split: str, resamples: int) -> dict[str, Any]:
+    """What the second run has over the first, as plain containers; fractions in 0..1, ``None`` for what is undefined.
+
+    Args:
+        first, second: run folders of ``src.train`` or ``src.evaluate``.
+        split: which of the scores that both have; where they have one only, that is it.
+        resamples: of the interval and of the test.
+
+    Raises:
+        UserError: for runs without scores of one split, or with other classes or images.
+    """
+    folders = [Path(first), Path(second)]
+    split = _common(folders, split)
+    runs = [_read(folder, split) for folder in folders]
+    _check_pairs(*runs)
+    found = compare(runs[0].images, runs[1].images, resamples=resamples)
+    return {
+        "split": split,
+        "runs": [str(folder) for folder in folders],
+        "images": len(runs[0].images),
+        "miou": [run.scores["miou"] for run in runs],
+        **_found(found, runs),
+        "images_of_other_truth": int((runs[0].images.counts()[2] != runs[1].images.counts()[2]).any(1).sum()),
+        "protocol_differs": differences(*(run.scores["protocol"] for run in runs)),
+    }
+
+
+def comparison_table(result: dict[str, Any]) -> str:
+    """Aligned text of ``compare_runs``."""
+    first, second = result["runs"]
+    width = max(map(len, [*result["classes"], "mean IoU"]))
+    line = "─" * (width + 50)
+    rows = [f"A: {first}", f"B: {second}", f"{result['split']}, {result['images']} images", line]
+    rows += [f" {'IoU %':<{width}}       A       B    B - A   95 % over images", line]
+    rows += [_row(name, entry, width) for name, entry in result["classes"].items()]
+    whole = dict(zip("ab", result["miou"], strict=True)) | {name: result[name] for name in ("difference", "interval")}
+    rows += [line, _row("mean IoU", whole, width), line, _verdict(result)]
+    if result["images_of_other_truth"]:
+        rows.append(f"careful: the truth of {result['images_of_other_truth']} images is not the same in both runs")
+    for name, (one, other) in result["protocol_differs"].items():
+        rows.append(f"measured otherwise: {name}: {one} | {other}")
+    return "\n".join(rows)
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    p_value, difference = result["p_value"], result["difference"]
+    if p_value >= 0.05:
+        return f"p = {p_value:.3g}: these images do not tell A from B"
+    return f"p = {p_value:.3g}: {'B' if difference > 0 else 'A'} is better by more than the choice of images explains"
+
+
+def _row(name: str, entry: dict[str, Any], width: int) -> str:
+    numbers = [entry["a"], entry["b"], entry["difference"], *entry["interval"]]
+    a, b, difference, low, high = ("–" if value is None else f"{100 * value:.2f}" for value in numbers)
+    return f" {name:<{width}}  {a:>6}  {b:>6}  {difference:>7}   {low:>6} to {high:>6}"
+
+
+def _found(found: Comparison, runs: list[_Run]) -> dict[str, Any]:
+    interval, names = found.interval, runs[0].scores["classes"]
+    return {
+        "difference": _plain(found.miou),
+        "interval": [*map(_plain, interval.miou)],
+        "p_value": found.p_value,
+        "resamples": interval.resamples,
+        "seed": interval.seed,
+        "classes": {
+            name: {
+                "a": runs[0].scores["iou"][name],
+                "b": runs[1].scores["iou"][name],
+                "difference": _plain(found.iou[index]),
+                "interval": [*map(_plain, interval.iou[index])],
+            }
+            for index, name in enumerate(names)
+        },
+    }
+
+
+def _common(folders: list[Path], wanted: str) -> str:
+    found = []
+    for folder in folders:
+        splits = {path.stem.removeprefix("per_image_") for path in folder.glob(_INDEX.format("*"))}
+        if not splits:
+            raise UserError(
+                f"compare: {folder} holds no {_INDEX.format('<split>')}; name run folders of src.train or src.evaluate,"
+                " and score older runs again"
+            )
+        found.append(splits)
+    both = found[0] & found[1]
+    if wanted in both or len(both) == 1:
+        return wanted if wanted in both else both.pop()
+    words = [f"{folder} has {', '.join(sorted(splits))}" for folder, splits in zip(folders, found, strict=True)]
+    raise UserError(
+        f"compare: split={wanted} is not in both runs ({'; '.join(words)}); choose one of both as split=..."
+    )
+
+
+def _read(folder: Path, split: str) -> _Run:
+    path = folder / _SCORES.format(split)
+    scores = read_json(path, SavedScores, remedy=_REMEDY)
+    _check_complete(path, scores)
+    classes = scores["classes"]
+    run = _Run(folder, scores, PerImage.read(folder / _INDEX.format(split), classes))
+    if run.images.counts()[0].sum(0).tolist() != [row[index] for index, row in enumerate(scores["confusion_matrix"])]:
+        raise UserError(
+            f"{folder / _INDEX.format(split)}: does not add up to the scores in {path.name}; score the run again with"
+            " src.evaluate"
+        )
+    return run
+
+
+def _check_complete(path: Path, scores: SavedScores) -> None:
+    missing = [name for name in ("miou", "iou", "classes", "confusion_matrix", "protocol") if scores.get(name) is None]
+    if missing:
+        raise UserError(f"{path}: holds no {missing[0]}; {_REMEDY}")
+    names = scores["classes"]
+    if (
+        len(set(names)) < len(names)
+        or set(names) != set(scores["iou"])
+        or len(scores["confusion_matrix"]) != len(names)
+    ):
+        raise UserError(f"{path}: its classes, iou and confusion_matrix are not of the same classes; {_REMEDY}")
+
+
+def _check_pairs(first: _Run, second: _Run) -> None:
+    for word, one, other in (
+        ("classes", first.scores["classes"], second.scores["classes"]),
+        ("images", first.images.names, second.images.names),
+    ):
+        if one != other:
+            odd = sorted(set(one) ^ set(other))
+            example = f", '{odd[0]}' in one of them only" if odd else ", in another order"
+            raise UserError(
+                f"compare: {first.folder} was scored on {len(one)} {word} and {second.folder} on {len(other)}{example};"
+                f" a paired comparison needs the same {word}: score both with src.evaluate on the same data and split"
+            )
+    if len(first.images) < 2:
+        raise UserError(f"compare: {first.folder} was scored on {len(first.images)} image; give at least two")
+
+
+def _plain(value: float | np.floating) -> float | None:
+    return None if math.isnan(value) else float(value)

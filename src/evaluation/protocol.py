@@ -1,0 +1,87 @@
+"""How a score was measured, in plain containers: what two figures must share to be comparable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from src.data import SegmentationDataModule, Source
+from src.files.atomic import sha256
+from src.metrics import Measures
+from src.runtime.environment import environment
+
+__all__ = ["differences", "protocol"]
+
+_SIZES = 8  # named one by one; there may be as many as images
+_OF_A_RUN = ("checkpoint", "commit", "versions", "date")  # differ by nature, or change no rule
+
+
+def protocol(
+    config: Mapping[str, Any],
+    trainer: pl.Trainer,
+    *,
+    datamodule: SegmentationDataModule,
+    stage: str,
+    measures: Measures,
+    checkpoint: Path | None,
+) -> dict[str, Any]:
+    """The stamp that goes with every score.
+
+    Args:
+        config: of the run, resolved; ``data``, ``inference``, ``model.scales`` and ``output_stride`` are read.
+        trainer: after its test.
+        datamodule: of the data.
+        stage: of ``datamodule`` that was scored.
+        measures: of the test.
+        checkpoint: file of the weights; ``None`` where there is none.
+    """
+    module = trainer.lightning_module
+    edge, surroundings = config["data"].get("eval_long_edge"), environment()
+    window = getattr(module.inference, "window", None)
+    forced = window is not None and not config["inference"].get("window")
+    return {
+        "data": config["data"]["name"],
+        "splits": list(datamodule.splits[stage]),
+        "images": len(measures.images),
+        "sizes_scored": _named(measures.sizes),
+        "sizes_of_files": _named(measures.sizes if edge is None else _sizes_of_files(datamodule.sources(stage))),
+        "resize": "none" if edge is None else f"images and labels to a longer side of {edge}",
+        "seen_at": {"short_side": module.inference.short_side, "long_side": module.inference.long_side},
+        "min_confidence": config["data"].get("min_confidence"),
+        "ignore": "truth 255 counts nowhere",
+        "mean": "over classes in truth or prediction, from the sum of all images' pixels",
+        "absent_classes": [module.label_space.names[index] for index in module.test_scores.absent],
+        "inference": config["inference"],
+        "padded_to_multiple_of": module.inference.multiple,  # files of before it was an option do not name it
+        "output_stride": config.get("output_stride"),
+        "window_for_lack_of_memory": list(window.size) if forced else None,
+        "scales_of_net": config["model"].get("scales") or {},
+        "precision": str(trainer.precision),
+        "device": surroundings["device"] if trainer.strategy.root_device.type == "cuda" else "cpu",
+        "devices": trainer.world_size,
+        "checkpoint": None if checkpoint is None else {"path": str(checkpoint), "sha256": sha256(checkpoint)},
+        "commit": surroundings["commit"],
+        "versions": {"python": surroundings["python"], **surroundings["packages"]},
+        "date": surroundings["time"],
+    }
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Entry -> its value in each of two stamps, where a rule of measuring differs."""
+    names = [name for name in {**first, **second} if name not in _OF_A_RUN]
+    return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
+
+
+def _sizes_of_files(sources: Iterable[Source]) -> Counter[tuple[int, int]]:
+    return Counter(source.size(index) for source in sources for index in range(len(source)))
+
+
+def _named(sizes: Counter[tuple[int, int]]) -> dict[str, int]:
+    """``"<width>x<height>"`` -> images, the commonest sizes first; the rest together."""
+    named = {f"{width}x{height}": count for (height, width), count in sizes.most_common(_SIZES)}
+    rest = sizes.total() - sum(named.values())
+    return named | ({"others": rest} if rest else {})

@@ -1,0 +1,1 @@
+"""Experiment trackers that need more than Lightning's own logger."""

@@ -1,0 +1,110 @@
+"""The folder of a prediction: what is finished there, and whether it may be continued."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.files.images import check_distinct, full_name
+from src.files.output_paths import check_inside
+from src.prediction.areas import AREAS
+from src.prediction.output_record import OutputRecord
+from src.prediction.rendered import IMAGE_KINDS
+
+__all__ = ["OutputFolder", "image_key", "without_earlier_pictures"]
+
+MANIFEST = "predict.json"
+
+
+class OutputFolder:
+    """Pictures as ``<kind>/<name>``, and what they were made with: ``predict.json`` and ``sources.jsonl``.
+
+    Args:
+        folder: made if it is missing; the caller holds it (``files.locked``).
+        made_with: plain containers; what a later run must have in common to go on here.
+
+    Raises:
+        UserError: if the folder holds pictures of other origin or made otherwise, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._record = OutputRecord(folder, MANIFEST, made_with, command="src.predict", foreign=self._files_there())
+
+    def _files_there(self) -> Iterator[Path]:
+        for kind in IMAGE_KINDS:
+            yield from (path for path in (self.folder / kind).rglob("*") if not path.is_dir())
+        if (self.folder / AREAS).exists():
+            yield self.folder / AREAS
+
+    def own_name(self, source: Path, name: Path) -> Path:
+        """``name``, or if it belongs to another source with its stem, such as another video, the full name."""
+        if self._record.other_source(image_key(name), source) is None:
+            return name
+        return full_name(name.with_name(source.name)).with_suffix(name.suffix)
+
+    def check(self, names: Mapping[Path, Path], kinds: Sequence[str]) -> None:
+        """Refuses two sources of one name, and names whose folders lie outside this one because of links.
+
+        Args:
+            names: source -> name of its pictures.
+            kinds: of pictures.
+
+        Raises:
+            UserError: naming the sources, or the folder.
+        """
+        check_distinct(names)
+        parents = {name.parent for name in names.values()}
+        check_inside(self.folder, (self.folder / kind / parent for kind in kinds for parent in parents))
+
+    def files(self, name: Path, kinds: Sequence[str]) -> dict[str, Path]:
+        """Kind of picture -> its file."""
+        return {kind: self.folder / kind / name for kind in kinds if kind != "area"}
+
+    def finished(self, source: Path, name: Path, kinds: Sequence[str]) -> bool:
+        """Whether an earlier run wrote every picture of the source as it is now."""
+        return self._record.is_made_from(image_key(name), source, self.files(name, kinds).values())
+
+    def replaced(self, source: Path, name: Path) -> bool:
+        """Whether pictures were made from the source as it was before it changed."""
+        return self._record.is_replaced(image_key(name), source)
+
+    def remove(self, name: Path) -> None:
+        """Removes the pictures of an image, of all kinds."""
+        for file in self.files(name, IMAGE_KINDS).values():
+            file.unlink(missing_ok=True)
+
+    def finish(self, name: Path) -> None:
+        """Notes that all pictures of the name are whole."""
+        self._record.add(image_key(name))
+
+
+def image_key(name: Path) -> str:
+    """What the image of pictures called ``name`` is called in ``areas.csv`` and in the record."""
+    return name.with_suffix("").as_posix()
+
+
+def without_earlier_pictures(images: Sequence[Path], out: Path, below: Path | None) -> list[Path]:
+    """The images that are no pictures of an earlier prediction.
+
+    Args:
+        images: of a source.
+        out: pictures in this folder of a prediction are none of its images.
+        below: nor are pictures in any folder of a prediction in this one.
+    """
+    own, top = os.path.realpath(out), None if below is None else Path(os.path.realpath(below))
+
+    @functools.cache
+    def holds_pictures(folder: Path) -> bool:
+        place = Path(os.path.realpath(folder))
+        return any(
+            kind.name in IMAGE_KINDS
+            and (kind.parent / MANIFEST).is_file()
+            and (str(kind.parent) == own or top in kind.parents)
+            for kind in (place, *place.parents)
+        )
+
+    return [image for image in images if not holds_pictures(image.parent)]

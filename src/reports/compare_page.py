@@ -1,0 +1,167 @@
+"""Runs beside one another on one page: their scores, curves, classes, and what was set differently."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from markupsafe import Markup
+
+from src.errors import UserError
+from src.files.atomic import write_bytes
+from src.reports.page import REPORT, render
+from src.reports.run_folder import Run
+from src.reports.score_tables import flat
+from src.reports.svg_charts import COLORS, Curve, chart, smoothed
+
+__all__ = ["runs_below", "write_comparison"]
+
+_OF_PLACE = ("run_dir", "task", "ckpt", "ckpt_path", "resume")  # and what interpolates them
+_OF_A_STAMP = ("checkpoint", "commit", "versions", "date")  # differ by nature
+
+
+def runs_below(folder: str | Path) -> list[Path]:
+    """The run folders in ``folder``, at any depth, by name; ``folder`` itself if it is one.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = Path(folder)
+    if Run(folder).holds_results:
+        return [folder]
+    files = [*folder.rglob("metrics.csv"), *folder.rglob("scores_*.json")]
+    if not files:
+        raise UserError(f"compare={folder}: no run with results lies there; name run folders, or a folder of them")
+    return sorted({path.parent for path in files})
+
+
+def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Writes a page on several runs in one move; returns its path.
+
+    Runs scored on the same split of the same data come together, those on parts of it last, the highest mIoU first.
+
+    Args:
+        folders: run folders of ``src.train`` or ``src.evaluate``.
+        out: the file.
+
+    Raises:
+        UserError: for a folder without results, or a broken file.
+    """
+    runs, out = [Run(Path(folder)) for folder in folders], Path(out)
+    if empty := [run.folder for run in runs if not run.holds_results]:
+        raise UserError(f"compare: {empty[0]} holds neither metrics.csv nor scores_<split>.json; leave it out")
+    runs.sort(key=lambda run: (_scored_on(run), math.isnan(run.miou), -run.miou))
+    names = _names([run.folder for run in runs])
+    page = render(
+        "compare.html",
+        title=f"{len(runs)} runs",
+        groups=len(set(map(_scored_on, runs))),
+        runs=[_row(run, name, out) for run, name in zip(runs, names, strict=True)],
+        charts=_charts(runs, names),
+        not_drawn=max(0, len(runs) - COLORS),
+        classes=_classes(runs),
+        settings=_different([_settings(run) for run in runs]),
+        measured=_different([_stamp(run) for run in runs if run.scores]) if all(run.scores for run in runs) else {},
+    )
+    write_bytes(out, page)
+    return out
+
+
+def _scored_on(run: Run) -> tuple[bool, str, bool, str]:
+    """Whether only on some of the images, on which data, and on which split; runs that have not ended come last."""
+    limits = (run.select("trainer", f"limit_{stage}_batches") for stage in ("val", "test"))
+    partly = any(isinstance(limit, int) or limit not in (None, 1.0) for limit in limits)  # 1 is one batch, 1.0 all
+    return partly, str(run.select("data", "name") or "–"), not run.scores, _split(run)
+
+
+def _split(run: Run) -> str:
+    return run.scores[0].split if run.scores else "best validation"
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of their paths that tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, parts))):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _row(run: Run, name: str, out: Path) -> dict[str, Any]:
+    report, best = run.folder.resolve() / REPORT, run.best
+    low, high = (None, None)
+    if run.scores:
+        low, high = (run.scores[0].content.get("interval_over_images") or {}).get("miou") or (None, None)
+    speed = run.curves.get("train/images_per_second")
+    return {
+        "name": name,
+        "link": _relative(report, out.resolve().parent) if report.is_file() else None,
+        "model": run.select("model", "name") or "–",
+        "data": run.select("data", "name") or "–",
+        "seed": run.select("seed"),
+        "miou": 100 * run.miou,
+        "interval": None if low is None or high is None else (100 * low, 100 * high),
+        "split": _split(run) + (", in part" if _scored_on(run)[0] else ""),
+        "best": 100 * best[0],
+        "best_step": best[1],
+        "steps": run.last_step,
+        "speed": None if speed is None else float(np.median(speed[1])),
+    }
+
+
+def _relative(target: Path, start: Path) -> str:
+    """A link that works from a file in ``start``."""
+    return quote(os.path.relpath(target, start), errors="surrogateescape")
+
+
+def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[Markup]:
+    miou, loss = [], []
+    for color, (name, run) in enumerate(list(zip(names, runs, strict=True))[:COLORS]):
+        word = f"#{color + 1} {name}"
+        if "val/miou" in run.curves:
+            miou.append(Curve(word, run.curves["val/miou"] * [[1], [100]], color))
+        if "train/loss" in run.curves:
+            loss.append(Curve(word, smoothed(run.curves["train/loss"]), color))
+    drawn = [
+        chart(miou, title="Validation mIoU", unit="%", floor=0),
+        chart(loss, title="Training loss", unit="loss"),
+    ]
+    return [figure for figure in drawn if figure]
+
+
+def _classes(runs: Sequence[Run]) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
+    """Class -> its IoU in each run, and how far that is from the first run's, both in percent."""
+    found = [run.scores[0].content.get("iou") or {} if run.scores else {} for run in runs]
+    rows = []
+    for name in dict.fromkeys(name for iou in found for name in iou):
+        values = [iou.get(name) for iou in found]
+        first = values[0]
+        rows.append((name, [
+            (None if value is None else 100 * value, None if value is None or first is None else 100 * (value - first))
+            for value in values
+        ]))  # fmt: skip
+    return rows
+
+
+def _settings(run: Run) -> dict[str, str]:
+    place = str(run.config.get("run_dir", ""))
+    pairs = flat({name: value for name, value in run.config.items() if name not in _OF_PLACE})
+    return {name: value for name, value in pairs.items() if not (place and value.startswith(place))}
+
+
+def _stamp(run: Run) -> dict[str, str]:
+    stamp = run.scores[0].protocol
+    return flat({name: value for name, value in stamp.items() if name not in _OF_A_STAMP})
+
+
+def _different(found: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+    """Setting -> its value in each run, where they are not all the same."""
+    names = dict.fromkeys(name for pairs in found for name in pairs)
+    values = {name: [pairs.get(name, "–") for pairs in found] for name in names}
+    return {name: each for name, each in values.items() if len(set(each)) > 1}

@@ -1,0 +1,1 @@
+"""The process a command runs in: its folder, its signals, its surroundings."""

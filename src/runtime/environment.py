@@ -1,0 +1,61 @@
+"""What a run ran on, written beside its results."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src.files.project import PROJECT
+
+__all__ = ["device_name", "environment"]
+
+_PACKAGES = (
+    "torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf",
+    "albumentations", "opencv-python-headless", "numpy", "wandb",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit, command, device and time as plain containers."""
+    return {
+        "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "modified_files": _git("status", "--porcelain", "--untracked-files=no").splitlines(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "cuda": torch.version.cuda,
+        "device": device_name(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device_name() -> str:
+    """The GPU's name, or the processor's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return _linux_processor() or platform.processor() or platform.machine()
+
+
+def _linux_processor() -> str:
+    """Empty elsewhere, and where its maker does not name it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False, cwd=PROJECT)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,79 @@
+"""What the signals of a scheduler do: SIGTERM ends a run, SIGUSR1 has its SLURM job queued again first."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from src.runtime.run_lock import first_process
+
+__all__ = ["gives_way", "leave", "listen", "requeue"]
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows: one
+
+
+def gives_way(task: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator: while ``task`` runs, either signal ends it by ``SystemExit``, as long as nobody else listens.
+
+    So does an error that a signal or Ctrl-C has caused, by coming where a library was not prepared for an end.
+    """
+
+    @functools.wraps(task)
+    def run(*arguments: Any) -> Any:
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        listen(leave)
+        try:
+            return task(*arguments)
+        except Exception as error:
+            if stop := _stop_behind(error):
+                raise stop from None
+            raise
+        finally:
+            for number, handler in before.items():
+                _set(number, handler)
+
+    return run
+
+
+def listen(handler: Callable[[int, Any], Any]) -> None:
+    """Calls ``handler`` with number and frame when either signal comes; in the main thread only, as Python has it."""
+    for number in _SIGNALS:
+        _set(number, handler)
+
+
+def leave(number: int, frame: Any = None) -> None:
+    """Ends this process with the status 128 + ``number``; the first of a run has its job queued again for SIGUSR1.
+
+    Other processes end with the first, and wait for that on SIGUSR1: a launcher may kill all when one has ended.
+    """
+    if number != signal.SIGTERM:
+        if not first_process():
+            return
+        requeue()
+    raise SystemExit(128 + number)
+
+
+def requeue() -> None:
+    """Queues the job of SLURM again that this process belongs to, if it does."""
+    job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
+    if job and scontrol:
+        queued = subprocess.run([scontrol, "requeue", job], check=False).returncode == 0
+        print(f"job {job} {'is queued again' if queued else 'could not be queued again'}", flush=True)
+
+
+def _stop_behind(error: BaseException | None) -> BaseException | None:
+    """What ended the process before ``error`` came up in tidying, if that is how it came."""
+    while error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _set(number: int, handler: Any) -> None:
+    if handler is not None and threading.current_thread() is threading.main_thread():  # None: not set by Python
+        signal.signal(number, handler)
