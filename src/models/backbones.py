@@ -145,6 +145,7 @@ def create_backbone(
     pretrained: bool | str = False,
     in_channels: Channels = 3,
     align_corners: bool = False,
+    upsample_by_factor: bool = False,
     checkpointing: bool = False,
     pad_block_inputs: bool = False,
     **resnet: Any,
@@ -157,6 +158,7 @@ def create_backbone(
         pretrained: ``true`` for timm's ImageNet weights, or the path of a file that holds them.
         in_channels: channels of the image.
         align_corners: of an HRNet's resizes.
+        upsample_by_factor: see ``HRNet``.
         checkpointing: see ``ResNet``; HRNets have it too.
         pad_block_inputs: MobileNetV2's 3x3 convolutions have no padding. Zeros are around the input of each inverted
             residual instead, before its 1x1 expansion, and none are around the image (VainF).
@@ -177,6 +179,8 @@ def create_backbone(
     given = [option for option, value in resnet.items() if value not in (None, False)]
     if given and family != "resnet":
         raise UserError(f"{', '.join(given)}: for ResNets only, and {name} is none; set to null or choose a ResNet")
+    if upsample_by_factor and family != "hrnet":
+        raise UserError(f"upsample_by_factor is for HRNets, and {name} is none; set it to false")
     if checkpointing and family not in ("resnet", "hrnet"):
         raise UserError(f"checkpointing is for ResNets and HRNets; set it to false for {name}")
     common = {"name": name, "pretrained": pretrained, "in_chans": in_channels}
@@ -184,7 +188,12 @@ def create_backbone(
         trunk = create_trunk(output_stride=output_stride, **common)
         backbone = ResNet(trunk, output_stride=output_stride, checkpointing=checkpointing, **resnet)
     elif family == "hrnet":
-        backbone = HRNet(create_trunk(**common), align_corners=align_corners, checkpointing=checkpointing)
+        backbone = HRNet(
+            create_trunk(**common),
+            align_corners=align_corners,
+            upsample_by_factor=upsample_by_factor,
+            checkpointing=checkpointing,
+        )
     else:
         backbone = TimmBackbone(create_feature_trunk(output_stride=output_stride, **common))
     if pad_block_inputs:

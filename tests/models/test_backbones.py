@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.backbones import create_backbone, level_of_stride
+from src.models.hrnet import Exchange
+from tests.models.parity import fused_by_factor
 
 BACKBONES = [
     ("resnet18", 32),
@@ -178,6 +180,32 @@ def test_hrnet_is_timms_but_for_the_resize(monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "align_corners"), [((97, 161), False), ((65, 97), True)], ids=str)
+def test_upsample_by_factor_is_two_resizes(
+    size: tuple[int, int], align_corners: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def naive(module: Exchange, *branches: Tensor) -> list[Tensor]:
+        return fused_by_factor(module, *branches, align_corners=align_corners)
+
+    plain, twice = (
+        create_backbone("hrnet_w18_small", align_corners=align_corners, upsample_by_factor=by_factor)
+        for by_factor in (False, True)
+    )
+    twice.load_state_dict(_awake(plain).state_dict())
+    image = torch.randn(1, 3, *size)
+    given, once = _features(twice, image), _features(plain, image)
+    monkeypatch.setattr(Exchange, "forward", naive)
+    for x, y, expected in zip(given, once, _features(plain, image), strict=True):
+        assert (x - expected).abs().max() < 1e-5 * expected.std()
+        assert (y - expected).abs().max() > 0.05 * expected.std()
+
+
+def test_upsample_by_factor_changes_nothing_where_32_divides_the_size() -> None:
+    plain, twice = _twins("hrnet_w18_small", output_stride=32, upsample_by_factor=True)
+    image = torch.randn(1, 3, 64, 96)
+    assert all(map(torch.equal, _features(plain, image), _features(twice, image)))
+
+
 @pytest.mark.parametrize("name", ["resnet26", "hrnet_w18_small"])
 def test_checkpointing_changes_no_gradient_and_no_statistic(name: str) -> None:
     plain, checkpointed = _twins(name, output_stride=32, checkpointing=True)
@@ -270,6 +298,7 @@ def test_without_a_network_the_user_hears_how_to_give_a_file(tmp_path: Path, mon
         ({"name": "mobilenetv2_050", "multi_grid": [1, 2, 4]}, ["multi_grid", "mobilenetv2_050"]),
         ({"name": "hrnet_w18_small", "ceil_pool": True}, ["ceil_pool", "hrnet_w18_small"]),
         ({"name": "mobilenetv2_050", "checkpointing": True}, ["checkpointing", "mobilenetv2_050"]),
+        ({"name": "resnet18", "upsample_by_factor": True}, ["upsample_by_factor", "resnet18"]),
         ({"name": "resnet50", "multi_grid": [1, 2]}, ["multi_grid is [1, 2]", "3 blocks"]),
         ({"name": "resnet50", "multi_grid": [1, 0, 2]}, ["multi_grid is [1, 0, 2]"]),
         ({"name": "resnet18", "stride_on_1x1": True}, ["stride_on_1x1", "bottleneck"]),
