@@ -65,7 +65,7 @@ def load(reference: Reference, *overrides: str) -> nn.Module:
     fill(state)
     assert checksum(state) == json.loads(keys.read_text())["checksum"]
     net = build(reference, *overrides)
-    rules = importlib.import_module(f"src.checkpoints.{reference.rules}").RULES[type(net).__name__]
+    rules = importlib.import_module(f"src.checkpoints.projects.{reference.rules}").RULES[type(net).__name__]
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     net.load_state_dict(convert(state, rules, shapes), strict=True, assign=True)
     net.eval()
