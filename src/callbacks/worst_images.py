@@ -1,4 +1,4 @@
-"""The images that come out worst, of each class or of all, as pictures: image, truth, prediction, errors."""
+"""Pictures of the images with the lowest IoU, of each class or of all: image, truth, prediction, errors."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 from tqdm import tqdm
 
 from src.errors import noted
 from src.files.atomic import fitting_name
 from src.metrics.per_image import PerImage, unique_names
 from src.reports import pictures
+from src.training.module import SegmentationModule
 
 __all__ = ["draw_lowest", "draw_worst"]
 
 _SHORT = 8  # images that need no progress bar
 
 
-def draw_worst(trainer: Trainer, module: LightningModule, images: PerImage, count: int, folder: Path) -> None:
+def draw_worst(trainer: Trainer, module: SegmentationModule, images: PerImage, count: int, folder: Path) -> None:
     """Draws ``<folder>/<class>/<rank>_iou_<percent>_<image>.png`` for the ``count`` lowest IoU of each class.
 
-    Images are read and predicted anew, one at a time and once for all classes that they are worst in; devices share
-    them. Of an image without the class every pixel that was predicted as it is wrong: its IoU is 0.
+    Images are read and predicted again, one at a time and once for all classes that they are drawn for; devices share
+    them. In an image without the class every pixel predicted as that class is wrong: its IoU is 0.
 
     Args:
         trainer: after a test of ``module``.
@@ -45,7 +46,7 @@ def draw_worst(trainer: Trainer, module: LightningModule, images: PerImage, coun
             _draw(sample, places, trainer, module, folder)
 
 
-def draw_lowest(trainer: Trainer, module: LightningModule, images: PerImage, count: int, folder: Path) -> None:
+def draw_lowest(trainer: Trainer, module: SegmentationModule, images: PerImage, count: int, folder: Path) -> None:
     """Draws ``<folder>/<rank>_miou_<percent>_<image>.png`` for the ``count`` images of lowest mean IoU.
 
     The mean of an image is over the classes in it or its prediction. Devices share the work, as in ``draw_worst``.
@@ -75,7 +76,7 @@ def _draw(
     sample: dict[str, Any],
     places: list[tuple[int, int, float]],
     trainer: Trainer,
-    module: LightningModule,
+    module: SegmentationModule,
     folder: Path,
 ) -> None:
     space, name = module.label_space, sample["name"]
@@ -89,7 +90,10 @@ def _draw(
 
 def _samples(trainer: Trainer, wanted: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
     """This device's share of the test images that are wanted, each with what it is wanted for."""
-    dataset = trainer.test_dataloaders.dataset
+    loader = trainer.test_dataloaders
+    if loader is None:
+        return
+    dataset = loader.dataset
     names = unique_names(dataset.source.name(index) for index in range(len(dataset)))
     found = [(index, wanted[name]) for index, name in enumerate(names) if name in wanted]
     mine = found[trainer.global_rank :: trainer.world_size]
@@ -98,7 +102,7 @@ def _samples(trainer: Trainer, wanted: Mapping[str, Any]) -> Iterator[tuple[dict
         yield dataset[index], what
 
 
-def _panel(sample: dict[str, Any], trainer: Trainer, module: LightningModule) -> np.ndarray:
+def _panel(sample: dict[str, Any], trainer: Trainer, module: SegmentationModule) -> np.ndarray:
     with trainer.precision_plugin.test_step_context(), torch.inference_mode():
         prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
     image, label = sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy()

@@ -12,12 +12,13 @@ import pytorch_lightning as pl
 from src.data import SegmentationDataModule, Source
 from src.files.atomic import sha256
 from src.metrics import Measures
+from src.reports.scores_file import rules
 from src.runtime.environment import environment
+from src.training.module import segmentation_module
 
 __all__ = ["differences", "protocol"]
 
 _SIZES = 8  # named one by one; there may be as many as images
-_OF_A_RUN = ("checkpoint", "commit", "versions", "date")  # differ by nature, or change no rule
 
 
 def protocol(
@@ -37,11 +38,11 @@ def protocol(
         datamodule: of the data.
         stage: of ``datamodule`` that was scored.
         measures: of the test.
-        checkpoint: file of the weights; ``None`` where there is none.
+        checkpoint: file of the weights, if there is one.
     """
-    module = trainer.lightning_module
+    module = segmentation_module(trainer.lightning_module)
     edge, surroundings = config["data"].get("eval_long_edge"), environment()
-    window = getattr(module.inference, "window", None)
+    window = module.inference.window
     forced = window is not None and not config["inference"].get("window")
     return {
         "data": config["data"]["name"],
@@ -70,9 +71,9 @@ def protocol(
     }
 
 
-def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Entry -> its value in each of two stamps, where a rule of measuring differs."""
-    names = [name for name in {**first, **second} if name not in _OF_A_RUN]
+    names = rules({**first, **second})
     return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from src.files.run_files import LATEST_PANEL, WORST, WORST_IMAGES
 from src.files.untrusted import MiB, read_bytes
 
 __all__ = ["Album", "Picture", "data_uri"]
@@ -46,15 +47,15 @@ class Album:
 
     def validation(self) -> list[Picture]:
         """The newest panel of fixed validation images."""
-        return self._take([self.folder / "panels/latest.png"], "latest", "fixed validation images")
+        return self._take([self.folder / LATEST_PANEL], "latest", "fixed validation images")
 
     def worst_images(self) -> list[Picture]:
         """Those of lowest mean IoU, the lowest first."""
-        return self._take(_by_rank(self.folder / "worst_images"), r"(\d+)_miou_([\d.]+)_(.*)", "{2}: mean IoU {1} %")
+        return self._take(_by_rank(self.folder / WORST_IMAGES), r"(\d+)_miou_([\d.]+)_(.*)", "{2}: mean IoU {1} %")
 
     def worst_of_classes(self) -> list[Picture]:
         """The worst image of each class."""
-        found = sorted(self.folder.glob("worst/*/1_iou_*.png"))[:_PER_CLASS]
+        found = sorted(self.folder.glob(f"{WORST}/*/1_iou_*.png"))[:_PER_CLASS]
         return self._take(found, r"(\d+)_iou_([\d.]+)_(.*)", "{folder} in {2}: IoU {1} %")
 
     def _take(self, paths: list[Path], pattern: str, title: str) -> list[Picture]:
