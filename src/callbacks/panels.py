@@ -19,7 +19,7 @@ from src.schema.types import Count
 from src.training.module import SegmentationModule, segmentation_module
 from src.training.trainer_parts import datamodule_of
 
-__all__ = ["Panels"]
+__all__ = ["Panels", "draw_panel"]
 
 _SIDE = 1024  # longest side of the examples
 
@@ -28,8 +28,8 @@ class Panels(AfterValidation):
     """With each validation, writes ``panels/epoch_<number>.png`` and the same picture as ``panels/latest.png``.
 
     The images are spread evenly over ``trainer.datamodule.val_dataset`` and stay the same for the whole run. They are
-    read anew each time and predicted as validation begins, with the weights that it scores: averaged ones, if there
-    are, are in place only while it runs.
+    read again each time and predicted as validation begins, with the weights that it scores: averaged ones (EMA) are in
+    place only during validation.
 
     Args:
         run_dir: folder of the run.
@@ -52,8 +52,9 @@ class Panels(AfterValidation):
         dataset = datamodule_of(trainer).val_dataset
         indices = np.linspace(0, len(dataset) - 1, min(self.count, len(dataset))).round().astype(int)
         with trainer.precision_plugin.val_step_context():
-            shown = [_shown(dataset[index], segmentation_module(pl_module)) for index in indices.tolist()]
-        self._rows, self.examples = (list(column) for column in zip(*shown, strict=True))
+            shown = [draw_panel(dataset[index], segmentation_module(pl_module)) for index in indices.tolist()]
+        self._rows = [row for row, _ in shown]
+        self.examples = [_reduced(example) for _, example in shown]
 
     def after_validation(self, trainer: Trainer, module: SegmentationModule) -> None:
         rows, self._rows = self._rows, []
@@ -66,11 +67,15 @@ class Panels(AfterValidation):
             pictures.save_png(self.run_dir / LATEST_PANEL, picture)
 
 
-def _shown(sample: dict[str, Any], module: SegmentationModule) -> tuple[np.ndarray, Example]:
-    """A row of the panel, and what it was drawn from."""
+def draw_panel(sample: dict[str, Any], module: SegmentationModule) -> tuple[np.ndarray, Example]:
+    """Predict a sample; return image, truth, prediction and errors beside one another, and what they show."""
     with torch.inference_mode():
         prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
     image, label = sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy()
     row = pictures.panel(image, label, prediction, module.label_space, name=sample["name"])
-    small = (pictures.reduced(image, _SIDE), *(pictures.reduced(ids, _SIDE, mix=False) for ids in (label, prediction)))
-    return row, Example(sample["name"], *small)
+    return row, Example(sample["name"], image, label, prediction)
+
+
+def _reduced(example: Example) -> Example:
+    label, prediction = (pictures.reduced(ids, _SIDE, mix=False) for ids in (example.label, example.prediction))
+    return Example(example.name, pictures.reduced(example.image, _SIDE), label, prediction)

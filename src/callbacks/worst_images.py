@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pytorch_lightning import Trainer
 from tqdm import tqdm
 
+from src.callbacks.panels import draw_panel
 from src.errors import noted
 from src.files.atomic import fitting_name
 from src.metrics.per_image import PerImage, unique_names
@@ -43,7 +43,9 @@ def draw_worst(trainer: Trainer, module: SegmentationModule, images: PerImage, c
             wanted.setdefault(images.names[index], []).append((train_id, rank, iou))
     with noted(folder):
         for sample, places in _samples(trainer, wanted):
-            _draw(sample, places, trainer, module, folder)
+            with trainer.precision_plugin.test_step_context():
+                row, _ = draw_panel(sample, module)
+            _save(row, sample["name"], places, module.label_space, folder)
 
 
 def draw_lowest(trainer: Trainer, module: SegmentationModule, images: PerImage, count: int, folder: Path) -> None:
@@ -66,21 +68,16 @@ def draw_lowest(trainer: Trainer, module: SegmentationModule, images: PerImage, 
     wanted = {images.names[index]: (rank, miou) for rank, (index, miou) in enumerate(images.poorest(count), start=1)}
     with noted(folder):
         for sample, (rank, miou) in _samples(trainer, wanted):
-            row = _panel(sample, trainer, module)
+            with trainer.precision_plugin.test_step_context():
+                row, _ = draw_panel(sample, module)
             pictures.save_png(
                 folder / fitting_name(f"{rank}_miou_{100 * miou:.1f}_", f"{_plain(sample['name'])}.png"), row
             )
 
 
-def _draw(
-    sample: dict[str, Any],
-    places: list[tuple[int, int, float]],
-    trainer: Trainer,
-    module: SegmentationModule,
-    folder: Path,
+def _save(
+    row: np.ndarray, name: str, places: list[tuple[int, int, float]], space: pictures.Classes, folder: Path
 ) -> None:
-    space, name = module.label_space, sample["name"]
-    row = _panel(sample, trainer, module)
     legend = pictures.legend(space.names, space.colors, row.shape[1])
     for train_id, rank, iou in places:
         title = pictures.caption(f"{space.names[train_id]}   IoU {100 * iou:.1f} %   rank {rank}", row.shape[1])
@@ -100,13 +97,6 @@ def _samples(trainer: Trainer, wanted: Mapping[str, Any]) -> Iterator[tuple[dict
     silent = None if trainer.is_global_zero and len(mine) > _SHORT else True
     for index, what in tqdm(mine, desc="worst images", unit="image", disable=silent):
         yield dataset[index], what
-
-
-def _panel(sample: dict[str, Any], trainer: Trainer, module: SegmentationModule) -> np.ndarray:
-    with trainer.precision_plugin.test_step_context(), torch.inference_mode():
-        prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
-    image, label = sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy()
-    return pictures.panel(image, label, prediction, module.label_space, name=sample["name"])
 
 
 def _folder_of(names: Sequence[str], train_id: int) -> str:

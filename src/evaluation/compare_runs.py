@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from src.errors import UserError
 from src.evaluation.protocol import differences
 from src.files.json_schema import SavedScores
 from src.files.run_files import per_image_file, scores_file
 from src.files.text_table import text_table
-from src.metrics import Comparison, PerImage, compare
-from src.reports.scores_file import read_scores
+from src.metrics import PerImage, compare
+from src.reports.scores_file import or_none, read_scores
 
 __all__ = ["compare_runs", "comparison_table"]
 
@@ -46,12 +43,26 @@ def compare_runs(first: str | Path, second: str | Path, *, split: str, resamples
     runs = [_read(folder, split) for folder in folders]
     _check_pairs(*runs)
     found = compare(runs[0].images, runs[1].images, resamples=resamples)
+    names, interval = runs[0].scores["classes"], found.interval
     return {
         "split": split,
         "runs": [str(folder) for folder in folders],
         "images": len(runs[0].images),
         "miou": [run.scores["miou"] for run in runs],
-        **_found(found, runs),
+        "difference": or_none(found.miou),
+        "interval": [*map(or_none, interval.miou)],
+        "p_value": found.p_value,
+        "resamples": interval.resamples,
+        "seed": interval.seed,
+        "classes": {
+            name: {
+                "a": runs[0].scores["iou"][name],
+                "b": runs[1].scores["iou"][name],
+                "difference": or_none(found.iou[index]),
+                "interval": [*map(or_none, interval.iou[index])],
+            }
+            for index, name in enumerate(names)
+        },
         "images_of_other_truth": int((runs[0].images.counts()[2] != runs[1].images.counts()[2]).any(1).sum()),
         "protocol_differs": differences(*(run.scores.get("protocol") or {} for run in runs)),
     }
@@ -87,26 +98,6 @@ def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
     numbers = [entry["a"], entry["b"], entry["difference"], *entry["interval"]]
     a, b, difference, low, high = ("–" if value is None else f"{100 * value:.2f}" for value in numbers)
     return [name, a, b, difference, f" {low:>6} to {high:>6}"]
-
-
-def _found(found: Comparison, runs: list[_Run]) -> dict[str, Any]:
-    interval, names = found.interval, runs[0].scores["classes"]
-    return {
-        "difference": _plain(found.miou),
-        "interval": [*map(_plain, interval.miou)],
-        "p_value": found.p_value,
-        "resamples": interval.resamples,
-        "seed": interval.seed,
-        "classes": {
-            name: {
-                "a": runs[0].scores["iou"][name],
-                "b": runs[1].scores["iou"][name],
-                "difference": _plain(found.iou[index]),
-                "interval": [*map(_plain, interval.iou[index])],
-            }
-            for index, name in enumerate(names)
-        },
-    }
 
 
 def _common(folders: list[Path], wanted: str) -> str:
@@ -165,7 +156,3 @@ def _check_pairs(first: _Run, second: _Run) -> None:
             )
     if len(first.images) < 2:
         raise UserError(f"compare: {first.folder} was scored on {len(first.images)} image; give at least two")
-
-
-def _plain(value: float | np.floating) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -5,24 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
-    "BEST_CHECKPOINT",
-    "COMPARISON",
-    "CONFIG",
-    "CRF_SEARCH",
-    "ENVIRONMENT",
-    "HISTORY",
-    "LAST_CHECKPOINT",
-    "LATEST_PANEL",
-    "PANELS",
-    "REPORT",
-    "VALIDATION",
-    "WANDB_ID",
-    "WORST",
-    "WORST_IMAGES",
-    "charts_folder",
-    "per_image_file",
-    "scores_file",
-]
+    "BEST_CHECKPOINT", "COMPARISON", "CONFIG", "CRF_SEARCH", "ENVIRONMENT", "HISTORY", "LAST_CHECKPOINT",
+    "LATEST_PANEL", "PANELS", "REPORT", "VALIDATION", "WANDB_ID", "WORST", "WORST_IMAGES", "charts_folder",
+    "per_image_file", "scores_file",
+]  # fmt: skip
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 HISTORY = "metrics.csv"

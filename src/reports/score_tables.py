@@ -47,9 +47,9 @@ def class_rows(scores: Mapping[str, Any]) -> list[ClassRow]:
     rows = []
     for name, color in zip(scores.get("classes", ()), colors, strict=False):
         low, high = intervals.get(name) or (None, None)
-        values = {"iou": _of(scores, "iou", name), "low": _percent(low), "high": _percent(high)}
-        values |= {"accuracy": _of(scores, "accuracy", name), "boundary": _of(scores, "boundary_iou", name)}
-        rows.append(ClassRow(name, _css(color), share=_of(scores, "truth_share", name), **values))
+        entries = [(scores.get(entry) or {}).get(name) for entry in ("iou", "accuracy", "boundary_iou", "truth_share")]
+        iou, accuracy, boundary, share, low, high = map(_percent, (*entries, low, high))
+        rows.append(ClassRow(name, _css(color), iou, low, high, accuracy, boundary, share))
     return sorted(rows, key=lambda row: -1 if row.iou is None else row.iou, reverse=True)
 
 
@@ -98,10 +98,6 @@ def _drawn(percent: np.ndarray) -> str:
     picture = (1 - depth) * [255, 255, 255] + depth * [160, 70, 20]  # BGR
     picture[np.isnan(percent)] = 200
     return data_uri(picture.round().astype(np.uint8), exact=True)
-
-
-def _of(scores: Mapping[str, Any], entry: str, name: str) -> float | None:
-    return _percent((scores.get(entry) or {}).get(name))
 
 
 def _percent(value: float | None) -> float | None:

@@ -15,7 +15,7 @@ from src.files.untrusted import read_json
 from src.metrics import Measures, Scores
 from src.reports.pictures import Classes
 
-__all__ = ["ScoreFile", "read_scores", "rules", "write_scores"]
+__all__ = ["ScoreFile", "or_none", "read_scores", "rules", "write_scores"]
 
 _OF_A_RUN = ("checkpoint", "commit", "versions", "date")
 
@@ -74,13 +74,16 @@ def write_scores(
         measures: what else was measured.
         protocol: how it was measured, plain containers.
     """
-    names = list(label_space.names)
+    names, categories = list(label_space.names), {}
+    if label_space.categories:
+        grouped, groups = scores.grouped(label_space.categories), dict.fromkeys(label_space.categories)
+        categories = {"category_miou": or_none(grouped.miou), "category_iou": _by_name(groups, grouped.iou)}
     content = {
-        "miou": _or_none(scores.miou),
-        "pixel_accuracy": _or_none(scores.pixel_accuracy),
-        "mean_accuracy": _or_none(scores.mean_accuracy),
-        "frequency_weighted_iou": _or_none(scores.frequency_weighted_iou),
-        **_of_categories(scores, label_space.categories),
+        "miou": or_none(scores.miou),
+        "pixel_accuracy": or_none(scores.pixel_accuracy),
+        "mean_accuracy": or_none(scores.mean_accuracy),
+        "frequency_weighted_iou": or_none(scores.frequency_weighted_iou),
+        **categories,
         **(_of_measures(measures, names) if measures else {}),
         "iou": _by_name(names, scores.iou),
         "accuracy": _by_name(names, scores.accuracy),
@@ -94,26 +97,19 @@ def write_scores(
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
-def _of_categories(scores: Scores, categories: Sequence[str] | None) -> dict[str, Any]:
-    if not categories:
-        return {}
-    grouped = scores.grouped(categories)
-    return {"category_miou": _or_none(grouped.miou), "category_iou": _by_name(dict.fromkeys(categories), grouped.iou)}
-
-
 def _of_measures(measures: Measures, names: Sequence[str]) -> dict[str, Any]:
     calibration, boundary, interval = measures.calibration, measures.boundary, measures.interval
     words = ("pixels", "confidence", "accuracy")
     content: dict[str, Any] = {
-        "calibration_error": _or_none(calibration.error),
-        "reliability": [dict(zip(words, map(_or_none, row), strict=True)) for row in calibration.bins.tolist()],
+        "calibration_error": or_none(calibration.error),
+        "reliability": [dict(zip(words, map(or_none, row), strict=True)) for row in calibration.bins.tolist()],
     }
     if boundary:
-        content |= {"boundary_miou": _or_none(boundary.miou), "boundary_iou": _by_name(names, boundary.iou)}
+        content |= {"boundary_miou": or_none(boundary.miou), "boundary_iou": _by_name(names, boundary.iou)}
     if interval:
         content["interval_over_images"] = {
-            "miou": [*map(_or_none, interval.miou)],
-            "iou": {name: [*map(_or_none, bounds)] for name, bounds in zip(names, interval.iou, strict=True)},
+            "miou": [*map(or_none, interval.miou)],
+            "iou": {name: [*map(or_none, bounds)] for name, bounds in zip(names, interval.iou, strict=True)},
             "level": 0.95,
             "resamples": interval.resamples,
             "seed": interval.seed,
@@ -122,8 +118,9 @@ def _of_measures(measures: Measures, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _by_name(names: Iterable[str], values: Any) -> dict[str, float | None]:
-    return {name: _or_none(float(value)) for name, value in zip(names, values, strict=True)}
+    return {name: or_none(float(value)) for name, value in zip(names, values, strict=True)}
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """A number as files have it: ``None`` for nan."""
     return None if math.isnan(value) else float(value)

@@ -16,6 +16,7 @@ from src.sweeps.spec import Sweep
 
 __all__ = ["page", "tell_apart", "text"]
 
+
 def text(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence[Path]) -> str:
     """Markdown, whose table reads well on a console too; ``pictures`` are beside the file."""
     lines = markdown_table(_head(sweep, costs), [_cells(sweep, result, costs) for result in found])

@@ -160,22 +160,18 @@ class SegmentationModule(pl.LightningModule):
             if not group["name"].endswith("_no_decay"):
                 self.log(f"lr/{group['name']}", group["lr"])
 
-    def rehearse(self, trainer: pl.Trainer, datamodule: SegmentationDataModule) -> None:
-        """Make optimiser and schedule as for a fit, and forget them.
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer, factor = self.optimization(self.trainer, datamodule_of(self.trainer))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def optimization(
+        self, trainer: pl.Trainer, datamodule: SegmentationDataModule
+    ) -> tuple[Optimizer, Callable[[int], float]]:
+        """Optimiser, and factor on its rates by step, for a fit of ``trainer`` on ``datamodule``.
 
         Raises:
             UserError: for options that they cannot take.
         """
-        self._optimization(trainer, datamodule)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer, factor = self._optimization(self.trainer, datamodule_of(self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
-
-    def _optimization(
-        self, trainer: pl.Trainer, datamodule: SegmentationDataModule
-    ) -> tuple[Optimizer, Callable[[int], float]]:
-        """Optimiser, and factor on its rates by step."""
         images = datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches
         return self._make_optimizer(self.net, images), self._make_schedule(*self._steps(trainer, datamodule))
 

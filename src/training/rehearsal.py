@@ -36,7 +36,7 @@ def rehearse(
     for callback in callbacks_of(trainer, FreezeNorms):
         callback.check(module.net)
     module.supervision.check_outputs(_outputs(module.net, size))
-    module.rehearse(trainer, datamodule)
+    module.optimization(trainer, datamodule)
 
 
 def _check_batches(trainer: pl.Trainer, datamodule: SegmentationDataModule) -> None:
