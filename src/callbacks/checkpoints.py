@@ -65,7 +65,7 @@ class LastCheckpoint(MovableCheckpoint):
             self._waits = trainer.global_step % self._every_n_train_steps == 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._waits and not trainer.sanity_checking and not _epoch_ends(trainer):
+        if self._waits and not trainer.sanity_checking and not trainer.fit_loop.epoch_loop._is_training_done:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,11 +83,7 @@ def step_is_whole(trainer: Trainer) -> bool:
     """Whether a run resumes exactly from a state saved after this batch: nothing of its step is still to come."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     validates = fetcher is not None and loop._should_check_val_fx(fetcher)
-    return not (loop._should_accumulate() or validates or _epoch_ends(trainer))
-
-
-def _epoch_ends(trainer: Trainer) -> bool:
-    return trainer.fit_loop.epoch_loop._is_training_done
+    return not (loop._should_accumulate() or validates or loop._is_training_done)
 
 
 def _training_ends(trainer: Trainer) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src.callbacks.worst_images import draw_lowest, draw_worst
@@ -23,6 +22,7 @@ from src.metrics import (
     bootstrap,
 )
 from src.training.module import segmentation_module
+from src.training.trainer_parts import gathered
 
 __all__ = ["Evaluation"]
 
@@ -91,7 +91,7 @@ class Evaluation(Callback):
             self._boundary.update(prediction, label)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        parts = _gathered((self._images, self._sizes))
+        parts = gathered((self._images, self._sizes))
         images = PerImage(self._images.num_classes).joined(part for part, _ in parts)
         self.measures = Measures(
             images,
@@ -107,12 +107,3 @@ class Evaluation(Callback):
             draw_worst(trainer, module, images, self.worst, self.folder / WORST)
         if self.worst_images:
             draw_lowest(trainer, module, images, self.worst_images, self.folder / WORST_IMAGES)
-
-
-def _gathered(own: Any) -> list[Any]:
-    """What every device has."""
-    if not torch.distributed.is_initialized():
-        return [own]
-    found = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(found, own)
-    return found

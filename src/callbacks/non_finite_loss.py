@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -23,7 +22,7 @@ from src.reports import pictures
 from src.schema.faults import checked
 from src.schema.types import Count
 from src.training.module import segmentation_module
-from src.training.trainer_parts import at_log_step, callbacks_of, datamodule_of
+from src.training.trainer_parts import at_log_step, callbacks_of, datamodule_of, gathered
 
 __all__ = ["FiniteLoss"]
 
@@ -120,11 +119,7 @@ class FiniteLoss(Callback):
         if not trainer.strategy.reduce_boolean_decision(index >= 0, all=False):
             return None
         own = None if index < 0 else self._keep(trainer, seen[index])
-        found: list[_Found | None] = [own]
-        if trainer.world_size > 1:
-            found = [None] * trainer.world_size
-            dist.all_gather_object(found, own)
-        return next(one for one in found if one is not None)
+        return next(found for found in gathered(own) if found is not None)
 
     def _keep(self, trainer: Trainer, place: _Place) -> _Found:
         folder = self.folder / f"epoch_{place.epoch}_batch_{place.batch}_rank_{trainer.global_rank}"

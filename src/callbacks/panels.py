@@ -68,7 +68,7 @@ class Panels(AfterValidation):
 
 
 def draw_panel(sample: dict[str, Any], module: SegmentationModule) -> tuple[np.ndarray, Example]:
-    """Predict a sample; return image, truth, prediction and errors beside one another, and what they show."""
+    """Predict a sample; return image, truth, prediction and errors side by side, and what they show."""
     with torch.inference_mode():
         prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
     image, label = sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy()

@@ -27,7 +27,7 @@ class Example:
 
 
 class RunLogger:
-    """A logger that shows more than scalars overrides what it can show; the default is nothing.
+    """Base of a logger that shows more than scalars: it overrides what it can show, the default is nothing.
 
     Only the first device calls these. ``step`` is that of the optimiser, ``names`` are those of the classes.
     """
@@ -36,7 +36,7 @@ class RunLogger:
         """Shows the resolved config; ``config`` are plain containers."""
 
     def log_best(self, miou: float) -> None:
-        """Shows the figure that stands for the run: the best ``val/miou`` so far."""
+        """Shows the best ``val/miou`` so far, the figure of the run in tables."""
 
     def log_scores(self, stage: str, scores: Scores, names: Sequence[str], *, step: int) -> None:
         """Shows the scores of the classes; ``stage`` is ``val`` or ``test``."""
@@ -44,14 +44,7 @@ class RunLogger:
     def log_pictures(
         self, files: Mapping[str, Path], examples: Sequence[Example], names: Sequence[str], *, step: int
     ) -> None:
-        """Shows the pictures of a validation.
-
-        Args:
-            files: ``val/panels``, ``val/confusion_matrix``, ``val/iou_of_classes`` -> its picture, where there is one.
-            examples: fixed validation images.
-            names: of the classes.
-            step: of the optimiser.
-        """
+        """Shows fixed validation images, and picture files by name: ``val/panels``, ``val/confusion_matrix``, ..."""
 
     def close(self) -> None:
         """Ends the run: a process that trains again begins another."""

@@ -117,9 +117,10 @@ def wandb_logger(
     logged_in = _logged_in()
     mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
     if not logged_in and mode == "offline":
-        _say(
+        print(
             "wandb: not logged in, so this run is kept offline in its run folder; use `wandb login` before a run, or"
-            " `wandb sync` after it"
+            " `wandb sync` after it",
+            flush=True,
         )
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -141,7 +142,8 @@ def wandb_logger(
     try:
         logger = start(mode)
     except (wandb.errors.Error, OSError) as error:
-        _say(f"wandb: server not reached ({str(error).splitlines()[0]}); this run is kept offline in its run folder")
+        reason = str(error).splitlines()[0]
+        print(f"wandb: server not reached ({reason}); this run is kept offline in its run folder", flush=True)
         logger = start("offline")
     write_bytes(id_file, run_id.encode())
     # The best is given by hand (``log_best``): wandb would take that of this process only, and a resumed run has two.
@@ -169,7 +171,3 @@ def _logged_in() -> bool:
         return wandb.login(prompt=False)  # looks for a key; asks neither the user nor the server
     except (wandb.errors.Error, ValueError):  # a key that cannot be one
         return False
-
-
-def _say(message: str) -> None:
-    print(message, flush=True)

@@ -51,7 +51,10 @@ class Album:
 
     def worst_images(self) -> list[Picture]:
         """Those of lowest mean IoU, the lowest first."""
-        return self._take(_by_rank(self.folder / WORST_IMAGES), r"(\d+)_miou_([\d.]+)_(.*)", "{2}: mean IoU {1} %")
+        found = (self.folder / WORST_IMAGES).glob("*_miou_*.png")
+        ranks = {path: path.name.split("_")[0] for path in found}
+        ranked = sorted((path for path in ranks if ranks[path].isdecimal()), key=lambda path: int(ranks[path]))
+        return self._take(ranked, r"(\d+)_miou_([\d.]+)_(.*)", "{2}: mean IoU {1} %")
 
     def worst_of_classes(self) -> list[Picture]:
         """The worst image of each class."""
@@ -90,8 +93,3 @@ def data_uri(image: np.ndarray, *, exact: bool = False) -> str:
     options = [] if exact else [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     _, content = cv2.imencode(".png" if exact else ".jpg", image, options)
     return f"data:image/{'png' if exact else 'jpeg'};base64,{base64.b64encode(content.tobytes()).decode()}"
-
-
-def _by_rank(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("*_miou_*.png") if path.name.split("_")[0].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.split("_")[0]))

@@ -1,4 +1,4 @@
-"""Runs beside one another on one page: their scores, curves, classes, and what was set differently."""
+"""A page that compares runs: their scores, curves, classes, and the options that differ."""
 
 from __future__ import annotations
 
@@ -85,9 +85,10 @@ def _row(run: Run, name: str, out: Path) -> dict[str, Any]:
     report, best = run.folder.resolve() / REPORT, run.best
     interval = run.scores[0].interval if run.scores else None
     speed = run.curves.get("train/images_per_second")
+    link = os.path.relpath(report, out.resolve().parent)  # works wherever the folders are moved together
     return {
         "name": name,
-        "link": _relative(report, out.resolve().parent) if report.is_file() else None,
+        "link": quote(link, errors="surrogateescape") if report.is_file() else None,
         "model": run.select("model", "name") or "–",
         "data": run.select("data", "name") or "–",
         "seed": run.select("seed"),
@@ -99,11 +100,6 @@ def _row(run: Run, name: str, out: Path) -> dict[str, Any]:
         "steps": run.last_step,
         "speed": None if speed is None else float(np.median(speed[1])),
     }
-
-
-def _relative(target: Path, start: Path) -> str:
-    """A link that works from a file in ``start``."""
-    return quote(os.path.relpath(target, start), errors="surrogateescape")
 
 
 def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[Markup]:

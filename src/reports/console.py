@@ -84,7 +84,7 @@ def scores(
         seconds: of the run.
         throughput: training images per second.
         paths: further places to print.
-        measures: what else was measured.
+        measures: further measures of the test.
         protocol: how, to be saved with the scores.
     """
     if measures is not None:

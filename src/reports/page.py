@@ -36,10 +36,11 @@ def write_page(folder: str | Path) -> Path:
             " src.evaluate"
         )
     album = Album(run.folder)
+    model, data = run.select("model", "name"), run.select("data", "name")
     pictures = {"worst": album.worst_images(), "panels": album.validation(), "of_classes": album.worst_of_classes()}
     page = render_page(
         "run.html",
-        title=_title(run),
+        title=f"{model} on {data}" if model and data else str(data or run.folder.resolve().name),
         folder=run.folder.resolve().name,
         facts=_facts(run),
         remark=remark(run),
@@ -66,13 +67,8 @@ def refresh_page(folder: str | Path) -> bool:
     return True
 
 
-def _title(run: Run) -> str:
-    model, data = run.select("model", "name"), run.select("data", "name")
-    return f"{model} on {data}" if model and data else str(data or run.folder.resolve().name)
-
-
 def _facts(run: Run) -> dict[str, str]:
-    """What one wants to know first, in this order."""
+    """The figures at the head of the page, in this order."""
     facts = {}
     best, step = run.best
     if not math.isnan(best):

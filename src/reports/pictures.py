@@ -127,7 +127,7 @@ def reduced(picture: np.ndarray, side: int, *, mix: bool = True) -> np.ndarray:
 
 
 def row(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Pictures of one size beside one another, each under its caption.
+    """Pictures of one size side by side, each under its caption.
 
     Small ones are enlarged by a whole factor, large ones reduced to a longest side of 494 pixels.
     """

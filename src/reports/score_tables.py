@@ -49,7 +49,8 @@ def class_rows(scores: Mapping[str, Any]) -> list[ClassRow]:
         low, high = intervals.get(name) or (None, None)
         entries = [(scores.get(entry) or {}).get(name) for entry in ("iou", "accuracy", "boundary_iou", "truth_share")]
         iou, accuracy, boundary, share, low, high = map(_percent, (*entries, low, high))
-        rows.append(ClassRow(name, _css(color), iou, low, high, accuracy, boundary, share))
+        css = "transparent" if color is None else "#{:02x}{:02x}{:02x}".format(*(int(part) & 255 for part in color))
+        rows.append(ClassRow(name, css, iou, low, high, accuracy, boundary, share))
     return sorted(rows, key=lambda row: -1 if row.iou is None else row.iou, reverse=True)
 
 
@@ -102,7 +103,3 @@ def _drawn(percent: np.ndarray) -> str:
 
 def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
-
-
-def _css(color: Sequence[int] | None) -> str:
-    return "transparent" if color is None else "#{:02x}{:02x}{:02x}".format(*(int(part) & 255 for part in color))

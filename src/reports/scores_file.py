@@ -71,7 +71,7 @@ def write_scores(
         scores: of a test.
         label_space: names of the classes, and their categories if they have any.
         path: of the file.
-        measures: what else was measured.
+        measures: further measures of the test.
         protocol: how it was measured, plain containers.
     """
     names, categories = list(label_space.names), {}

@@ -33,7 +33,7 @@ def summary_table(
         seconds: how long the run took.
         images_per_second: its throughput; nan where it was not measured.
         paths: a word -> the file or folder to show behind it.
-        measures: what else was measured.
+        measures: further measures of the test.
     """
     names, means = label_space.names, _means(scores, label_space, measures)
     facts = [["time", str(datetime.timedelta(seconds=round(seconds)))]]
