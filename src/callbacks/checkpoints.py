@@ -24,7 +24,8 @@ class MovableCheckpoint(ModelCheckpoint):
         def here(path: str) -> str:
             return str(Path(self.dirpath or "") / Path(path).name) if path else ""
 
-        if Path(best := here(state_dict["best_model_path"])).is_file():
+        best = here(state_dict["best_model_path"])
+        if Path(best).is_file():
             moved = {name: here(state_dict[name]) for name in ("kth_best_model_path", "last_model_path")}
             kept = {here(path): score for path, score in state_dict["best_k_models"].items()}
             moved |= {"best_model_path": best, "best_k_models": kept, "dirpath": self.dirpath}

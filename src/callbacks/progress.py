@@ -48,8 +48,8 @@ class Progress(TQDMProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Shown:
         """The bar and the lines show this, in this order."""
         logged = trainer.callback_metrics
-        steps = f"/{self._steps}" if math.isfinite(self._steps) else ""
-        shown: Shown = {"step": f"{trainer.global_step}{steps}"}
+        total = f"/{self._steps}" if math.isfinite(self._steps) else ""
+        shown: Shown = {"step": f"{trainer.global_step}{total}"}
         if "train/loss" in logged:
             shown["loss"] = f"{float(logged['train/loss']):.4f}"
         if rates := [float(value) for name, value in logged.items() if name.startswith("lr/")]:
@@ -58,7 +58,8 @@ class Progress(TQDMProgressBar):
             shown["images/s"] = f"{float(logged['train/images_per_second']):.1f}"
         if "train/data_wait" in logged:
             shown["data wait"] = f"{100 * float(logged['train/data_wait']):.0f}%"
-        if (done := trainer.global_step - self._first_step) and steps:
+        done = trainer.global_step - self._first_step
+        if done and math.isfinite(self._steps):
             left = (time.monotonic() - self._began) / done * (self._steps - trainer.global_step)
             shown["ETA"] = str(datetime.timedelta(seconds=round(left)))
         if not math.isnan(self._last_miou):

@@ -112,7 +112,7 @@ def _finish_epoch(trainer: Trainer, module: LightningModule) -> None:
 def _stop(trainer: Trainer, number: int, what: str) -> None:
     if trainer.is_global_zero:
         print(f"{signal.Signals(number).name} at step {trainer.global_step}: {what}", flush=True)
-        if number != signal.SIGTERM:
+        if number != signal.SIGTERM:  # SLURM's time is up; SIGTERM is also sent to a job that is cancelled
             signals.requeue()
     trainer.strategy.barrier()  # a launcher may kill all others when the first exits, the one that queues included
     raise SystemExit(128 + number)

@@ -84,7 +84,7 @@ def _round(best: DenseCRF, grid: dict[str, list[float]], trials: _Trials, *, met
     if method == "grid":
         every = itertools.product(*grid.values())
         return trials.best_of([best, *(_with(best, dict(zip(grid, values, strict=True))) for values in every)])
-    while True:
+    while True:  # ends, since a tie keeps the present best and there are finitely many settings
         start = best
         for option, values in grid.items():
             best = trials.best_of([best, *(_with(best, {option: value}) for value in values)])
@@ -122,7 +122,7 @@ class _Trials:
         keys = [_key(setting) for setting in settings]
         self.settings |= dict(zip(keys, settings, strict=True))
         new = [key for key in dict.fromkeys(keys) if key not in self.rows]
-        for start in range(0, len(new), _AT_ONCE):
+        for start in range(0, len(new), _AT_ONCE):  # as one pass of the net is dearer than many of the CRF
             self._evaluate(new[start : start + _AT_ONCE])
         return self.settings[max(keys, key=self._miou)]
 
@@ -138,6 +138,7 @@ class _Trials:
         counts: list[ConfusionMatrix] = []
         seen = 0
         for rgb, scores, label in tqdm(self.images, desc=f"CRF search, {len(keys)} settings", disable=None):
+            # The number of classes is known from the first scores on.
             counts = counts or [ConfusionMatrix(scores.shape[1], self.ignore_index) for _ in keys]
             for key, count in zip(keys, counts, strict=True):
                 count.update(self.settings[key](rgb, scores).argmax(1).byte(), label.to(scores.device))
@@ -149,7 +150,7 @@ class _Trials:
         for key, count in zip(keys, counts, strict=True):
             found = {"images": str(seen), "miou": f"{Scores(count.compute()).miou:.6f}"}
             self.rows[key] = dict(zip(COLUMNS, key, strict=False)) | found
-        self._write()
+        self._write()  # after each pass, so that an interrupted search loses one pass at most
 
     def _write(self) -> None:
         text = io.StringIO(newline="")

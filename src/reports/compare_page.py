@@ -18,7 +18,7 @@ from src.files.run_files import REPORT
 from src.reports.curves import learning_curves
 from src.reports.html_templates import render_page
 from src.reports.run_folder import Run
-from src.reports.score_tables import flat
+from src.reports.score_tables import flat, percent
 from src.reports.scores_file import rules
 from src.reports.svg_charts import COLORS, Curve, chart
 
@@ -124,10 +124,8 @@ def _classes(runs: Sequence[Run]) -> list[tuple[str, list[tuple[float | None, fl
     for name in dict.fromkeys(name for iou in found for name in iou):
         values = [iou.get(name) for iou in found]
         first = values[0]
-        rows.append((name, [
-            (None if value is None else 100 * value, None if value is None or first is None else 100 * (value - first))
-            for value in values
-        ]))  # fmt: skip
+        changes = [None if value is None or first is None else value - first for value in values]
+        rows.append((name, list(zip(map(percent, values), map(percent, changes), strict=True))))
     return rows
 
 

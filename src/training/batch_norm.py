@@ -130,7 +130,7 @@ class _Shared:
             share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
             with torch.no_grad():
                 norm.running_mean.lerp_(mean, share)
-                norm.running_var.lerp_(var * count / (count - 1), share)
+                norm.running_var.lerp_(var * count / (count - 1), share)  # unbiased, as torch keeps it
         scale, shift = (mean.new_ones(()), mean.new_zeros(())) if norm.weight is None else (norm.weight, norm.bias)
         factor = scale * torch.rsqrt(var + norm.eps)
         return (x * _beside(factor, x) + _beside(shift - mean * factor, x)).to(x.dtype)
@@ -148,9 +148,9 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance (C,) over all processes, and how many values they are of."""
     axes = [0, *range(2, x.ndim)]
     values = x.new_full((1,), x.numel() / x.shape[1])
-    total = _Sum.apply(torch.cat([x.sum(axes), values]))
+    total = _Sum.apply(torch.cat([x.sum(axes), values]))  # sums and counts in one exchange
     mean, count = total[:-1] / total[-1].detach(), total[-1].detach()
-    centred = x - _beside(mean, x)
+    centred = x - _beside(mean, x)  # a second exchange: a mean of squares less a squared mean would lose digits
     return mean, _Sum.apply(centred.square().sum(axes)) / count, count
 
 
