@@ -25,7 +25,6 @@ from src.checkpoints.load import load_checkpoint, weights_of_run
 from src.data import LabelSpace
 from src.errors import UserError
 from src.files.atomic import write_bytes
-from src.files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT, WANDB_ID
 from src.inference import Inference
 from src.losses import Supervision
 from src.training.module import SegmentationModule
@@ -56,7 +55,7 @@ def checkpoint_file(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    last, best = path / LAST_CHECKPOINT, path / BEST_CHECKPOINT
+    last, best = (path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     if not last.is_file() and not best.is_file():
         raise UserError(f"{path}: holds no checkpoints/best.ckpt or last.ckpt; name a run folder or a file")
     wants_last = last.is_file() and saved_config(last).get("score") == "last"
@@ -69,7 +68,7 @@ def readable_checkpoint(run_dir: Path) -> Path:
     Raises:
         UserError: if the best cannot be read either.
     """
-    last, best = run_dir / LAST_CHECKPOINT, run_dir / BEST_CHECKPOINT
+    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     try:
         saved_config(last)
     except UserError as error:
@@ -85,7 +84,7 @@ def keep_wandb_id(checkpoint: Path, run_dir: Path) -> None:
     """Lets a run whose folder was made anew go on in the wandb run that its checkpoint names."""
     saved, file = (
         _metadata(load_checkpoint(checkpoint, mmap=True), checkpoint).get("wandb_id"),
-        run_dir / WANDB_ID,
+        run_dir / "wandb_id.txt",
     )
     if isinstance(saved, str) and re.fullmatch(r"[\w-]{1,64}", saved) and not file.is_file():
         write_bytes(file, saved.encode())
