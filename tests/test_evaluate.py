@@ -238,7 +238,7 @@ def test_what_was_measured_is_saved_with_the_figures(two_runs: Path) -> None:
 
 def test_two_runs_are_compared_on_the_same_images(two_runs: Path, tmp_path: Path) -> None:
     text = _call("evaluate", f"compare=[{two_runs}/a,{two_runs}/b]", f"hydra.run.dir={tmp_path}/out")
-    assert "B is better" in text and "measured otherwise: resize" in text
+    assert "B is better" in text and "measured differently: resize" in text
     result = json.loads((tmp_path / "out/comparison.json").read_text())
     scores = [json.loads((two_runs / f"{run}/scores_val.json").read_text()) for run in "ab"]
     assert result["miou"] == [each["miou"] for each in scores]
@@ -247,7 +247,7 @@ def test_two_runs_are_compared_on_the_same_images(two_runs: Path, tmp_path: Path
     assert result["p_value"] < 0.02 and result["images"] == 8
     assert result["classes"]["train"] == {"a": None, "b": None, "difference": None, "interval": [None, None]}
     same = _call("evaluate", f"compare=[{two_runs}/a,{two_runs}/a]", f"hydra.run.dir={tmp_path}/out")
-    assert "p = 1: these images do not tell A from B" in same and "measured otherwise" not in same
+    assert "p = 1: these images do not tell A from B" in same and "measured differently" not in same
 
 
 def test_runs_that_cannot_be_compared_end_in_one_sentence(two_runs: Path, tmp_path: Path) -> None:

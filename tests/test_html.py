@@ -21,9 +21,10 @@ from src.data.label_space import LabelSpace, distinct_colors
 from src.errors import UserError
 from src.metrics import Scores
 from src.reports import pictures
-from src.reports.compare_page import runs_below, write_comparison
+from src.reports.compare_page import write_comparison
 from src.reports.page import refresh_page, write_page
-from src.reports.summary_table import write_scores
+from src.reports.run_folder import runs_below
+from src.reports.scores_file import write_scores
 from src.reports.svg_charts import Curve, chart
 
 HOSTILE = '</script><img src="https://example.org/x.png" onerror="alert(1)">'

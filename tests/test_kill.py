@@ -81,11 +81,11 @@ def test_a_scheduler_gets_a_saved_run_and_a_status_that_is_not_0(tmp_path: Path,
     (end,) = run_ranks(tmp_path, *options, fault=Fault("update", 4, signal=signal.SIGTERM))
     assert end.code == 128 + signal.SIGTERM
     assert "SIGTERM at step 4: saved" in end.output
-    assert end.output.splitlines()[-2].startswith("stopped; go on with: python -m src.train resume=")
+    assert end.output.splitlines()[-2].startswith("stopped; resume with: python -m src.train resume=")
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
     (end,) = run_ranks(tmp_path, *options, fault=Fault("test", 1, signal=signal.SIGTERM))
     assert end.code == 128 + signal.SIGTERM
-    assert "stopped; go on with" in end.output
+    assert "stopped; resume with" in end.output
     (end,) = run_ranks(tmp_path, *options)
     assert end.code == 0
     assert_same_end(tmp_path / "run", whole[1] / "run", why="SIGTERM")

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from src.models.backbones import create_backbone
-from src.training.layer_sync import SyncBatchNorms
+from src.training.batch_norm import SyncBatchNorms
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv2_035"])

@@ -15,8 +15,7 @@ from src.build.from_checkpoint import load_module
 from src.build.from_config import build_net
 from src.commands.train import train
 from src.errors import UserError
-from src.training.batch_norm import FreezeNorms, batch_norms, set_norms
-from src.training.layer_sync import SyncBatchNorms
+from src.training.batch_norm import FreezeNorms, SyncBatchNorms, batch_norms, set_norms
 from tests.conftest import ROOT
 
 SMALL = ["debug=one_batch", "data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2"]
@@ -113,7 +112,7 @@ def test_a_net_without_batch_norms_has_none_to_freeze() -> None:
 
 
 def test_statistics_that_no_image_shaped_are_told(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="no image has shaped"):
+    with pytest.warns(UserWarning, match="still the initial ones"):
         train(_config(tmp_path, "norms.freeze=statistics"))
 
 

@@ -140,7 +140,7 @@ def test_scores_are_there_before_anything_is_drawn_and_outlive_it(
         there.append([(tmp_path / name).is_file() for name in ("scores_test.json", "per_image_test.csv")])
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("src.callbacks.worst_images.viz.save_png", full)
+    monkeypatch.setattr("src.callbacks.worst_images.pictures.save_png", full)
     monkeypatch.setattr("src.reports.console.draw_scores", full)
     monkeypatch.setattr("src.reports.page.write_page", full)
     assert 0 <= train(_config(tmp_path, "callbacks.page=null")) <= 1

@@ -21,8 +21,7 @@ from src.data.sampling.class_weights import class_weights
 from src.errors import UserError
 from src.losses import Supervision
 from src.optim import param_groups
-from src.training.batch_norm import FreezeNorms, set_norms
-from src.training.layer_sync import SyncBatchNorms
+from src.training.batch_norm import FreezeNorms, SyncBatchNorms, set_norms
 from src.training.module import SegmentationModule
 
 __all__ = [

@@ -1,24 +1,22 @@
-"""What a run leaves for people to look at: history, charts, panels, page, progress, speed and the final table.
+"""Callbacks of a run: checkpoints, history, charts, panels, page, progress, throughput, and what ends it early.
 
 The trainer calls callbacks in the order of its list, and each needs what those before it logged or wrote:
 ``Throughput``, ``History``, ``Charts``, ``Panels``, ``Progress``. Files are written by the first device only.
 """
 
 from src.callbacks.charts import Charts
-from src.callbacks.deadline import Deadline
+from src.callbacks.checkpoints import LastCheckpoint, MovableCheckpoint
 from src.callbacks.evaluation import Evaluation
 from src.callbacks.experiment_loggers import Dashboards
 from src.callbacks.history import History
 from src.callbacks.html_report import Page
 from src.callbacks.largest_image_first import LargestFirst
-from src.callbacks.last_checkpoint import LastCheckpoint
-from src.callbacks.movable_checkpoint import MovableCheckpoint
 from src.callbacks.non_finite_loss import FiniteLoss
 from src.callbacks.panels import Panels
 from src.callbacks.progress import Progress
 from src.callbacks.stop_on_signal import StopOnSignal, only_own_handlers
 from src.callbacks.throughput import Throughput, throughput_of
-from src.callbacks.time_limit import TimeLimit
+from src.callbacks.time_limits import Deadline, TimeLimit
 
 __all__ = [
     "Charts",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 
+from src.callbacks.after_validation import AfterValidation
 from src.callbacks.history import History
 from src.errors import UserError, noted
+from src.files.run_files import HISTORY, charts_folder
 from src.reports.charts import draw_curves, draw_scores
+from src.training.module import SegmentationModule
+from src.training.trainer_parts import callbacks_of
 
 __all__ = ["Charts"]
 
 
-class Charts(Callback):
+class Charts(AfterValidation):
     """After each validation, draws the run so far into ``charts/``.
 
     To be listed after ``History``, whose ``metrics.csv`` it reads.
@@ -26,12 +30,11 @@ class Charts(Callback):
         self.run_dir = Path(run_dir)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not any(isinstance(callback, History) for callback in trainer.callbacks):
+        if not callbacks_of(trainer, History):
             raise UserError("callbacks.charts draws what callbacks.history writes; set callbacks.charts=null as well")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            folder = self.run_dir / "charts"
-            with noted(folder):
-                draw_curves(self.run_dir / "metrics.csv", folder)
-                draw_scores(pl_module.val_scores, pl_module.label_space, folder)
+    def after_validation(self, trainer: Trainer, module: SegmentationModule) -> None:
+        folder = self.run_dir / charts_folder("val")
+        with noted(folder):
+            draw_curves(self.run_dir / HISTORY, folder)
+            draw_scores(module.val_scores, module.label_space, folder)

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from src.callbacks.worst_images import draw_lowest, draw_worst
+from src.files.run_files import WORST, WORST_IMAGES
 from src.metrics import (
     BoundaryCounts,
     BoundaryScores,
@@ -22,6 +21,8 @@ from src.metrics import (
     PerImage,
     bootstrap,
 )
+from src.training.module import segmentation_module
+from src.training.trainer_parts import gathered
 
 __all__ = ["Evaluation"]
 
@@ -36,7 +37,7 @@ class Evaluation(Callback):
         num_classes: K.
         boundary: also measure boundary IoU, 65 ms for an image of 2048x1024.
         resamples: of the bootstrap interval over images; 0 for none.
-        worst: for each class, draw the images in which it comes out worst, this many; they are predicted once more.
+        worst: for each class, draw this many images of its lowest IoU; they are predicted once more.
         worst_images: draw this many images of lowest mean IoU; they are predicted once more, too.
         folder: of the run; pictures go to its ``worst/<class>`` and ``worst_images``.
         then: called by the first device with the measures, before any picture is drawn.
@@ -66,16 +67,17 @@ class Evaluation(Callback):
         self._images, self._sizes = PerImage(num_classes), Counter()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for metric in filter(None, (self._boundary, self._calibration)):
-            metric.reset()
-            metric.to(pl_module.device)  # where devices exchange their counts
+        for metric in (self._boundary, self._calibration):
+            if metric is not None:
+                metric.reset()
+                metric.to(pl_module.device)  # where devices exchange their counts
         self._images, self._sizes = PerImage(self._images.num_classes), Counter()
 
     def on_test_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Mapping[str, Tensor],
+        outputs: Any,
         batch: Mapping[str, Any],
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -89,7 +91,7 @@ class Evaluation(Callback):
             self._boundary.update(prediction, label)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        parts = _gathered((self._images, self._sizes))
+        parts = gathered((self._images, self._sizes))
         images = PerImage(self._images.num_classes).joined(part for part, _ in parts)
         self.measures = Measures(
             images,
@@ -100,16 +102,8 @@ class Evaluation(Callback):
         )
         if self.then is not None and trainer.is_global_zero:
             self.then(self.measures)
+        module = segmentation_module(pl_module)
         if self.worst:
-            draw_worst(trainer, pl_module, images, self.worst, self.folder / "worst")
+            draw_worst(trainer, module, images, self.worst, self.folder / WORST)
         if self.worst_images:
-            draw_lowest(trainer, pl_module, images, self.worst_images, self.folder / "worst_images")
-
-
-def _gathered(own: Any) -> list[Any]:
-    """What every device has."""
-    if not torch.distributed.is_initialized():
-        return [own]
-    found = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(found, own)
-    return found
+            draw_lowest(trainer, module, images, self.worst_images, self.folder / WORST_IMAGES)

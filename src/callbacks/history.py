@@ -1,4 +1,4 @@
-"""History: what was logged, as rows of a csv file that grows while training runs."""
+"""History: the logged scalars as rows of a CSV file that grows during training."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 
+from src.callbacks.after_validation import AfterValidation
 from src.files.atomic import naming, write_bytes
+from src.files.run_files import HISTORY
+from src.training.module import SegmentationModule
+from src.training.trainer_parts import at_log_step
 
 __all__ = ["History"]
 
 _FIRST = ("step", "epoch")  # columns
 
 
-class History(Callback):
+class History(AfterValidation):
     """Writes ``metrics.csv``: a row of training scalars every ``log_every_n_steps`` steps, a full row per validation.
 
     Columns are ``step`` (optimiser steps taken), ``epoch`` (from 0), then the scalars in the order they first appeared;
     a cell is empty where a row does not have the scalar. Rows reach the disk one by one, so a killed run keeps them.
-    A run that continues from step N drops what an earlier attempt wrote past N; a fresh run begins a fresh file. What
-    cannot be read is told; a file that is no history at all is kept as ``metrics_unreadable.csv``.
+    A run that is resumed from step N drops what an earlier attempt wrote past N; a new run begins a new file. A line
+    says which rows cannot be read; a file that is no history at all is kept as ``metrics_unreadable.csv``.
 
     Args:
         run_dir: folder of the run.
     """
 
     def __init__(self, run_dir: str | Path) -> None:
-        self.path = Path(run_dir) / "metrics.csv"
+        self.path = Path(run_dir) / HISTORY
         self._columns: list[str] = []
         self._step = 0  # of the last training row: batches of one accumulated step share it
 
@@ -45,15 +49,14 @@ class History(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if trainer.is_global_zero and step != self._step and step % trainer.log_every_n_steps == 0:
+        if trainer.is_global_zero and step != self._step and at_log_step(trainer):
             self._step = step
             self._append(trainer, {k: v for k, v in trainer.callback_metrics.items() if not k.startswith("val/")})
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            names, absent = pl_module.label_space.names, pl_module.val_scores.absent
-            stale = {f"val/iou/{names[index]}" for index in absent}  # Lightning still holds an earlier epoch's value
-            self._append(trainer, {k: v for k, v in trainer.callback_metrics.items() if k not in stale})
+    def after_validation(self, trainer: Trainer, module: SegmentationModule) -> None:
+        names, absent = module.label_space.names, module.val_scores.absent
+        stale = {f"val/iou/{names[index]}" for index in absent}  # Lightning still holds an earlier epoch's value
+        self._append(trainer, {k: v for k, v in trainer.callback_metrics.items() if k not in stale})
 
     def _append(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
         row = {"step": trainer.global_step, "epoch": trainer.current_epoch}

@@ -1,22 +1,25 @@
-"""Page: ``report.html`` of a run, written anew with each validation."""
+"""Page: ``report.html`` of a run, written again after each validation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Trainer
 
+from src.callbacks.after_validation import AfterValidation
+from src.files.run_files import VALIDATION
 from src.reports.page import refresh_page
-from src.reports.summary_table import write_scores
+from src.reports.scores_file import write_scores
+from src.training.module import SegmentationModule
 
 __all__ = ["Page"]
 
 
-class Page(Callback):
+class Page(AfterValidation):
     """After each validation, writes ``validation.json``, its scores, and ``report.html``.
 
     To be listed after the callbacks whose files it shows: ``History``, ``Panels``. Where the page cannot be written,
-    that is said once and the run goes on.
+    a line says so once, and the run continues.
 
     Args:
         run_dir: folder of the run.
@@ -26,13 +29,13 @@ class Page(Callback):
         self.run_dir = Path(run_dir)
         self._broken = False
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.state.fn != "fit" or trainer.sanity_checking or self._broken:
+    def after_validation(self, trainer: Trainer, module: SegmentationModule) -> None:
+        if self._broken:
             return
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        path = self.run_dir / "validation.json"
+        path = self.run_dir / VALIDATION
         try:
-            write_scores(pl_module.val_scores, pl_module.label_space, path, protocol=place)
+            write_scores(module.val_scores, module.label_space, path, protocol=place)
         except OSError as error:
             print(f"{path}: not written ({error.strerror}); the run goes on", flush=True)
             self._broken = True

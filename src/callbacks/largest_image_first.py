@@ -1,11 +1,15 @@
-"""Whether memory is enough for an evaluation shows at its start, not after most of it."""
+"""LargestFirst: an evaluation shows at its start whether its largest image fits into memory."""
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
+
+from src.data import SegmentationDataset
+from src.training.module import SegmentationModule, segmentation_module
 
 __all__ = ["LargestFirst"]
 
@@ -21,15 +25,15 @@ class LargestFirst(Callback):
         self._tried: set[int] = set()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._try(trainer, pl_module, trainer.val_dataloaders)
+        self._try(trainer, segmentation_module(pl_module), trainer.val_dataloaders)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._try(trainer, pl_module, trainer.test_dataloaders)
+        self._try(trainer, segmentation_module(pl_module), trainer.test_dataloaders)
 
-    def _try(self, trainer: Trainer, module: LightningModule, loader: DataLoader) -> None:
-        dataset = loader.dataset
-        if id(dataset) in self._tried:
+    def _try(self, trainer: Trainer, module: SegmentationModule, loader: DataLoader | None) -> None:
+        if loader is None or id(loader.dataset) in self._tried:
             return
+        dataset = cast(SegmentationDataset, loader.dataset)
         self._tried.add(id(dataset))
         order = list(loader.sampler)
         pixels = [math.prod(dataset.source.size(index)) for index in order]

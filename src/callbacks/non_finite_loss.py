@@ -1,4 +1,4 @@
-"""FiniteLoss: a loss that is not a number leaves its batch behind, then stops the run or skips the step."""
+"""FiniteLoss: a loss that is not finite has its batch saved, then stops the run or skips the step."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -21,6 +21,8 @@ from src.files.atomic import write_bytes
 from src.reports import pictures
 from src.schema.faults import checked
 from src.schema.types import Count
+from src.training.module import segmentation_module
+from src.training.trainer_parts import at_log_step, callbacks_of, datamodule_of, gathered
 
 __all__ = ["FiniteLoss"]
 
@@ -39,12 +41,12 @@ class _Found:
 
 
 class FiniteLoss(Callback):
-    """Looks at every loss; all devices decide alike.
+    """Checks every loss; all devices decide alike.
 
-    Of the batch, read anew by its place in the run, ``<folder>/epoch_E_batch_B_rank_R`` gets ``batch.pt`` (image,
-    label, names), ``names.txt`` and ``overlay.png`` (image and label). Weights after a bad step never replace a good
-    file. On CUDA a run that would stop looks every ``log_every_n_steps`` steps and before each checkpoint, so that the
-    host does not wait for the device; one that skips looks at each step.
+    The batch, read again by its place in the run, is saved to ``<folder>/epoch_E_batch_B_rank_R`` as ``batch.pt``
+    (image, label, names), ``names.txt`` and ``overlay.png`` (image and label). Weights after a bad step never replace a
+    good file. On CUDA a run that would stop checks every ``log_every_n_steps`` steps and before each checkpoint, so the
+    host does not wait for the device; one that skips checks at each step.
 
     Args:
         folder: made when it is needed.
@@ -61,13 +63,13 @@ class FiniteLoss(Callback):
         self.action = action
         self.most = most
         self._skipped = 0  # in a row
-        self._seen: list[_Place] = []  # since the last look
+        self._seen: list[_Place] = []  # since the last check
         self._first_bad: Tensor | None = None  # index into those, -1 for none, on the device
         self._buffers: list[Tensor] = []  # before the step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.action == "skip" and not self._seen:
-            self._buffers = [buffer.detach().clone() for buffer in pl_module.net.buffers()]
+            self._buffers = [buffer.detach().clone() for buffer in segmentation_module(pl_module).net.buffers()]
         self._seen.append(_Place(trainer.global_step, trainer.current_epoch, batch_idx, batch["name"]))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
@@ -79,7 +81,8 @@ class FiniteLoss(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if self.action == "stop":
             return
-        if (found := self._look(trainer)) is None:
+        found = self._check(trainer)
+        if found is None:
             self._skipped = 0
             return
         self._skipped += 1
@@ -87,8 +90,8 @@ class FiniteLoss(Callback):
             raise _error(trainer, found, f"after {self.most} skipped steps in a row ")
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                parameter.grad = None  # which optimisers take for nothing to do, momentum and decay included
-        for buffer, before in zip(pl_module.net.buffers(), self._buffers, strict=True):
+                parameter.grad = None  # optimisers leave these alone, momentum and weight decay included
+        for buffer, before in zip(segmentation_module(pl_module).net.buffers(), self._buffers, strict=True):
             buffer.copy_(before)
         if trainer.is_global_zero:
             print(f"step {found.place.step} skipped: {_what(found)}", flush=True)
@@ -96,7 +99,7 @@ class FiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        due = pl_module.device.type == "cpu" or trainer.global_step % trainer.log_every_n_steps == 0
+        due = pl_module.device.type == "cpu" or at_log_step(trainer)
         if self.action == "stop" and due:
             self._stop_if_bad(trainer)
 
@@ -105,30 +108,28 @@ class FiniteLoss(Callback):
             self._stop_if_bad(trainer)
 
     def _stop_if_bad(self, trainer: Trainer) -> None:
-        if (found := self._look(trainer)) is not None:
+        found = self._check(trainer)
+        if found is not None:
             raise _error(trainer, found)
 
-    def _look(self, trainer: Trainer) -> _Found | None:
-        """The first bad batch since the last look, on whichever device; its files are written."""
-        index, self._first_bad = -1 if self._first_bad is None else int(self._first_bad), None
-        seen, self._seen = self._seen, []
+    def _check(self, trainer: Trainer) -> _Found | None:
+        """The first bad batch since the last check, on whichever device; its files are written."""
+        index = -1 if self._first_bad is None else int(self._first_bad)  # waits for the device
+        seen, self._seen, self._first_bad = self._seen, [], None
         if not trainer.strategy.reduce_boolean_decision(index >= 0, all=False):
             return None
         own = None if index < 0 else self._keep(trainer, seen[index])
-        found = [own]
-        if trainer.world_size > 1:
-            found = [None] * trainer.world_size
-            dist.all_gather_object(found, own)
-        return next(one for one in found if one is not None)
+        return next(found for found in gathered(own) if found is not None)
 
     def _keep(self, trainer: Trainer, place: _Place) -> _Found:
         folder = self.folder / f"epoch_{place.epoch}_batch_{place.batch}_rank_{trainer.global_rank}"
-        batch = trainer.datamodule.train_batch(place.epoch, place.batch)
+        batch = datamodule_of(trainer).train_batch(place.epoch, place.batch)
         content = io.BytesIO()
         torch.save(batch, content)
         write_bytes(folder / "batch.pt", content.getvalue())
         write_bytes(folder / "names.txt", "".join(f"{name}\n" for name in batch["name"]).encode(errors="replace"))
-        pictures.save_png(folder / "overlay.png", _picture(batch, trainer.lightning_module.label_space))
+        space = segmentation_module(trainer.lightning_module).label_space
+        pictures.save_png(folder / "overlay.png", _picture(batch, space))
         return _Found(place, folder)
 
 
@@ -150,7 +151,9 @@ def _what(found: _Found) -> str:
 
 
 def _error(trainer: Trainer, found: _Found, when: str = "") -> UserError:
-    saved = [callback.best_model_path for callback in trainer.checkpoint_callbacks if callback.best_model_path]
+    saved = [
+        callback.best_model_path for callback in callbacks_of(trainer, ModelCheckpoint) if callback.best_model_path
+    ]
     last_good = max(filter(os.path.isfile, saved), key=os.path.getmtime, default="none yet")
     return UserError(
         f"{when}{_what(found)}; last good checkpoint: {last_good}; lower optimizer.lr, set trainer.gradient_clip_val=1"

@@ -13,6 +13,8 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 __all__ = ["Progress"]
 
+Shown = dict[str, int | str | float | dict[str, float]]
+
 _REFRESH = 0.5  # seconds between two refreshes of the bar, each of which reads the loss and so waits for the device
 _SILENCE = 10.0  # seconds between two lines of a log at least, ends of epochs excepted
 
@@ -43,11 +45,11 @@ class Progress(TQDMProgressBar):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._last_miou, self._best_miou = state_dict["last_miou"], state_dict["best_miou"]
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, str]:
-        """What bar and lines show, in this order."""
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Shown:
+        """The bar and the lines show this, in this order."""
         logged = trainer.callback_metrics
-        steps = f"/{self._steps}" if math.isfinite(self._steps) else ""
-        shown = {"step": f"{trainer.global_step}{steps}"}
+        total = f"/{self._steps}" if math.isfinite(self._steps) else ""
+        shown: Shown = {"step": f"{trainer.global_step}{total}"}
         if "train/loss" in logged:
             shown["loss"] = f"{float(logged['train/loss']):.4f}"
         if rates := [float(value) for name, value in logged.items() if name.startswith("lr/")]:
@@ -56,15 +58,16 @@ class Progress(TQDMProgressBar):
             shown["images/s"] = f"{float(logged['train/images_per_second']):.1f}"
         if "train/data_wait" in logged:
             shown["data wait"] = f"{100 * float(logged['train/data_wait']):.0f}%"
-        if (done := trainer.global_step - self._first_step) and steps:
+        done = trainer.global_step - self._first_step
+        if done and math.isfinite(self._steps):
             left = (time.monotonic() - self._began) / done * (self._steps - trainer.global_step)
             shown["ETA"] = str(datetime.timedelta(seconds=round(left)))
         if not math.isnan(self._last_miou):
             shown |= {"mIoU": f"{100 * self._last_miou:.2f}", "best": f"{100 * self._best_miou:.2f}"}
         return shown
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # pyrefly: ignore[bad-override]
+        super().on_train_start(trainer)
         self._began, self._first_step = time.monotonic(), trainer.global_step
         steps = trainer.estimated_stepping_batches
         self._steps = steps if steps > 0 else math.inf  # -1 where the length of the data is unknown
@@ -79,7 +82,7 @@ class Progress(TQDMProgressBar):
             self._print_line(f"epoch {trainer.current_epoch}", **self.get_metrics(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: the bar is up to date, and reading epoch means on one device alone could wait for the others."""
+        """Nothing: the bar is up to date, and reading means over the epoch on one device could wait for the others."""
 
     def on_validation_batch_end(
         self,
@@ -137,6 +140,6 @@ class Progress(TQDMProgressBar):
         tenth = math.isinf(total) or done * 10 // total > (done - 1) * 10 // total
         return self._prints and tenth and time.monotonic() - self._shown >= _SILENCE
 
-    def _print_line(self, subject: str, **facts: str) -> None:
+    def _print_line(self, subject: str, **facts: Any) -> None:
         self._shown = time.monotonic()
         print("  ".join([subject, *(f"{name} {value}" for name, value in facts.items())]), flush=True)

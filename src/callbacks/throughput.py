@@ -1,4 +1,4 @@
-"""Throughput: how fast training goes, and how much of that time it waits for data."""
+"""Throughput: images per second in training, and the share of time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from src.training.trainer_parts import at_log_step, callbacks_of
+
 __all__ = ["Throughput", "throughput_of"]
 
 
@@ -18,11 +20,6 @@ class _Tally:
     images: int = 0
     seconds: float = 0.0
     waited: float = 0.0
-
-    def add(self, images: int, seconds: float, waited: float) -> None:
-        self.images += images
-        self.seconds += seconds
-        self.waited += waited
 
 
 class Throughput(Callback):
@@ -74,10 +71,12 @@ class Throughput(Callback):
             return
         images = batch["image"].shape[0] * trainer.world_size
         for tally in (self._total, self._window):
-            tally.add(images, now - self._started + waited, waited)
+            tally.images += images
+            tally.seconds += now - self._started + waited
+            tally.waited += waited
         step, last = trainer.global_step, self._step
         self._step = step
-        if (step != last and step % trainer.log_every_n_steps == 0) or trainer.is_last_batch:
+        if (step != last and at_log_step(trainer)) or trainer.is_last_batch:
             self._log(pl_module)  # at steps that Lightning sends to loggers, which go on counting over epochs
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,5 +92,5 @@ class Throughput(Callback):
 
 def throughput_of(trainer: Trainer) -> float:
     """Training images per second, nan if it was not measured."""
-    measured = [callback.images_per_second for callback in trainer.callbacks if isinstance(callback, Throughput)]
-    return measured[0] if measured else float("nan")
+    measured = callbacks_of(trainer, Throughput)
+    return measured[0].images_per_second if measured else math.nan

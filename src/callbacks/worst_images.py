@@ -1,4 +1,4 @@
-"""The images that come out worst, of each class or of all, as pictures: image, truth, prediction, errors."""
+"""Pictures of the images with the lowest IoU, of each class or of all: image, truth, prediction, errors."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 from tqdm import tqdm
 
+from src.callbacks.panels import draw_panel
 from src.errors import noted
 from src.files.atomic import fitting_name
 from src.metrics.per_image import PerImage, unique_names
 from src.reports import pictures
+from src.training.module import SegmentationModule
 
 __all__ = ["draw_lowest", "draw_worst"]
 
 _SHORT = 8  # images that need no progress bar
 
 
-def draw_worst(trainer: Trainer, module: LightningModule, images: PerImage, count: int, folder: Path) -> None:
+def draw_worst(trainer: Trainer, module: SegmentationModule, images: PerImage, count: int, folder: Path) -> None:
     """Draws ``<folder>/<class>/<rank>_iou_<percent>_<image>.png`` for the ``count`` lowest IoU of each class.
 
-    Images are read and predicted anew, one at a time and once for all classes that they are worst in; devices share
-    them. Of an image without the class every pixel that was predicted as it is wrong: its IoU is 0.
+    Images are read and predicted again, one at a time and once for all classes that they are drawn for; devices share
+    them. In an image without the class every pixel predicted as that class is wrong: its IoU is 0.
 
     Args:
         trainer: after a test of ``module``.
@@ -42,10 +43,12 @@ def draw_worst(trainer: Trainer, module: LightningModule, images: PerImage, coun
             wanted.setdefault(images.names[index], []).append((train_id, rank, iou))
     with noted(folder):
         for sample, places in _samples(trainer, wanted):
-            _draw(sample, places, trainer, module, folder)
+            with trainer.precision_plugin.test_step_context():
+                row, _ = draw_panel(sample, module)
+            _save(row, sample["name"], places, module.label_space, folder)
 
 
-def draw_lowest(trainer: Trainer, module: LightningModule, images: PerImage, count: int, folder: Path) -> None:
+def draw_lowest(trainer: Trainer, module: SegmentationModule, images: PerImage, count: int, folder: Path) -> None:
     """Draws ``<folder>/<rank>_miou_<percent>_<image>.png`` for the ``count`` images of lowest mean IoU.
 
     The mean of an image is over the classes in it or its prediction. Devices share the work, as in ``draw_worst``.
@@ -65,21 +68,16 @@ def draw_lowest(trainer: Trainer, module: LightningModule, images: PerImage, cou
     wanted = {images.names[index]: (rank, miou) for rank, (index, miou) in enumerate(images.poorest(count), start=1)}
     with noted(folder):
         for sample, (rank, miou) in _samples(trainer, wanted):
-            row = _panel(sample, trainer, module)
+            with trainer.precision_plugin.test_step_context():
+                row, _ = draw_panel(sample, module)
             pictures.save_png(
                 folder / fitting_name(f"{rank}_miou_{100 * miou:.1f}_", f"{_plain(sample['name'])}.png"), row
             )
 
 
-def _draw(
-    sample: dict[str, Any],
-    places: list[tuple[int, int, float]],
-    trainer: Trainer,
-    module: LightningModule,
-    folder: Path,
+def _save(
+    row: np.ndarray, name: str, places: list[tuple[int, int, float]], space: pictures.Classes, folder: Path
 ) -> None:
-    space, name = module.label_space, sample["name"]
-    row = _panel(sample, trainer, module)
     legend = pictures.legend(space.names, space.colors, row.shape[1])
     for train_id, rank, iou in places:
         title = pictures.caption(f"{space.names[train_id]}   IoU {100 * iou:.1f} %   rank {rank}", row.shape[1])
@@ -89,20 +87,16 @@ def _draw(
 
 def _samples(trainer: Trainer, wanted: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
     """This device's share of the test images that are wanted, each with what it is wanted for."""
-    dataset = trainer.test_dataloaders.dataset
+    loader = trainer.test_dataloaders
+    if loader is None:
+        return
+    dataset = loader.dataset
     names = unique_names(dataset.source.name(index) for index in range(len(dataset)))
     found = [(index, wanted[name]) for index, name in enumerate(names) if name in wanted]
     mine = found[trainer.global_rank :: trainer.world_size]
     silent = None if trainer.is_global_zero and len(mine) > _SHORT else True
     for index, what in tqdm(mine, desc="worst images", unit="image", disable=silent):
         yield dataset[index], what
-
-
-def _panel(sample: dict[str, Any], trainer: Trainer, module: LightningModule) -> np.ndarray:
-    with trainer.precision_plugin.test_step_context(), torch.inference_mode():
-        prediction = module.predict_label(sample["image"][None].to(module.device))[0].cpu().numpy()
-    image, label = sample["image"].permute(1, 2, 0).numpy(), sample["label"].numpy()
-    return pictures.panel(image, label, prediction, module.label_space, name=sample["name"])
 
 
 def _folder_of(names: Sequence[str], train_id: int) -> str:

@@ -9,11 +9,10 @@ from src.cli.offers import offer
 from src.cli.overrides import name_of, quoted, value_of, without
 from src.errors import UserError
 from src.files.project import CONFIG_DIR
+from src.files.run_files import LAST_CHECKPOINT
 from src.training.budget import check_alone
 
-__all__ = ["LAST_CHECKPOINT", "has_checkpoint", "newest_run", "prepare"]
-
-LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
+__all__ = ["has_checkpoint", "newest_run", "prepare"]
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:

@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.errors import UserError
 from src.files.output_paths import check_output_file
-from src.reports.compare_page import runs_below, write_comparison
+from src.reports.compare_page import write_comparison
 from src.reports.page import write_page
+from src.reports.run_folder import runs_below
 
 
 def dashboard(cfg: DictConfig) -> Path:

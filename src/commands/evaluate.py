@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
 from src.build import from_checkpoint, from_config
 from src.callbacks import Evaluation
 from src.cli.scored_size import say_difference
-from src.data import LabelSpace, SegmentationDataModule
+from src.data import LabelSpace
 from src.errors import UserError
 from src.evaluation.compare_runs import compare_runs, comparison_table
+from src.evaluation.crf_search import tune
 from src.evaluation.protocol import protocol
-from src.evaluation.refine_search import tune
 from src.files.atomic import write_bytes
+from src.files.run_files import COMPARISON, CRF_SEARCH, WORST
 from src.metrics import Measures
 from src.reports import console
 from src.reports.run_folder import write_start
 from src.runtime.run_lock import held
 from src.runtime.signals import gives_way
-from src.training.module import SegmentationModule
 
 
 @held("writing scores there")
@@ -42,26 +42,20 @@ def evaluate(cfg: DictConfig) -> float:
         cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
     )
     say_difference(cfg, data_are_resized=True)
-    cfg.data.splits = {"test": cfg.data.splits.get(cfg.split, [cfg.split])}
+    cfg = _changed(cfg, "data.splits", {"test": cfg.data.splits.get(cfg.split, [cfg.split])})
     datamodule = from_config.build_datamodule(cfg)
-    space = _check_classes(cfg, module, datamodule)
-    options = {
-        "boundary": cfg.boundary,
-        "resamples": cfg.bootstrap,
-        "worst": cfg.worst,
-        "worst_images": cfg.worst_images,
-    }
+    space = datamodule.test_dataset.source.label_space
+    _check_classes(cfg, module.label_space, space)
 
     def write(measures: Measures) -> None:
-        write_start(run_dir, OmegaConf.to_yaml(cfg, resolve=True))
-        found = {"measures": measures}
+        write_start(run_dir, OmegaConf.to_yaml(scored, resolve=True))
         stamp = protocol(
-            OmegaConf.to_container(cfg, resolve=True),
+            from_config.as_plain(scored),
             tester,
             datamodule=datamodule,
             stage="test",
+            measures=measures,
             checkpoint=Path(cfg.ckpt),
-            **found,
         )
         console.scores(
             module.test_scores,
@@ -69,46 +63,56 @@ def evaluate(cfg: DictConfig) -> float:
             run_dir,
             stage=cfg.split,
             seconds=time.perf_counter() - started,
-            paths={"worst images": run_dir / "worst"} if cfg.worst else None,
+            paths={"worst images": run_dir / WORST} if cfg.worst else None,
+            measures=measures,
             protocol=stamp,
-            **found,
         )
 
-    tester = from_config.build_tester(cfg, Evaluation(space.num_classes, folder=run_dir, then=write, **options))
+    evaluation = Evaluation(
+        space.num_classes,
+        boundary=cfg.boundary,
+        resamples=cfg.bootstrap,
+        worst=cfg.worst,
+        worst_images=cfg.worst_images,
+        folder=run_dir,
+        then=write,
+    )
+    tester = from_config.build_tester(cfg, evaluation)
+    scored = cfg
     if OmegaConf.select(cfg, "inference.refine.search"):
-        _tune(cfg, module, datamodule, tester)
+        table = run_dir / CRF_SEARCH
+        best, miou = tune(module, datamodule.test_dataset, tester, images=cfg.search_images, table=table)
+        found = {option: asdict(best)[option] for option in cfg.inference.refine.search}
+        words = " ".join(f"inference.refine.{option}={value}" for option, value in found.items())
+        console.say(f"best refinement: {words} (mIoU {100 * miou:.2f} on the images of the search; all: {table})")
+        scored = _changed(cfg, "inference.refine", {**cfg.inference.refine, **found, "search": None})
     tester.test(module, datamodule, verbose=False)
     if tester.is_global_zero:
         console.pictures(module.test_scores, space, run_dir, stage=cfg.split)
     return module.test_scores.miou
 
 
-def _check_classes(cfg: DictConfig, module: SegmentationModule, datamodule: SegmentationDataModule) -> LabelSpace:
-    """The classes of the data, which must be the checkpoint's."""
-    expected, space = module.label_space.names, datamodule.test_dataset.source.label_space
-    if expected != space.names:
+def _changed(cfg: DictConfig, option: str, value: object) -> DictConfig:
+    """A copy of ``cfg`` with another value of one option."""
+    changed = cfg.copy()
+    OmegaConf.update(changed, option, value, merge=False)
+    return changed
+
+
+def _check_classes(cfg: DictConfig, trained: LabelSpace, given: LabelSpace) -> None:
+    """Raise a ``UserError`` if the classes of the data are not the checkpoint's."""
+    if trained.names != given.names:
         raise UserError(
-            f"{cfg.ckpt} was trained on {len(expected)} classes ({', '.join(expected[:4])}, ...) but data"
-            f" '{cfg.data.name}' has {space.num_classes} ({', '.join(space.names[:4])}, ...); evaluate it on data with"
+            f"{cfg.ckpt} was trained on {trained.num_classes} classes ({', '.join(trained.names[:4])}, ...) but data"
+            f" '{cfg.data.name}' has {given.num_classes} ({', '.join(given.names[:4])}, ...); evaluate it on data with"
             " its own classes"
         )
-    return space
-
-
-def _tune(cfg: DictConfig, module: SegmentationModule, datamodule: SegmentationDataModule, tester: pl.Trainer) -> None:
-    """Searches the CRF's options, and puts the best into ``module`` and ``cfg``."""
-    table = Path(cfg.run_dir) / "refine_search.csv"
-    best, miou = tune(module, datamodule.test_dataset, tester, images=cfg.search_images, table=table)
-    found = {option: getattr(best, option) for option in cfg.inference.refine.search}
-    cfg.inference.refine.update({**found, "search": None})
-    words = " ".join(f"inference.refine.{option}={value}" for option, value in found.items())
-    console.say(f"best refinement: {words} (mIoU {100 * miou:.2f} on the images of the search; all: {table})")
 
 
 def compare(cfg: DictConfig) -> float:
     """Compares two run folders on the same images, writes ``comparison.json``; returns the difference of their mIoU."""
     result = compare_runs(*cfg.compare, split=cfg.split, resamples=max(1000, 10 * cfg.bootstrap))
-    path = Path(cfg.run_dir) / "comparison.json"
+    path = Path(cfg.run_dir) / COMPARISON
     write_bytes(path, (json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
     console.say(f"{comparison_table(result)}\ncomparison: {path}")
     return result["difference"]

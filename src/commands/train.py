@@ -12,16 +12,19 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from src.build import from_checkpoint, from_config, init_from
 from src.build.training_length import settle_length
 from src.callbacks import Evaluation, throughput_of
-from src.cli.resume import LAST_CHECKPOINT, has_checkpoint
+from src.cli.resume import has_checkpoint
 from src.data import SegmentationDataModule
 from src.data.doctor.audit import audit
 from src.data.doctor.preflight import before_fit
 from src.errors import UserError, noted
 from src.evaluation.protocol import protocol
+from src.files.run_files import LAST_CHECKPOINT, PANELS
 from src.metrics import Measures
 from src.reports import console
 from src.reports.run_folder import write_start
@@ -30,14 +33,14 @@ from src.runtime.signals import gives_way
 from src.training.rehearsal import rehearse
 
 
-def _says_how_to_go_on(task: Callable[[DictConfig], float]) -> Callable[[DictConfig], float]:
+def _says_how_to_resume(task: Callable[[DictConfig], float]) -> Callable[[DictConfig], float]:
     @functools.wraps(task)
     def run(cfg: DictConfig) -> float:
         try:
             return task(cfg)
         except (SystemExit, KeyboardInterrupt) as stop:
             if first_process():
-                how = f"go on with: python -m src.train {shlex.quote(f'resume={cfg.run_dir}')}"
+                how = f"resume with: python -m src.train {shlex.quote(f'resume={cfg.run_dir}')}"
                 saved = has_checkpoint(Path(cfg.run_dir))
                 print(f"stopped; {how}" if saved else "stopped before the first checkpoint", flush=True)
             code = stop.code if isinstance(stop, SystemExit) else 1
@@ -47,7 +50,7 @@ def _says_how_to_go_on(task: Callable[[DictConfig], float]) -> Callable[[DictCon
 
 
 @held("training in it")
-@_says_how_to_go_on
+@_says_how_to_resume
 @gives_way
 def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
@@ -60,13 +63,13 @@ def train(cfg: DictConfig) -> float:
     pl.seed_everything(cfg.seed, verbose=False)
     datamodule = from_config.build_datamodule(cfg)
     if cfg.preflight:
-        pl.utilities.rank_zero_only(console.say)(before_fit(datamodule))
+        rank_zero_only(console.say)(before_fit(datamodule))
     scored = _scored_stage(datamodule)
     from_config.settle_class_weights(cfg, datamodule)
     callbacks = from_config.build_callbacks(cfg)
     if cfg.get("budget") and not cfg.ckpt_path:  # a resumed run keeps the length that was chosen
         line, deadline = settle_length(cfg, datamodule, began=began, scored=scored)
-        pl.utilities.rank_zero_only(console.say)(line)
+        rank_zero_only(console.say)(line)
         callbacks.append(deadline)
         pl.seed_everything(cfg.seed, verbose=False)  # measuring drew numbers
     module = from_config.build_module(cfg, datamodule.label_space)
@@ -77,7 +80,9 @@ def train(cfg: DictConfig) -> float:
     if trainer.is_global_zero:
         write_start(run_dir, OmegaConf.to_yaml(cfg, resolve=True), resumed=bool(cfg.ckpt_path))
         names = {"model": cfg.model.name, "data": cfg.data.name, "run_dir": Path(cfg.run_dir)}
-        console.say(console.headline(module, datamodule, **names) + _few_images(cfg, datamodule, trainer.world_size))
+        console.say(
+            console.headline(module.net, datamodule, **names) + _few_images(cfg, datamodule, trainer.world_size)
+        )
     with from_checkpoint.telling_of_damage(cfg.ckpt_path):
         trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     run_dir = Path(trainer.strategy.broadcast(str(run_dir)))  # processes that torchrun started have other names for it
@@ -87,14 +92,13 @@ def train(cfg: DictConfig) -> float:
         checkpoint = from_checkpoint.load_last(module, run_dir / LAST_CHECKPOINT)
 
     def write(measures: Measures) -> None:
-        found = {"measures": measures}
         stamp = protocol(
-            OmegaConf.to_container(cfg, resolve=True),
+            from_config.as_plain(cfg),
             tester,
             datamodule=datamodule,
             stage=scored,
+            measures=measures,
             checkpoint=checkpoint,
-            **found,
         )
         console.scores(
             module.test_scores,
@@ -103,19 +107,21 @@ def train(cfg: DictConfig) -> float:
             stage=scored,
             seconds=time.perf_counter() - started,
             throughput=throughput_of(trainer),
-            paths={"pictures": run_dir / "panels", "checkpoint": checkpoint},
+            paths={"pictures": run_dir / PANELS, "checkpoint": checkpoint},
+            measures=measures,
             protocol=stamp,
-            **found,
         )
 
     classes, worst_images = module.label_space.num_classes, cfg.get("worst_images", 6)
     tester = from_config.build_tester(cfg, Evaluation(classes, worst_images=worst_images, folder=run_dir, then=write))
-    tester.test(module, getattr(datamodule, f"{scored}_dataloader")(), verbose=False)
+    loader = datamodule.test_dataloader() if scored == "test" else datamodule.val_dataloader()
+    tester.test(module, loader, verbose=False)
     if trainer.is_global_zero:
         console.pictures(module.test_scores, module.label_space, run_dir, stage=scored)
         with noted("scores of the test in the loggers"):
-            console.log_test(trainer, tester.callback_metrics)
-    best = trainer.checkpoint_callback.best_model_score
+            console.log_test(trainer, module.test_scores, module.label_space.names, tester.callback_metrics)
+    kept = trainer.checkpoint_callback
+    best = kept.best_model_score if isinstance(kept, ModelCheckpoint) else None
     return math.nan if best is None else float(best)
 
 
@@ -131,7 +137,7 @@ def _few_images(cfg: DictConfig, datamodule: SegmentationDataModule, devices: in
 
 
 def _scored_stage(datamodule: SegmentationDataModule) -> str:
-    """``test``, or ``val`` where there is no test split with labels: better known before the fit than after it."""
+    """``test``, or ``val`` where there is no test split with labels; asked before the fit, to say so in time."""
     try:
         labelled = all(audit(source, 16).labelled for source in datamodule.sources("test"))
         reason = "it has no labels"

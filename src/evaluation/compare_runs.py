@@ -1,24 +1,23 @@
-"""Two runs on the same images: does one segment better, or did it meet easier images?"""
+"""Comparison of two runs on the same images, by a paired bootstrap and a paired test."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from src.errors import UserError
 from src.evaluation.protocol import differences
 from src.files.json_schema import SavedScores
-from src.files.untrusted import read_json
-from src.metrics import Comparison, PerImage, compare
+from src.files.run_files import per_image_file, scores_file
+from src.files.text_table import text_table
+from src.metrics import PerImage, compare
+from src.reports.scores_file import or_none, read_scores
 
 __all__ = ["compare_runs", "comparison_table"]
 
 _REMEDY = "score the run again with src.evaluate"
-_INDEX, _SCORES = "per_image_{}.csv", "scores_{}.json"
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class _Run:
 
 
 def compare_runs(first: str | Path, second: str | Path, *, split: str, resamples: int) -> dict[str, Any]:
-    """What the second run has over the first, as plain containers; fractions in 0..1, ``None`` for what is undefined.
+    """How the second run differs from the first, in plain containers: fractions in 0..1, ``None`` for undefined ones.
 
     Args:
         first, second: run folders of ``src.train`` or ``src.evaluate``.
@@ -44,32 +43,48 @@ def compare_runs(first: str | Path, second: str | Path, *, split: str, resamples
     runs = [_read(folder, split) for folder in folders]
     _check_pairs(*runs)
     found = compare(runs[0].images, runs[1].images, resamples=resamples)
+    names, interval = runs[0].scores["classes"], found.interval
     return {
         "split": split,
         "runs": [str(folder) for folder in folders],
         "images": len(runs[0].images),
         "miou": [run.scores["miou"] for run in runs],
-        **_found(found, runs),
+        "difference": or_none(found.miou),
+        "interval": [*map(or_none, interval.miou)],
+        "p_value": found.p_value,
+        "resamples": interval.resamples,
+        "seed": interval.seed,
+        "classes": {
+            name: {
+                "a": runs[0].scores["iou"][name],
+                "b": runs[1].scores["iou"][name],
+                "difference": or_none(found.iou[index]),
+                "interval": [*map(or_none, interval.iou[index])],
+            }
+            for index, name in enumerate(names)
+        },
         "images_of_other_truth": int((runs[0].images.counts()[2] != runs[1].images.counts()[2]).any(1).sum()),
-        "protocol_differs": differences(*(run.scores["protocol"] for run in runs)),
+        "protocol_differs": differences(*(run.scores.get("protocol") or {} for run in runs)),
     }
 
 
 def comparison_table(result: dict[str, Any]) -> str:
     """Aligned text of ``compare_runs``."""
     first, second = result["runs"]
-    width = max(map(len, [*result["classes"], "mean IoU"]))
-    line = "─" * (width + 50)
-    rows = [f"A: {first}", f"B: {second}", f"{result['split']}, {result['images']} images", line]
-    rows += [f" {'IoU %':<{width}}       A       B    B - A   95 % over images", line]
-    rows += [_row(name, entry, width) for name, entry in result["classes"].items()]
-    whole = dict(zip("ab", result["miou"], strict=True)) | {name: result[name] for name in ("difference", "interval")}
-    rows += [line, _row("mean IoU", whole, width), line, _verdict(result)]
+    a, b = result["miou"]
+    whole = {"a": a, "b": b, "difference": result["difference"], "interval": result["interval"]}
+    classes = [_row(name, entry) for name, entry in result["classes"].items()]
+    rows = [["IoU %", "A", "B", "B - A", " 95 % over images"], *classes, _row("mean IoU", whole)]
+    width = max(len(row[0]) for row in rows[1:])
+    head, *body, mean = (f" {line}" for line in text_table(rows, "<>>><", widths=(width, 6, 6, 7)))
+    rule = "─" * (width + 50)
+    lines = [f"A: {first}", f"B: {second}", f"{result['split']}, {result['images']} images"]
+    lines += [rule, head, rule, *body, rule, mean, rule, _verdict(result)]
     if result["images_of_other_truth"]:
-        rows.append(f"careful: the truth of {result['images_of_other_truth']} images is not the same in both runs")
+        lines.append(f"careful: the truth of {result['images_of_other_truth']} images is not the same in both runs")
     for name, (one, other) in result["protocol_differs"].items():
-        rows.append(f"measured otherwise: {name}: {one} | {other}")
-    return "\n".join(rows)
+        lines.append(f"measured differently: {name}: {one} | {other}")
+    return "\n".join(lines)
 
 
 def _verdict(result: dict[str, Any]) -> str:
@@ -79,40 +94,20 @@ def _verdict(result: dict[str, Any]) -> str:
     return f"p = {p_value:.3g}: {'B' if difference > 0 else 'A'} is better by more than the choice of images explains"
 
 
-def _row(name: str, entry: dict[str, Any], width: int) -> str:
+def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
     numbers = [entry["a"], entry["b"], entry["difference"], *entry["interval"]]
     a, b, difference, low, high = ("–" if value is None else f"{100 * value:.2f}" for value in numbers)
-    return f" {name:<{width}}  {a:>6}  {b:>6}  {difference:>7}   {low:>6} to {high:>6}"
-
-
-def _found(found: Comparison, runs: list[_Run]) -> dict[str, Any]:
-    interval, names = found.interval, runs[0].scores["classes"]
-    return {
-        "difference": _plain(found.miou),
-        "interval": [*map(_plain, interval.miou)],
-        "p_value": found.p_value,
-        "resamples": interval.resamples,
-        "seed": interval.seed,
-        "classes": {
-            name: {
-                "a": runs[0].scores["iou"][name],
-                "b": runs[1].scores["iou"][name],
-                "difference": _plain(found.iou[index]),
-                "interval": [*map(_plain, interval.iou[index])],
-            }
-            for index, name in enumerate(names)
-        },
-    }
+    return [name, a, b, difference, f" {low:>6} to {high:>6}"]
 
 
 def _common(folders: list[Path], wanted: str) -> str:
     found = []
     for folder in folders:
-        splits = {path.stem.removeprefix("per_image_") for path in folder.glob(_INDEX.format("*"))}
+        splits = {path.stem.removeprefix("per_image_") for path in folder.glob(per_image_file("*"))}
         if not splits:
             raise UserError(
-                f"compare: {folder} holds no {_INDEX.format('<split>')}; name run folders of src.train or src.evaluate,"
-                " and score older runs again"
+                f"compare: {folder} holds no {per_image_file('<split>')}; name run folders of src.train or"
+                " src.evaluate, and score older runs again"
             )
         found.append(splits)
     both = found[0] & found[1]
@@ -125,16 +120,12 @@ def _common(folders: list[Path], wanted: str) -> str:
 
 
 def _read(folder: Path, split: str) -> _Run:
-    path = folder / _SCORES.format(split)
-    scores = read_json(path, SavedScores, remedy=_REMEDY)
+    path, index = folder / scores_file(split), folder / per_image_file(split)
+    scores = read_scores(path, remedy=_REMEDY).content
     _check_complete(path, scores)
-    classes = scores["classes"]
-    run = _Run(folder, scores, PerImage.read(folder / _INDEX.format(split), classes))
+    run = _Run(folder, scores, PerImage.read(index, scores["classes"]))
     if run.images.counts()[0].sum(0).tolist() != [row[index] for index, row in enumerate(scores["confusion_matrix"])]:
-        raise UserError(
-            f"{folder / _INDEX.format(split)}: does not add up to the scores in {path.name}; score the run again with"
-            " src.evaluate"
-        )
+        raise UserError(f"{index}: does not add up to the scores in {path.name}; {_REMEDY}")
     return run
 
 
@@ -165,7 +156,3 @@ def _check_pairs(first: _Run, second: _Run) -> None:
             )
     if len(first.images) < 2:
         raise UserError(f"compare: {first.folder} was scored on {len(first.images)} image; give at least two")
-
-
-def _plain(value: float | np.floating) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
+import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from src.data import SegmentationDataset
 from src.errors import UserError, nearest
 from src.files.atomic import write_bytes
-from src.inference.crf import DenseCRF
+from src.inference import DenseCRF
 from src.metrics import ConfusionMatrix, Scores
+from src.training.module import SegmentationModule
 
-__all__ = ["search"]
+__all__ = ["search", "tune"]
 
 OPTIONS = ("gaussian_weight", "gaussian_std", "bilateral_weight", "bilateral_std_xy", "bilateral_std_rgb")
 COLUMNS = (*OPTIONS, "iterations", "normalization", "compatibility", "clip", "exact", "images", "miou")
@@ -31,7 +37,7 @@ def search(crf: DenseCRF, images: Images, table: Path, *, ignore_index: int = 25
 
     Method ``coordinate`` varies one option at a time around the best setting so far until no option helps; ``grid``
     tries every combination. Every pass over the images serves several settings, and only their confusion matrices are
-    kept. Settings in ``table`` are not evaluated again, so a search that was cut short goes on where it was.
+    kept. Settings in ``table`` are not evaluated again, so an interrupted search continues from there.
 
     Args:
         crf: what to tune; its own setting is tried too.
@@ -49,7 +55,7 @@ def search(crf: DenseCRF, images: Images, table: Path, *, ignore_index: int = 25
     grid = _grid(crf)
     trials = _Trials(images, table, ignore_index)
     best = replace(crf, search=None)
-    for _ in ("coarse", "fine"):
+    for _ in ("coarse", "fine"):  # the second time with the values between the best and its neighbours
         best = _round(best, grid, trials, method=crf.search_method)
         grid = {option: _around(getattr(best, option), values) for option, values in grid.items()}
     return trials.ranked()
@@ -70,26 +76,35 @@ def _grid(crf: DenseCRF) -> dict[str, list[float]]:
         if not isinstance(values, list | tuple) or not values:
             raise UserError(f"inference.refine.search: {option}={values} must be a list of at least one number")
         for value in values:
-            replace(crf, **{option: value})
+            _with(crf, {option: value})  # which checks it
     return {option: sorted(map(float, values)) for option, values in crf.search.items()}
 
 
 def _round(best: DenseCRF, grid: dict[str, list[float]], trials: _Trials, *, method: str) -> DenseCRF:
     if method == "grid":
         every = itertools.product(*grid.values())
-        return trials.best_of([best, *(replace(best, **dict(zip(grid, values, strict=True))) for values in every)])
-    while True:
+        return trials.best_of([best, *(_with(best, dict(zip(grid, values, strict=True))) for values in every)])
+    while True:  # ends, since a tie keeps the present best and there are finitely many settings
         start = best
         for option, values in grid.items():
-            best = trials.best_of([best, *(replace(best, **{option: value}) for value in values)])
+            best = trials.best_of([best, *(_with(best, {option: value}) for value in values)])
         if best == start:
             return best
 
 
 def _around(best: float, values: Sequence[float]) -> list[float]:
-    """``best`` and the middles of the gaps on both sides of it."""
+    """``best`` and the middles of the gaps on both sides of it; ``values`` are sorted."""
     below, above = [v for v in values if v < best], [v for v in values if v > best]
-    return [*((below[-1] + best) / 2 for _ in below[:1]), best, *((above[0] + best) / 2 for _ in above[:1])]
+    around = [best]
+    if below:
+        around.insert(0, (below[-1] + best) / 2)
+    if above:
+        around.append((above[0] + best) / 2)
+    return around
+
+
+def _with(crf: DenseCRF, options: dict[str, Any]) -> DenseCRF:
+    return replace(crf, **options)
 
 
 class _Trials:
@@ -107,7 +122,7 @@ class _Trials:
         keys = [_key(setting) for setting in settings]
         self.settings |= dict(zip(keys, settings, strict=True))
         new = [key for key in dict.fromkeys(keys) if key not in self.rows]
-        for start in range(0, len(new), _AT_ONCE):
+        for start in range(0, len(new), _AT_ONCE):  # as one pass of the net is dearer than many of the CRF
             self._evaluate(new[start : start + _AT_ONCE])
         return self.settings[max(keys, key=self._miou)]
 
@@ -123,6 +138,7 @@ class _Trials:
         counts: list[ConfusionMatrix] = []
         seen = 0
         for rgb, scores, label in tqdm(self.images, desc=f"CRF search, {len(keys)} settings", disable=None):
+            # The number of classes is known from the first scores on.
             counts = counts or [ConfusionMatrix(scores.shape[1], self.ignore_index) for _ in keys]
             for key, count in zip(keys, counts, strict=True):
                 count.update(self.settings[key](rgb, scores).argmax(1).byte(), label.to(scores.device))
@@ -134,7 +150,7 @@ class _Trials:
         for key, count in zip(keys, counts, strict=True):
             found = {"images": str(seen), "miou": f"{Scores(count.compute()).miou:.6f}"}
             self.rows[key] = dict(zip(COLUMNS, key, strict=False)) | found
-        self._write()
+        self._write()  # after each pass, so that an interrupted search loses one pass at most
 
     def _write(self) -> None:
         text = io.StringIO(newline="")
@@ -145,7 +161,7 @@ class _Trials:
 
 
 def _rows(table: Path) -> dict[tuple[str, ...], dict[str, str]]:
-    """The rows of a search that was cut short, by their settings."""
+    """The rows of an interrupted search, by their settings."""
     try:
         with table.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
@@ -163,3 +179,47 @@ def _key(setting: DenseCRF) -> tuple[str, ...]:
     """What tells settings apart, as the table writes it."""
     options = asdict(setting)
     return tuple(str(float(options[name])) if name in OPTIONS else str(options[name]) for name in COLUMNS[:-2])
+
+
+def tune(
+    module: SegmentationModule, dataset: SegmentationDataset, trainer: pl.Trainer, *, images: int, table: Path
+) -> tuple[DenseCRF, float]:
+    """The best setting that ``module.inference.refine.search`` leads to, and its mIoU on these images.
+
+    Args:
+        module: its ``inference.refine`` becomes the best setting.
+        dataset: with labels.
+        trainer: on whose device it runs.
+        images: how many, spread evenly over ``dataset``.
+        table: CSV of all settings and their mIoU; an interrupted search continues from it.
+
+    Raises:
+        UserError: on several devices, and as ``search``.
+    """
+    if trainer.world_size > 1:
+        raise UserError(f"inference.refine.search runs on one device, not {trainer.world_size}; set trainer.devices=1")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    crf, module.inference.refine = cast(DenseCRF, module.inference.refine), None  # scored without, then refined
+    module.to(trainer.strategy.root_device)
+    with torch.inference_mode(), trainer.precision_plugin.test_step_context():
+        (best, miou), *_ = search(crf, _Scored(module, dataset, images), table)
+    module.inference.refine = best = replace(best, search=None)
+    return best, miou
+
+
+class _Scored:
+    """Image, scores and label one by one, computed in each pass: scores of all images would not fit into memory."""
+
+    def __init__(self, module: SegmentationModule, dataset: SegmentationDataset, images: int) -> None:
+        self.module, self.dataset = module, dataset
+        self.indices = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().astype(int).tolist()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for sample in map(self.dataset.__getitem__, self.indices):
+            if "label" not in sample:
+                raise UserError(f"{sample['name']}: has no label to search by; choose a labelled split")
+            rgb = sample["image"][None].to(self.module.device)
+            yield rgb, self.module.scores(rgb), sample["label"][None]

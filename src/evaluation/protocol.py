@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from src.data import SegmentationDataModule, Source
+from src.data import SegmentationDataModule
 from src.files.atomic import sha256
 from src.metrics import Measures
+from src.reports.scores_file import rules
 from src.runtime.environment import environment
+from src.training.module import segmentation_module
 
 __all__ = ["differences", "protocol"]
 
 _SIZES = 8  # named one by one; there may be as many as images
-_OF_A_RUN = ("checkpoint", "commit", "versions", "date")  # differ by nature, or change no rule
 
 
 def protocol(
@@ -37,18 +38,22 @@ def protocol(
         datamodule: of the data.
         stage: of ``datamodule`` that was scored.
         measures: of the test.
-        checkpoint: file of the weights; ``None`` where there is none.
+        checkpoint: file of the weights, if there is one.
     """
-    module = trainer.lightning_module
+    module = segmentation_module(trainer.lightning_module)
     edge, surroundings = config["data"].get("eval_long_edge"), environment()
-    window = getattr(module.inference, "window", None)
+    window = module.inference.window
+    sizes = measures.sizes
+    if edge is not None:  # scored at another size than that of the files
+        sources = datamodule.sources(stage)
+        sizes = Counter(source.size(index) for source in sources for index in range(len(source)))
     forced = window is not None and not config["inference"].get("window")
     return {
         "data": config["data"]["name"],
         "splits": list(datamodule.splits[stage]),
         "images": len(measures.images),
         "sizes_scored": _named(measures.sizes),
-        "sizes_of_files": _named(measures.sizes if edge is None else _sizes_of_files(datamodule.sources(stage))),
+        "sizes_of_files": _named(sizes),
         "resize": "none" if edge is None else f"images and labels to a longer side of {edge}",
         "seen_at": {"short_side": module.inference.short_side, "long_side": module.inference.long_side},
         "min_confidence": config["data"].get("min_confidence"),
@@ -70,14 +75,10 @@ def protocol(
     }
 
 
-def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Entry -> its value in each of two stamps, where a rule of measuring differs."""
-    names = [name for name in {**first, **second} if name not in _OF_A_RUN]
+    names = rules({**first, **second})
     return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
-
-
-def _sizes_of_files(sources: Iterable[Source]) -> Counter[tuple[int, int]]:
-    return Counter(source.size(index) for source in sources for index in range(len(source)))
 
 
 def _named(sizes: Counter[tuple[int, int]]) -> dict[str, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import wandb
@@ -16,53 +17,37 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from src.errors import UserError
 from src.files.atomic import write_bytes
+from src.files.run_files import WANDB_ID
 from src.files.untrusted import read_text
+from src.loggers.run_logger import Example, RunLogger
+from src.metrics import Scores
 
-__all__ = ["RunLogger", "wandb_logger"]
+__all__ = ["WandbRunLogger", "wandb_logger"]
 
-_ID_FILE = "wandb_id.txt"
 _PATIENCE = 20  # seconds to wait for the server
 _STEP = "trainer/global_step"  # the axis that Lightning logs over
 _CONFUSIONS = 2500  # largest entries of a confusion matrix that are sent
 
 
-class _Example(Protocol):
-    """(H,W,3) uint8 RGB with truth and prediction, (H,W) uint8 train ids."""
-
-    name: str
-    image: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
-
-
-class RunLogger(WandbLogger):
+class WandbRunLogger(WandbLogger, RunLogger):
     """Lightning's logger with what else a run of segmentation has to show."""
 
     @rank_zero_only
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Shows the resolved config; ``config`` are plain containers."""
         self.experiment.config.update(dict(config), allow_val_change=True)
 
     @rank_zero_only
     def log_best(self, miou: float) -> None:
-        """The figure that stands for the run in tables: the best ``val/miou`` so far."""
         self.experiment.summary["val/miou"] = miou
 
     @rank_zero_only
-    def log_scores(self, stage: str, scores: Any, classes: Any, *, step: int) -> None:
-        """A table ``<stage>/classes`` and a confusion matrix ``<stage>/confusion``.
-
-        Args:
-            stage: ``val`` or ``test``.
-            scores: ``src.metrics.Scores``.
-            classes: their ``names`` are read.
-            step: of the optimiser.
-        """
-        names = list(classes.names)
-        share = (scores.matrix.sum(1) / scores.matrix.sum()).tolist()
-        columns = [names, *([None if value != value else value for value in column] for column in (
-            scores.iou.tolist(), scores.accuracy.tolist(), share))]  # fmt: skip
-        table = wandb.Table(columns=["class", "iou", "accuracy", "truth_share"], data=list(zip(*columns, strict=True)))
+    def log_scores(self, stage: str, scores: Scores, names: Sequence[str], *, step: int) -> None:
+        """A table ``<stage>/classes`` and a confusion matrix ``<stage>/confusion``."""
+        figures = (scores.iou.tolist(), scores.accuracy.tolist(), scores.truth_share)
+        rows = [
+            [name, *(None if math.isnan(figure) else figure for figure in row)]
+            for name, row in zip(names, zip(*figures, strict=True), strict=True)
+        ]
         matrix = scores.matrix.numpy()
         largest = np.argsort(-matrix, axis=None)[:_CONFUSIONS]
         cells = [divmod(int(place), len(names)) for place in largest]
@@ -73,19 +58,16 @@ class RunLogger(WandbLogger):
             {"Actual": "truth", "Predicted": "prediction", "nPredictions": "pixels"},
             {"title": f"{stage} confusion, pixels"},
         )
-        self.log_metrics({f"{stage}/classes": table, f"{stage}/confusion": confusion}, step=step)
+        table = wandb.Table(columns=["class", "iou", "accuracy", "truth_share"], data=rows)
+        shown: dict[str, Any] = {f"{stage}/classes": table, f"{stage}/confusion": confusion}
+        self.log_metrics(shown, step=step)
 
     @rank_zero_only
-    def log_examples(self, examples: Sequence[_Example], classes: Any, *, panel: Path | None, step: int) -> None:
-        """``val/images``: overlays to switch on and off; ``val/panels``: the same in the palette's own colours.
-
-        Args:
-            examples: fixed validation images.
-            classes: their ``names`` are read.
-            panel: picture of them all; ``None`` where there is none.
-            step: of the optimiser.
-        """
-        labels = {**dict(enumerate(classes.names)), 255: "ignored"}
+    def log_pictures(
+        self, files: Mapping[str, Path], examples: Sequence[Example], names: Sequence[str], *, step: int
+    ) -> None:
+        """``val/images``: overlays to switch on and off; ``val/panels``: the same in the palette's own colours."""
+        labels = {**dict(enumerate(names)), 255: "ignored"}
         shown: dict[str, Any] = {}
         if examples:
             shown["val/images"] = [
@@ -100,21 +82,20 @@ class RunLogger(WandbLogger):
                 )
                 for example in examples
             ]
-        if panel is not None:
-            shown["val/panels"] = wandb.Image(str(panel))
+        if "val/panels" in files:
+            shown["val/panels"] = wandb.Image(str(files["val/panels"]))
         if shown:
             self.log_metrics(shown, step=step)
 
     @rank_zero_only
     def close(self) -> None:
-        """Ends the run: a process that trains again begins another."""
         if self._experiment is not None:
             self._experiment.finish()
 
 
 def wandb_logger(
     project: str, name: str, run_dir: str, *, group: str | None = None, tags: Sequence[str] = ()
-) -> RunLogger:
+) -> WandbRunLogger:
     """A logger whose files lie in ``run_dir``; a resumed run keeps its id, offline too.
 
     The first process starts the run, and ends one that this process still has open; the others send nothing.
@@ -127,24 +108,43 @@ def wandb_logger(
     os.environ.setdefault("WANDB_SILENT", "true")
     name = os.environ.get("WANDB_NAME") or name
     if not _first():
-        return RunLogger(project=project, name=name, save_dir=run_dir)  # starts no run
+        return WandbRunLogger(project=project, name=name, save_dir=run_dir)  # starts no run
     if wandb.run is not None:
         wandb.finish()
     folder = Path(run_dir)
-    id_file = folder / _ID_FILE
+    id_file = folder / WANDB_ID
     run_id = _stored_id(id_file) if id_file.exists() else secrets.token_hex(4)
     logged_in = _logged_in()
     mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
     if not logged_in and mode == "offline":
-        _say(
-            "wandb: not logged in, so this run is kept offline in its run folder; `wandb login` before, or"
-            " `wandb sync` after"
+        print(
+            "wandb: not logged in, so this run is kept offline in its run folder; use `wandb login` before a run, or"
+            " `wandb sync` after it",
+            flush=True,
         )
     folder.mkdir(parents=True, exist_ok=True)
-    settings = wandb.Settings(init_timeout=_PATIENCE, console="off")
-    logger = _start(
-        mode, project=project, name=name, folder=folder, run_id=run_id, group=group, tags=tags, settings=settings
-    )
+
+    def start(mode: str) -> WandbRunLogger:
+        logger = WandbRunLogger(
+            project=project,
+            name=name,
+            save_dir=folder,
+            id=run_id,
+            group=group,
+            tags=list(tags),
+            mode=mode,
+            resume="allow",
+            settings=wandb.Settings(init_timeout=_PATIENCE, console="off"),
+        )
+        _ = logger.experiment  # starts the run now, so that a silent server is met here
+        return logger
+
+    try:
+        logger = start(mode)
+    except (wandb.errors.Error, OSError) as error:
+        reason = str(error).splitlines()[0]
+        print(f"wandb: server not reached ({reason}); this run is kept offline in its run folder", flush=True)
+        logger = start("offline")
     write_bytes(id_file, run_id.encode())
     # The best is given by hand (``log_best``): wandb would take that of this process only, and a resumed run has two.
     logger.experiment.define_metric("val/miou", summary="none", step_metric=_STEP, step_sync=True)
@@ -160,42 +160,10 @@ def _stored_id(path: Path) -> str:
     return run_id
 
 
-def _start(
-    mode: str,
-    *,
-    project: str,
-    name: str,
-    folder: Path,
-    run_id: str,
-    group: str | None,
-    tags: Sequence[str],
-    settings: wandb.Settings,
-) -> RunLogger:
-    def logger(mode: str) -> RunLogger:
-        made = RunLogger(
-            project=project,
-            name=name,
-            save_dir=folder,
-            id=run_id,
-            group=group,
-            tags=list(tags),
-            mode=mode,
-            resume="allow",
-            settings=settings,
-        )
-        _ = made.experiment  # starts the run now, so that a silent server is met here
-        return made
-
-    try:
-        return logger(mode)
-    except (wandb.errors.Error, OSError) as error:
-        _say(f"wandb: server not reached ({str(error).splitlines()[0]}); this run is kept offline in its run folder")
-        return logger("offline")
-
-
 def _first() -> bool:
-    """Whether this is the first process of the first node; further nodes may be told only by ``NODE_RANK`` as yet."""
-    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+    """Whether this is the first process of the first node; only ``NODE_RANK`` may tell further nodes so far."""
+    rank: int = rank_zero_only.rank  # pyrefly: ignore[missing-attribute]  # an attribute of the function
+    return rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def _logged_in() -> bool:
@@ -203,7 +171,3 @@ def _logged_in() -> bool:
         return wandb.login(prompt=False)  # looks for a key; asks neither the user nor the server
     except (wandb.errors.Error, ValueError):  # a key that cannot be one
         return False
-
-
-def _say(message: str) -> None:
-    print(message, flush=True)

@@ -61,6 +61,11 @@ class Scores:
         truth = self.matrix.sum(1).double()
         return float((truth / truth.sum() * self.iou).nansum()) if truth.sum() else float("nan")
 
+    @cached_property
+    def truth_share(self) -> list[float]:
+        """The share of each class in the pixels of the truth, 0..1; nan if there is no pixel."""
+        return (self.matrix.sum(1) / self.matrix.sum()).tolist()
+
     def grouped(self, categories: Sequence[str]) -> Scores:
         """The scores of categories: a class taken for another of its own category is a hit (Cordts et al. 2016).
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from src.files.run_files import LATEST_PANEL, WORST, WORST_IMAGES
 from src.files.untrusted import MiB, read_bytes
 
 __all__ = ["Album", "Picture", "data_uri"]
@@ -46,15 +47,18 @@ class Album:
 
     def validation(self) -> list[Picture]:
         """The newest panel of fixed validation images."""
-        return self._take([self.folder / "panels/latest.png"], "latest", "fixed validation images")
+        return self._take([self.folder / LATEST_PANEL], "latest", "fixed validation images")
 
     def worst_images(self) -> list[Picture]:
         """Those of lowest mean IoU, the lowest first."""
-        return self._take(_by_rank(self.folder / "worst_images"), r"(\d+)_miou_([\d.]+)_(.*)", "{2}: mean IoU {1} %")
+        found = (self.folder / WORST_IMAGES).glob("*_miou_*.png")
+        ranks = {path: path.name.split("_")[0] for path in found}
+        ranked = sorted((path for path in ranks if ranks[path].isdecimal()), key=lambda path: int(ranks[path]))
+        return self._take(ranked, r"(\d+)_miou_([\d.]+)_(.*)", "{2}: mean IoU {1} %")
 
     def worst_of_classes(self) -> list[Picture]:
         """The worst image of each class."""
-        found = sorted(self.folder.glob("worst/*/1_iou_*.png"))[:_PER_CLASS]
+        found = sorted(self.folder.glob(f"{WORST}/*/1_iou_*.png"))[:_PER_CLASS]
         return self._take(found, r"(\d+)_iou_([\d.]+)_(.*)", "{folder} in {2}: IoU {1} %")
 
     def _take(self, paths: list[Path], pattern: str, title: str) -> list[Picture]:
@@ -89,8 +93,3 @@ def data_uri(image: np.ndarray, *, exact: bool = False) -> str:
     options = [] if exact else [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     _, content = cv2.imencode(".png" if exact else ".jpg", image, options)
     return f"data:image/{'png' if exact else 'jpeg'};base64,{base64.b64encode(content.tobytes()).decode()}"
-
-
-def _by_rank(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("*_miou_*.png") if path.name.split("_")[0].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.split("_")[0]))

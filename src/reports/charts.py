@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from src.files.atomic import write_bytes
-from src.files.untrusted import read_curves
 from src.metrics import Scores
+from src.reports.curves import LearningCurves, learning_curves, thinned
 from src.reports.pictures import Classes
+from src.reports.run_folder import read_history
 
 __all__ = ["draw_curves", "draw_scores"]
 
@@ -32,13 +33,14 @@ def draw_curves(history: Path, folder: Path) -> None:
         history: the file that ``History`` writes.
         folder: where the picture goes.
     """
-    curves = _read(history)
+    curves = learning_curves(read_history(history))
     figure = Figure(figsize=(12, 5.6))
     axes = figure.subplot_mosaic([["loss", "val"], ["lr", "val"]], height_ratios=[2, 1], gridspec_kw=_MARGINS)
     _draw_loss(axes["loss"], curves)
     _draw_rates(axes["lr"], curves)
     _draw_validation(axes["val"], curves)
-    last = max((curve[0, -1] for curve in curves.values()), default=1)
+    drawn = (curves.loss, curves.miou, curves.pixel_accuracy, *curves.rates.values())
+    last = max((curve[0, -1] for curve in drawn if curve is not None), default=1)
     for part in axes.values():
         part.set_xlim(0, 1.03 * last)
         part.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -58,38 +60,25 @@ def draw_scores(scores: Scores, label_space: Classes, folder: Path) -> None:
     _draw_confusion(scores, label_space.names, folder / "confusion_matrix.png")
 
 
-def _read(history: Path) -> dict[str, np.ndarray]:
-    """Scalar name -> (2,N) float64 of its steps and values, N >= 1, for the scalars that the curves show."""
-    return {
-        name: np.array(points, float).T
-        for name, points in read_curves(history).items()
-        if name in ("train/loss", "val/miou", "val/pixel_accuracy") or name.startswith("lr/")
-    }
-
-
 def _plot(axes: Axes, curve: np.ndarray, *, color: str | None, label: str | None = None, faint: bool = False) -> None:
-    steps, values = curve[:, :: -(-curve.shape[1] // _MAX_POINTS)]
+    steps, values = thinned(curve, _MAX_POINTS)
     marker = "o" if len(steps) <= 40 and not faint else ""
     alpha, width = (0.3, 1) if faint else (1, 1.8)
     axes.plot(steps, values, color=color, label=label, alpha=alpha, linewidth=width, marker=marker, markersize=3.5)
 
 
-def _draw_loss(axes: Axes, curves: dict[str, np.ndarray]) -> None:
-    if "train/loss" in curves:
-        steps, loss = curves["train/loss"]
-        window = 1 + 2 * (len(loss) // 60)  # odd, so that the mean sits at the middle step of its window
-        mean = np.convolve(loss, np.full(window, 1 / window), "valid")
-        if window > 1:
-            _plot(axes, curves["train/loss"], color=BLUE, faint=True)
-        _plot(axes, np.stack([steps[window // 2 :][: len(mean)], mean]), color=BLUE)
+def _draw_loss(axes: Axes, curves: LearningCurves) -> None:
+    if curves.loss is not None and curves.mean_loss is not None:
+        if curves.mean_loss.shape != curves.loss.shape:  # else the mean is the loss itself
+            _plot(axes, curves.loss, color=BLUE, faint=True)
+        _plot(axes, curves.mean_loss, color=BLUE)
     _style(axes, "Training loss", "loss")
 
 
-def _draw_rates(axes: Axes, curves: dict[str, np.ndarray]) -> None:
-    rates = {name.removeprefix("lr/"): curve for name, curve in curves.items() if name.startswith("lr/")}
-    for name, curve in rates.items():
+def _draw_rates(axes: Axes, curves: LearningCurves) -> None:
+    for name, curve in curves.rates.items():
         _plot(axes, curve, color=None, label=name)
-    if rates:
+    if curves.rates:
         for text in axes.legend(frameon=False, fontsize=8.5).get_texts():
             text.set_parse_math(False)
     axes.set_ylim(bottom=0)
@@ -97,20 +86,25 @@ def _draw_rates(axes: Axes, curves: dict[str, np.ndarray]) -> None:
     _style(axes, "Learning rate", "rate")
 
 
-def _draw_validation(axes: Axes, curves: dict[str, np.ndarray]) -> None:
-    percent = {name: curves[name] * [[1], [100]] for name in ("val/miou", "val/pixel_accuracy")}
-    _plot(axes, percent["val/pixel_accuracy"], color=ORANGE, label="pixel accuracy")
-    _plot(axes, percent["val/miou"], color=BLUE, label="mean IoU")
-    steps, miou = percent["val/miou"]
-    if not np.isnan(miou).all():
-        best = int(np.nanargmax(miou))
-        axes.plot(steps[best], miou[best], "*", color=BLUE, markersize=16, markeredgecolor="white", zorder=5)
-        axes.axhline(miou[best], color=BLUE, linewidth=0.9, linestyle=":")
-        text = f"best mean IoU {miou[best]:.2f} % at step {steps[best]:,.0f}"
-        axes.set_title(text, loc="right", fontsize=9.5, color=BLUE)
+def _draw_validation(axes: Axes, curves: LearningCurves) -> None:
+    if curves.pixel_accuracy is not None:
+        _plot(axes, curves.pixel_accuracy, color=ORANGE, label="pixel accuracy")
+    if curves.miou is not None:
+        _plot(axes, curves.miou, color=BLUE, label="mean IoU")
+        _mark_best(axes, *curves.miou)
     axes.set_ylim(0, 100)
     axes.legend(frameon=False, fontsize=9.5)
     _style(axes, "Validation", "percent")
+
+
+def _mark_best(axes: Axes, steps: np.ndarray, miou: np.ndarray) -> None:
+    if np.isnan(miou).all():
+        return
+    best = int(np.nanargmax(miou))
+    axes.plot(steps[best], miou[best], "*", color=BLUE, markersize=16, markeredgecolor="white", zorder=5)
+    axes.axhline(miou[best], color=BLUE, linewidth=0.9, linestyle=":")
+    text = f"best mean IoU {miou[best]:.2f} % at step {steps[best]:,.0f}"
+    axes.set_title(text, loc="right", fontsize=9.5, color=BLUE)
 
 
 def _draw_bars(scores: Scores, label_space: Classes, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs beside one another on one page: their scores, curves, classes, and what was set differently."""
+"""A page that compares runs: their scores, curves, classes, and the options that differ."""
 
 from __future__ import annotations
 
@@ -14,30 +14,17 @@ from markupsafe import Markup
 
 from src.errors import UserError
 from src.files.atomic import write_bytes
-from src.reports.page import REPORT, render
+from src.files.run_files import REPORT
+from src.reports.curves import learning_curves
+from src.reports.html_templates import render_page
 from src.reports.run_folder import Run
-from src.reports.score_tables import flat
-from src.reports.svg_charts import COLORS, Curve, chart, smoothed
+from src.reports.score_tables import flat, percent
+from src.reports.scores_file import rules
+from src.reports.svg_charts import COLORS, Curve, chart
 
-__all__ = ["runs_below", "write_comparison"]
+__all__ = ["write_comparison"]
 
 _OF_PLACE = ("run_dir", "task", "ckpt", "ckpt_path", "resume")  # and what interpolates them
-_OF_A_STAMP = ("checkpoint", "commit", "versions", "date")  # differ by nature
-
-
-def runs_below(folder: str | Path) -> list[Path]:
-    """The run folders in ``folder``, at any depth, by name; ``folder`` itself if it is one.
-
-    Raises:
-        UserError: if there is none.
-    """
-    folder = Path(folder)
-    if Run(folder).holds_results:
-        return [folder]
-    files = [*folder.rglob("metrics.csv"), *folder.rglob("scores_*.json")]
-    if not files:
-        raise UserError(f"compare={folder}: no run with results lies there; name run folders, or a folder of them")
-    return sorted({path.parent for path in files})
 
 
 def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
@@ -57,7 +44,8 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
         raise UserError(f"compare: {empty[0]} holds neither metrics.csv nor scores_<split>.json; leave it out")
     runs.sort(key=lambda run: (_scored_on(run), math.isnan(run.miou), -run.miou))
     names = _names([run.folder for run in runs])
-    page = render(
+    stamps = [flat(rules(run.scores[0].protocol)) for run in runs if run.scores]
+    page = render_page(
         "compare.html",
         title=f"{len(runs)} runs",
         groups=len(set(map(_scored_on, runs))),
@@ -66,7 +54,7 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> Path:
         not_drawn=max(0, len(runs) - COLORS),
         classes=_classes(runs),
         settings=_different([_settings(run) for run in runs]),
-        measured=_different([_stamp(run) for run in runs if run.scores]) if all(run.scores for run in runs) else {},
+        measured=_different(stamps) if len(stamps) == len(runs) else {},
     )
     write_bytes(out, page)
     return out
@@ -95,18 +83,17 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _row(run: Run, name: str, out: Path) -> dict[str, Any]:
     report, best = run.folder.resolve() / REPORT, run.best
-    low, high = (None, None)
-    if run.scores:
-        low, high = (run.scores[0].content.get("interval_over_images") or {}).get("miou") or (None, None)
+    interval = run.scores[0].interval if run.scores else None
     speed = run.curves.get("train/images_per_second")
+    link = os.path.relpath(report, out.resolve().parent)  # works wherever the folders are moved together
     return {
         "name": name,
-        "link": _relative(report, out.resolve().parent) if report.is_file() else None,
+        "link": quote(link, errors="surrogateescape") if report.is_file() else None,
         "model": run.select("model", "name") or "–",
         "data": run.select("data", "name") or "–",
         "seed": run.select("seed"),
         "miou": 100 * run.miou,
-        "interval": None if low is None or high is None else (100 * low, 100 * high),
+        "interval": None if interval is None else [100 * bound for bound in interval],
         "split": _split(run) + (", in part" if _scored_on(run)[0] else ""),
         "best": 100 * best[0],
         "best_step": best[1],
@@ -115,19 +102,14 @@ def _row(run: Run, name: str, out: Path) -> dict[str, Any]:
     }
 
 
-def _relative(target: Path, start: Path) -> str:
-    """A link that works from a file in ``start``."""
-    return quote(os.path.relpath(target, start), errors="surrogateescape")
-
-
 def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[Markup]:
     miou, loss = [], []
     for color, (name, run) in enumerate(list(zip(names, runs, strict=True))[:COLORS]):
-        word = f"#{color + 1} {name}"
-        if "val/miou" in run.curves:
-            miou.append(Curve(word, run.curves["val/miou"] * [[1], [100]], color))
-        if "train/loss" in run.curves:
-            loss.append(Curve(word, smoothed(run.curves["train/loss"]), color))
+        word, curves = f"#{color + 1} {name}", learning_curves(run.curves)
+        if curves.miou is not None:
+            miou.append(Curve(word, curves.miou, color))
+        if curves.mean_loss is not None:
+            loss.append(Curve(word, curves.mean_loss, color))
     drawn = [
         chart(miou, title="Validation mIoU", unit="%", floor=0),
         chart(loss, title="Training loss", unit="loss"),
@@ -142,10 +124,8 @@ def _classes(runs: Sequence[Run]) -> list[tuple[str, list[tuple[float | None, fl
     for name in dict.fromkeys(name for iou in found for name in iou):
         values = [iou.get(name) for iou in found]
         first = values[0]
-        rows.append((name, [
-            (None if value is None else 100 * value, None if value is None or first is None else 100 * (value - first))
-            for value in values
-        ]))  # fmt: skip
+        changes = [None if value is None or first is None else value - first for value in values]
+        rows.append((name, list(zip(map(percent, values), map(percent, changes), strict=True))))
     return rows
 
 
@@ -153,11 +133,6 @@ def _settings(run: Run) -> dict[str, str]:
     place = str(run.config.get("run_dir", ""))
     pairs = flat({name: value for name, value in run.config.items() if name not in _OF_PLACE})
     return {name: value for name, value in pairs.items() if not (place and value.startswith(place))}
-
-
-def _stamp(run: Run) -> dict[str, str]:
-    stamp = run.scores[0].protocol
-    return flat({name: value for name, value in stamp.items() if name not in _OF_A_STAMP})
 
 
 def _different(found: Sequence[dict[str, str]]) -> dict[str, list[str]]:

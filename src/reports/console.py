@@ -1,23 +1,29 @@
-"""What a run says at its start and its end, on the console and in its folder."""
+"""What a run prints at its start and its end, and the scores that it leaves in its folder."""
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import nn
 
 from src.data import LabelSpace, SegmentationDataModule
 from src.errors import noted
 from src.files.atomic import write_bytes
+from src.files.run_files import REPORT, charts_folder, per_image_file, scores_file
+from src.loggers.run_logger import run_logger
 from src.metrics import Measures, Scores
 from src.reports.charts import draw_scores
-from src.reports.page import REPORT, refresh_page
+from src.reports.page import refresh_page
 from src.reports.remarks import remark
 from src.reports.run_folder import Run
-from src.reports.summary_table import summary_table, write_scores
+from src.reports.scores_file import write_scores
+from src.reports.summary_table import summary_table
 from src.runtime.environment import device_name
 
 __all__ = ["headline", "log_test", "pictures", "quiet", "say", "scores"]
@@ -35,7 +41,7 @@ _NOISE = (
 
 
 def quiet() -> None:
-    """Leaves the console to this project's own lines; real warnings still show."""
+    """Silences what libraries print about choices made on purpose; real warnings still show."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", message=f".*{pattern}")
@@ -46,11 +52,9 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def headline(
-    module: pl.LightningModule, datamodule: SegmentationDataModule, *, model: str, data: str, run_dir: Path
-) -> str:
-    """Net, data, device and place of a run in two lines."""
-    parameters = sum(parameter.numel() for parameter in module.net.parameters()) / 1e6
+def headline(net: nn.Module, datamodule: SegmentationDataModule, *, model: str, data: str, run_dir: Path) -> str:
+    """Net, data, device and folder of a run in two lines."""
+    parameters = sum(parameter.numel() for parameter in net.parameters()) / 1e6
     first, second = datamodule.pool_sizes
     counts = f"{first} train{f' + {second} extra' if second else ''}, {len(datamodule.val_dataset)} val"
     return (
@@ -65,7 +69,7 @@ def scores(
     *,
     stage: str,
     seconds: float,
-    throughput: float = float("nan"),
+    throughput: float = math.nan,
     paths: dict[str, Path | None] | None = None,
     measures: Measures | None = None,
     protocol: dict[str, Any] | None = None,
@@ -80,17 +84,16 @@ def scores(
         seconds: of the run.
         throughput: training images per second.
         paths: further places to print.
-        measures: what else was measured.
+        measures: further measures of the test.
         protocol: how, to be saved with the scores.
     """
-    path = run_dir / f"scores_{stage}.json"
     if measures is not None:
         index = measures.images.to_csv(label_space.names)
-        write_bytes(run_dir / f"per_image_{stage}.csv", index.encode(errors="surrogateescape"))
+        write_bytes(run_dir / per_image_file(stage), index.encode(errors="surrogateescape"))
+    path = run_dir / scores_file(stage)
     write_scores(result, label_space, path, measures=measures, protocol=protocol)
-    pages = {"charts": _charts(run_dir, stage), f"{stage} scores": path, "report": run_dir / REPORT}
-    places = {**(paths or {}), **pages}
-    places = {name: _short(place) for name, place in places.items() if place is not None}
+    own = {"charts": run_dir / charts_folder(stage), f"{stage} scores": path, "report": run_dir / REPORT}
+    places = {name: _short(place) for name, place in {**(paths or {}), **own}.items() if place is not None}
     facts = {"seconds": seconds, "images_per_second": throughput, "paths": places, "measures": measures}
     say(summary_table(result, label_space, **facts))
     with noted("the remark on this run"):
@@ -99,14 +102,11 @@ def scores(
 
 
 def pictures(result: Scores, label_space: LabelSpace, run_dir: Path, *, stage: str) -> None:
-    """Draws the charts of scores that are written, and the page; what goes wrong is told, and ends nothing."""
-    with noted(_charts(run_dir, stage)):
-        draw_scores(result, label_space, _charts(run_dir, stage))
+    """Draws the charts of written scores, and the page; what fails is reported and does not stop the run."""
+    folder = run_dir / charts_folder(stage)
+    with noted(folder):
+        draw_scores(result, label_space, folder)
     refresh_page(run_dir)
-
-
-def _charts(run_dir: Path, stage: str) -> Path:
-    return run_dir / ("charts" if stage == "val" else f"charts_{stage}")
 
 
 def _short(path: Path) -> Path:
@@ -114,13 +114,19 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def log_test(trainer: pl.Trainer, metrics: dict[str, Any]) -> None:
-    """Sends test metrics, and where a logger can show it the table of classes, to the run's loggers and closes them."""
-    module, step = trainer.lightning_module, trainer.global_step
+def log_test(trainer: pl.Trainer, result: Scores, names: Sequence[str], metrics: dict[str, Any]) -> None:
+    """Sends the scores of a test to the loggers of its run, and closes them.
+
+    Args:
+        trainer: of the fit.
+        result: of the test.
+        names: of the classes.
+        metrics: the scalars of the test.
+    """
+    step = trainer.global_step
     for logger in trainer.loggers:
+        shown = run_logger(logger)
         logger.log_metrics(metrics, step=step)
-        if hasattr(logger, "log_scores"):
-            logger.log_scores("test", module.test_scores, module.label_space, step=step)
+        shown.log_scores("test", result, names, step=step)
         logger.finalize("success")
-        if hasattr(logger, "close"):
-            logger.close()
+        shown.close()

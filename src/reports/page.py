@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
-import functools
-import hashlib
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from src.errors import UserError
 from src.files.atomic import write_bytes
+from src.files.run_files import REPORT
 from src.reports.album import Album
+from src.reports.curves import learning_curves, smoothed
+from src.reports.html_templates import number, render_page
 from src.reports.remarks import remark
-from src.reports.run_folder import Run, ScoreFile
+from src.reports.run_folder import Run
 from src.reports.score_tables import class_rows, confusion, flat
-from src.reports.svg_charts import Curve, chart, smoothed
+from src.reports.scores_file import ScoreFile
+from src.reports.svg_charts import Curve, chart
 
-__all__ = ["REPORT", "refresh_page", "render", "write_page"]
-
-REPORT = "report.html"
-_HOME = Path(__file__).resolve().parent
+__all__ = ["refresh_page", "write_page"]
 
 
 def write_page(folder: str | Path) -> Path:
@@ -41,10 +36,11 @@ def write_page(folder: str | Path) -> Path:
             " src.evaluate"
         )
     album = Album(run.folder)
+    model, data = run.select("model", "name"), run.select("data", "name")
     pictures = {"worst": album.worst_images(), "panels": album.validation(), "of_classes": album.worst_of_classes()}
-    page = render(
+    page = render_page(
         "run.html",
-        title=_title(run),
+        title=f"{model} on {data}" if model and data else str(data or run.folder.resolve().name),
         folder=run.folder.resolve().name,
         facts=_facts(run),
         remark=remark(run),
@@ -54,14 +50,14 @@ def write_page(folder: str | Path) -> Path:
         left_out=[str(path) for path in album.left_out],
         protocol=flat(run.scores[0].protocol) if run.scores else {},
         environment=flat(run.environment),
-        configs=[(name, run.text(name)) for name in ("config.yaml", "config_resumed.yaml") if run.text(name)],
+        configs=run.config_texts,
     )
     write_bytes(run.folder / REPORT, page)
     return run.folder / REPORT
 
 
 def refresh_page(folder: str | Path) -> bool:
-    """``write_page`` that never raises: what goes wrong is told in one line; whether the page was written."""
+    """``write_page`` that never raises: prints one line if it fails; returns whether the page was written."""
     try:
         write_page(folder)
     except Exception as error:  # a page is never worth a run
@@ -71,48 +67,8 @@ def refresh_page(folder: str | Path) -> bool:
     return True
 
 
-def render(template: str, **values: Any) -> bytes:
-    """The page that a template makes of ``values``; it may load nothing, and run no script but its own."""
-    script = (_HOME / "templates/table.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = (
-        _templates()
-        .get_template(template)
-        .render(
-            style=Markup((_HOME / "templates/style.css").read_text(encoding="utf-8")),
-            script=Markup(script),
-            digest=digest,
-            written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            **values,
-        )
-    )
-    return page.encode(errors="replace")
-
-
-@functools.cache
-def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HOME / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
-    return environment
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _title(run: Run) -> str:
-    model, data = run.select("model", "name"), run.select("data", "name")
-    return f"{model} on {data}" if model and data else str(data or run.folder.resolve().name)
-
-
 def _facts(run: Run) -> dict[str, str]:
-    """What one wants to know first, in this order."""
+    """The figures at the head of the page, in this order."""
     facts = {}
     best, step = run.best
     if not math.isnan(best):
@@ -136,29 +92,28 @@ def _facts(run: Run) -> dict[str, str]:
 
 
 def _miou(file: ScoreFile) -> str:
-    low, high = (file.content.get("interval_over_images") or {}).get("miou") or (None, None)
-    interval = "" if low is None or high is None else f" ({100 * low:.2f} to {100 * high:.2f})"
-    miou = file.content.get("miou")
-    return f"{_number(None if miou is None else 100 * miou)} %{interval}"
+    miou, interval = file.content.get("miou"), file.interval
+    words = f"{number(None if miou is None else 100 * miou)} %"
+    return words if interval is None else f"{words} ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
 
 
 def _charts(run: Run) -> list[Markup]:
-    """Loss, validation, learning rates, and the share of waiting."""
-    percent = [[1], [100]]
-    loss, validation = [], []
-    if (raw := run.curves.get("train/loss")) is not None:
-        loss = [Curve("raw", raw, faint=True), Curve("training loss", smoothed(raw))]
-    for color, (name, word) in enumerate((("val/miou", "mean IoU"), ("val/pixel_accuracy", "pixel accuracy"))):
-        if name in run.curves:
-            validation.append(Curve(word, run.curves[name] * percent, color))
-    rates = [(name.removeprefix("lr/"), curve) for name, curve in run.curves.items() if name.startswith("lr/")]
-    wait = run.curves.get("train/data_wait")
-    waits = [] if wait is None else [Curve("share of waiting", smoothed(wait * percent))]
+    """Validation, loss, learning rates, and the share of waiting."""
+    curves = learning_curves(run.curves)
+    loss, validation, waits = [], [], []
+    if curves.loss is not None and curves.mean_loss is not None:
+        loss = [Curve("raw", curves.loss, faint=True), Curve("training loss", curves.mean_loss)]
+    for color, (name, curve) in enumerate((("mean IoU", curves.miou), ("pixel accuracy", curves.pixel_accuracy))):
+        if curve is not None:
+            validation.append(Curve(name, curve, color))
+    rates = [Curve(name, curve, color) for color, (name, curve) in enumerate(curves.rates.items())]
+    if (wait := run.curves.get("train/data_wait")) is not None:
+        waits = [Curve("share of waiting", smoothed(wait * [[1], [100]]))]
     best, step = run.best
     drawn = [
         chart(validation, title="Validation", unit="%", floor=0, star=None if math.isnan(best) else (step, 100 * best)),
         chart(loss, title="Training loss", unit="loss"),
-        chart([Curve(*rate, place) for place, rate in enumerate(rates)], title="Learning rate", unit="rate", floor=0),
+        chart(rates, title="Learning rate", unit="rate", floor=0),
         chart(waits, title="Waiting for data", unit="% of training time", floor=0),
     ]
     return [figure for figure in drawn if figure]

@@ -41,7 +41,8 @@ _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.7
 class Classes(Protocol):
     """What pictures, charts and tables need to know about classes; a ``LabelSpace`` is one.
 
-    ``names`` and ``colors`` (RGB, 0..255) are in train-id order; ``palette`` is the (256,3) uint8 look-up table.
+    ``names`` and ``colors`` (RGB, 0..255) are in train-id order, and so are ``categories``, where there are any;
+    ``palette`` is the (256,3) uint8 look-up table.
     """
 
     @property
@@ -52,6 +53,9 @@ class Classes(Protocol):
 
     @property
     def palette(self) -> np.ndarray: ...
+
+    @property
+    def categories(self) -> Sequence[str] | None: ...
 
 
 def colorize(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -123,7 +127,7 @@ def reduced(picture: np.ndarray, side: int, *, mix: bool = True) -> np.ndarray:
 
 
 def row(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Pictures of one size beside one another, each under its caption.
+    """Pictures of one size side by side, each under its caption.
 
     Small ones are enlarged by a whole factor, large ones reduced to a longest side of 494 pixels.
     """

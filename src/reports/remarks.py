@@ -1,4 +1,4 @@
-"""What is plainly wrong with a run, in one sentence, from what its files say."""
+"""One sentence on what is plainly wrong with a run, from its files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def _missing(classes: Sequence[str], matrix: np.ndarray) -> str:
     missing = [name for name, found, there in zip(classes, predicted, truth, strict=True) if there and not found]
     if np.count_nonzero(predicted) == 1 and missing:
         return f"only {classes[int(predicted.argmax())]} was ever predicted"
-    rest = len(missing) - _NAMED
-    names = [*missing[:_NAMED], *([f"{rest} more"] if rest > 0 else [])]
-    words = " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-    return f"{words} {'were' if len(missing) > 1 else 'was'} never predicted" if missing else ""
+    if len(missing) < 2:
+        return f"{missing[0]} was never predicted" if missing else ""
+    names, rest = missing[:_NAMED], len(missing) - _NAMED
+    if rest > 0:
+        names.append(f"{rest} more")
+    return f"{', '.join(names[:-1])} and {names[-1]} were never predicted"

@@ -1,4 +1,4 @@
-"""The files of a run folder: how a run begins it, and what they say when read back; each of them may be missing."""
+"""The files of a run folder: those that a run begins with, and what all say when read; each may be missing."""
 
 from __future__ import annotations
 
@@ -10,41 +10,59 @@ from typing import Any
 
 import numpy as np
 
+from src.errors import UserError
 from src.files.atomic import write_bytes
-from src.files.json_schema import SavedScores
+from src.files.run_files import CONFIG, ENVIRONMENT, HISTORY, VALIDATION, scores_file
 from src.files.untrusted import read_curves, read_json, read_text, read_yaml
+from src.reports.scores_file import ScoreFile, read_scores
 from src.runtime.environment import environment
 
-__all__ = ["Run", "ScoreFile", "write_start"]
+__all__ = ["Run", "read_history", "runs_below", "write_start"]
 
 _REMEDY = "remove it, or score the run again"
 _DRAWN = ("val/", "lr/", "train/loss", "train/images_per_second", "train/data_wait", "train/peak_memory_gb")
 
 
 def write_start(run_dir: Path, config: str, *, resumed: bool = False) -> None:
-    """Write ``config.yaml`` and ``environment.json``; ``*_resumed`` when a run goes on in its folder.
+    """Write ``config.yaml`` and ``environment.json``; ``*_resumed`` when a run is resumed in its folder.
 
     Args:
         run_dir: folder of the run.
         config: YAML, resolved.
-        resumed: the run goes on.
+        resumed: the run is.
     """
-    again = "_resumed" if resumed and (run_dir / "config.yaml").is_file() else ""
-    write_bytes(run_dir / f"config{again}.yaml", config.encode())
-    write_bytes(run_dir / f"environment{again}.json", (json.dumps(environment(), indent=2) + "\n").encode())
+    again = resumed and (run_dir / CONFIG).is_file()
+    for name, content in ((CONFIG, config), (ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")):
+        write_bytes(run_dir / (_resumed(name) if again else name), content.encode())
 
 
-@dataclass(frozen=True)
-class ScoreFile:
-    """One file of scores; ``split`` is the word in its name, or ``validation`` for the last one of a fit."""
+def _resumed(name: str) -> str:
+    path = Path(name)
+    return f"{path.stem}_resumed{path.suffix}"
 
-    split: str
-    content: dict[str, Any]
-    written: float
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        return self.content.get("protocol") or {}
+def read_history(path: Path) -> dict[str, np.ndarray]:
+    """Scalar of ``metrics.csv`` -> (2,N) float64 steps and values, N >= 1, nan included; empty without a file.
+
+    Raises:
+        UserError: for a broken file.
+    """
+    return {name: np.array(points, float).T for name, points in read_curves(path).items()}
+
+
+def runs_below(folder: str | Path) -> list[Path]:
+    """The run folders in ``folder``, at any depth, by name; ``folder`` itself if it is one.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = Path(folder)
+    if Run(folder).holds_results:
+        return [folder]
+    files = [*folder.rglob(HISTORY), *folder.rglob(scores_file("*"))]
+    if not files:
+        raise UserError(f"compare={folder}: no run with results lies there; name run folders, or a folder of them")
+    return sorted({path.parent for path in files})
 
 
 @dataclass(frozen=True)
@@ -60,36 +78,32 @@ class Run:
     @property
     def holds_results(self) -> bool:
         """Whether there is anything to show."""
-        return (self.folder / "metrics.csv").is_file() or bool(self._score_files())
+        return (self.folder / HISTORY).is_file() or bool(self._score_files())
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config, empty where there is none."""
-        path = self.folder / "config.yaml"
+        path = self.folder / CONFIG
         return read_yaml(path, remedy=_REMEDY) if path.is_file() else {}
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, command and device, empty where unknown."""
-        path = self.folder / "environment.json"
+        path = self.folder / ENVIRONMENT
         return read_json(path, dict[str, Any], remedy=_REMEDY) if path.is_file() else {}
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:
         """Scalar -> (2,N) float64, steps and finite values, N >= 1, of those that a page draws."""
-        curves = {}
-        for name, points in read_curves(self.folder / "metrics.csv").items():
-            if name.startswith(_DRAWN):
-                curve = np.array(points, float)
-                curve = curve[np.isfinite(curve).all(1)]
-                if len(curve):
-                    curves[name] = curve.T
-        return curves
+        drawn = {name: curve for name, curve in read_history(self.folder / HISTORY).items() if name.startswith(_DRAWN)}
+        finite = {name: curve[:, np.isfinite(curve).all(0)] for name, curve in drawn.items()}
+        return {name: curve for name, curve in finite.items() if curve.size}
 
     @cached_property
     def scores(self) -> list[ScoreFile]:
         """The newest first; the last validation is among them while it is newer than the others, or alone."""
-        found = sorted(map(_scores, self._score_files()), key=lambda file: file.written, reverse=True)
+        files = [read_scores(path, remedy=_REMEDY) for path in self._score_files()]
+        found = sorted(files, key=lambda file: file.written, reverse=True)
         return [file for place, file in enumerate(found) if place == 0 or file.split != "validation"]
 
     @cached_property
@@ -119,15 +133,12 @@ class Run:
             node = node.get(name) if isinstance(node, dict) else None
         return node
 
-    def text(self, name: str) -> str:
-        """A text file's content, empty where there is none."""
-        path = self.folder / name
-        return read_text(path, remedy=_REMEDY) if path.is_file() else ""
+    @property
+    def config_texts(self) -> list[tuple[str, str]]:
+        """Name and content of the configs, of the first start and of the last resume."""
+        paths = [self.folder / name for name in (CONFIG, _resumed(CONFIG))]
+        texts = [(path.name, read_text(path, remedy=_REMEDY)) for path in paths if path.is_file()]
+        return [(name, text) for name, text in texts if text]
 
     def _score_files(self) -> list[Path]:
-        return [*self.folder.glob("scores_*.json"), *self.folder.glob("validation.json")]
-
-
-def _scores(path: Path) -> ScoreFile:
-    content = read_json(path, SavedScores, remedy=_REMEDY)
-    return ScoreFile(path.stem.removeprefix("scores_"), content, path.stat().st_mtime)
+        return [*self.folder.glob(scores_file("*")), *self.folder.glob(VALIDATION)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from src.reports.album import data_uri
 
-__all__ = ["ClassRow", "Confusion", "class_rows", "confusion", "flat"]
+__all__ = ["ClassRow", "Confusion", "class_rows", "confusion", "flat", "percent"]
 
 _CELLS = 40  # classes up to which the matrix is a table; beyond, a picture
 _MOST = 10  # confusions that are named
@@ -47,9 +47,10 @@ def class_rows(scores: Mapping[str, Any]) -> list[ClassRow]:
     rows = []
     for name, color in zip(scores.get("classes", ()), colors, strict=False):
         low, high = intervals.get(name) or (None, None)
-        values = {"iou": _of(scores, "iou", name), "low": _percent(low), "high": _percent(high)}
-        values |= {"accuracy": _of(scores, "accuracy", name), "boundary": _of(scores, "boundary_iou", name)}
-        rows.append(ClassRow(name, _css(color), share=_of(scores, "truth_share", name), **values))
+        entries = [(scores.get(entry) or {}).get(name) for entry in ("iou", "accuracy", "boundary_iou", "truth_share")]
+        iou, accuracy, boundary, share, low, high = map(percent, (*entries, low, high))
+        css = "transparent" if color is None else "#{:02x}{:02x}{:02x}".format(*(int(part) & 255 for part in color))
+        rows.append(ClassRow(name, css, iou, low, high, accuracy, boundary, share))
     return sorted(rows, key=lambda row: -1 if row.iou is None else row.iou, reverse=True)
 
 
@@ -59,10 +60,10 @@ def confusion(scores: Mapping[str, Any]) -> Confusion | None:
     if not names or counts.shape != (len(names), len(names)):
         return None
     truth = counts.sum(1, keepdims=True)
-    percent = np.divide(100 * counts, truth, out=np.full_like(counts, np.nan), where=truth > 0)
+    shares = np.divide(100 * counts, truth, out=np.full_like(counts, np.nan), where=truth > 0)
     few = len(names) <= _CELLS
-    cells = [[None if np.isnan(cell) else float(cell) for cell in row] for row in percent] if few else []
-    return Confusion(list(names), cells, "" if few else _drawn(percent), _most(names, counts, percent))
+    cells = [[None if np.isnan(cell) else float(cell) for cell in row] for row in shares] if few else []
+    return Confusion(list(names), cells, "" if few else _drawn(shares), _most(names, counts, shares))
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, str]:
@@ -81,32 +82,25 @@ def _plain(value: Any) -> str:
     return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _most(names: Sequence[str], counts: np.ndarray, percent: np.ndarray) -> list[tuple[str, str, float, int]]:
+def _most(names: Sequence[str], counts: np.ndarray, shares: np.ndarray) -> list[tuple[str, str, float, int]]:
     wrong = counts * (1 - np.eye(len(counts)))
     order = np.argsort(-wrong, axis=None)[:_MOST]
     pairs = [divmod(int(place), len(counts)) for place in order]
     return [
-        (names[row], names[column], float(percent[row, column]), int(wrong[row, column]))
+        (names[row], names[column], float(shares[row, column]), int(wrong[row, column]))
         for row, column in pairs
         if wrong[row, column] > 0
     ]
 
 
-def _drawn(percent: np.ndarray) -> str:
+def _drawn(shares: np.ndarray) -> str:
     """White to blue over grey, a pixel a cell; the root lets rare confusions show."""
-    depth = np.sqrt(np.nan_to_num(percent) / 100)[..., None]
+    depth = np.sqrt(np.nan_to_num(shares) / 100)[..., None]
     picture = (1 - depth) * [255, 255, 255] + depth * [160, 70, 20]  # BGR
-    picture[np.isnan(percent)] = 200
+    picture[np.isnan(shares)] = 200
     return data_uri(picture.round().astype(np.uint8), exact=True)
 
 
-def _of(scores: Mapping[str, Any], entry: str, name: str) -> float | None:
-    return _percent((scores.get(entry) or {}).get(name))
-
-
-def _percent(value: float | None) -> float | None:
+def percent(value: float | None) -> float | None:
+    """A fraction as percent; ``None`` stays."""
     return None if value is None else 100 * value
-
-
-def _css(color: Sequence[int] | None) -> str:
-    return "transparent" if color is None else "#{:02x}{:02x}{:02x}".format(*(int(part) & 255 for part in color))

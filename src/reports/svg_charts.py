@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-__all__ = ["COLORS", "Curve", "chart", "smoothed"]
+from src.reports.curves import thinned
+from src.reports.html_templates import render_part
+
+__all__ = ["COLORS", "Curve", "chart"]
 
 COLORS = 8  # --c0 to --c7 in style.css
 _WIDTH, _HEIGHT = 480, 270
@@ -26,13 +28,6 @@ class Curve:
     points: np.ndarray
     color: int = 0
     faint: bool = False
-
-
-def smoothed(points: np.ndarray) -> np.ndarray:
-    """The running mean over a thirtieth of the points, at the middle step of its window."""
-    window = 1 + 2 * (points.shape[1] // 60)
-    mean = np.convolve(points[1], np.full(window, 1 / window), "valid")
-    return np.stack([points[0, window // 2 :][: len(mean)], mean])
 
 
 def chart(
@@ -57,55 +52,34 @@ def chart(
     values = np.concatenate([curve.points[1] for curve in curves])
     ticks = _ticks(values.min() if floor is None else min(floor, values.min()), values.max())
     steps = _ticks(0, max(1, max(curve.points[0, -1] for curve in curves)))
-    frame = _Frame(steps[-1], ticks[0], ticks[-1])
-    marks = [_gridline(frame, value) for value in ticks]
-    marks += [_step(frame, value) for value in steps]
-    marks += [_line(frame, curve) for curve in curves]
-    if star is not None:
-        marks.append(f'<circle class="best" cx="{frame.x(star[0]):.1f}" cy="{frame.y(star[1]):.1f}" r="4.5"/>')
-    named = [curve for curve in curves if not curve.faint]
-    ends = "; ".join(f"{curve.name} ends at {curve.points[1, -1]:.4g} {unit}" for curve in named)
-    label = html.escape(f"{title} by step: {ends}")
-    drawn = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(marks)}</svg>'
-    key = "".join(f'<li><i class="line c{curve.color % COLORS}"></i>{html.escape(curve.name)}</li>' for curve in named)
-    heading = f"<figcaption>{html.escape(title)} <small>{html.escape(unit)}, by step</small></figcaption>"
-    return Markup(f'<figure class="chart">{heading}{drawn}<ul class="key">{key}</ul></figure>')
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
 
+    def x(step: float) -> float:
+        return _LEFT + step / steps[-1] * (right - _LEFT)
 
-@dataclass(frozen=True)
-class _Frame:
-    steps: float
-    low: float
-    high: float
+    def y(value: float) -> float:
+        return bottom - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (bottom - _TOP)
 
-    def x(self, step: float) -> float:
-        return _LEFT + step / self.steps * (_WIDTH - _LEFT - _RIGHT)
+    def places(curve: Curve) -> list[str]:
+        return [f"{x(step):.1f},{y(value):.1f}" for step, value in thinned(curve.points, _MAX_POINTS).T]
 
-    def y(self, value: float) -> float:
-        return _HEIGHT - _BOTTOM - (value - self.low) / (self.high - self.low) * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _line(frame: _Frame, curve: Curve) -> str:
-    steps, values = curve.points[:, :: -(-curve.points.shape[1] // _MAX_POINTS)]
-    points = [f"{frame.x(step):.1f},{frame.y(value):.1f}" for step, value in zip(steps, values, strict=True)]
-    style = f"c{curve.color % COLORS}{' faint' if curve.faint else ''}"
-    line = f'<polyline class="{style}" points="{" ".join(points)}"/>'
-    if len(points) > 1 or curve.faint:
-        return line
-    x, y = points[0].split(",")
-    return f'<circle class="{style}" cx="{x}" cy="{y}" r="3"/>'
-
-
-def _gridline(frame: _Frame, value: float) -> str:
-    y = frame.y(value)
-    line = f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-    return f'{line}<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{round(value, 12):g}</text>'
-
-
-def _step(frame: _Frame, value: float) -> str:
-    text = f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}"
-    anchor = "end" if value == frame.steps else "middle"
-    return f'<text x="{frame.x(value):.1f}" y="{_HEIGHT - 10}" text-anchor="{anchor}">{text}</text>'
+    return render_part(
+        "chart.html",
+        title=title,
+        unit=unit,
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=_LEFT,
+        right=right,
+        x=x,
+        y=y,
+        ticks=ticks,
+        steps=steps,
+        drawn=[(curve, places(curve)) for curve in curves],
+        named=[curve for curve in curves if not curve.faint],
+        star=star,
+        colors=COLORS,
+    )
 
 
 def _ticks(low: float, high: float) -> list[float]:

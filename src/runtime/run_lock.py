@@ -12,12 +12,13 @@ from typing import Any
 
 from src.errors import UserError
 from src.files.atomic import locked
+from src.files.run_files import CONFIG, HISTORY, scores_file
 
 __all__ = ["check_unused", "first_process", "held", "new_folder", "rank"]
 
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")  # of torchrun and Lightning, of SLURM, of the user's hand
-_OF_AN_END = ("scores_*.json",)
-_OF_A_RUN = ("config.yaml", "metrics.csv", "checkpoints/*.ckpt", *_OF_AN_END)
+_OF_AN_END = (scores_file("*"),)
+_OF_A_RUN = (CONFIG, HISTORY, "checkpoints/*.ckpt", *_OF_AN_END)
 
 
 def new_folder(wanted: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.files.run_files import CONFIG
 from src.sweeps import trial_folder as files
 from src.sweeps.driver import JOURNAL
 from src.sweeps.journal import last_records, read_journal
@@ -69,7 +70,7 @@ def _result(
     for trial in trials:
         states[ended[trial.id]["status"] if trial.id in ended else "started" if trial.id in started else "waiting"] += 1
     done = [trial for trial in trials if trial.id in ended and ended[trial.id]["status"] == "done"]
-    configs = [folder / "trials" / trial.id / "config.yaml" for trial in trials]
+    configs = [folder / "trials" / trial.id / CONFIG for trial in trials]
     stamps = [(files.scores(folder / "trials" / trial.id) or {}).get("protocol") or {} for trial in done]
     return Result(
         row=trials[0].row,

@@ -13,12 +13,12 @@ from pathlib import Path
 from src.cli.overrides import quoted
 from src.errors import UserError
 from src.files.json_schema import SavedScores
+from src.files.run_files import HISTORY, LAST_CHECKPOINT, scores_file
 from src.files.untrusted import read_curves, read_json
 
 __all__ = ["LOG", "arguments", "begin_log", "check_place", "curve", "lasted", "make_ready", "reason", "scores", "value"]
 
 LOG = "log.txt"
-_CHECKPOINT = Path("checkpoints/last.ckpt")
 _BEGINS = "--- attempt of "  # line of the log
 _AGENT = re.compile(r"^.*torch/distributed/elastic/multiprocessing/api\.py", re.M)  # torchrun's account of a failure
 _ROOT = re.compile(r"Root Cause.*?rank\s+: (\d+).*?exitcode\s+: -\d+ .*?\((SIG\w+)\)", re.S)
@@ -34,13 +34,13 @@ def make_ready(folder: Path) -> None:
     check_place(folder)
     if (folder / LOG).is_symlink():  # or what trials print would be added to any file
         (folder / LOG).unlink()
-    if not (folder / _CHECKPOINT).is_file():
+    if not (folder / LAST_CHECKPOINT).is_file():
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.name != LOG:
                 path.unlink()
-    for path in folder.glob("scores_*.json"):
+    for path in folder.glob(scores_file("*")):
         path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -60,7 +60,7 @@ def check_place(folder: Path) -> None:
 
 def arguments(folder: Path, options: Sequence[str]) -> list[str]:
     """For ``src.train``: to go on from the folder's last checkpoint, or to start in the folder."""
-    if (folder / _CHECKPOINT).is_file():
+    if (folder / LAST_CHECKPOINT).is_file():
         return [f"resume={folder}"]
     return [quoted("hydra.run.dir", folder), *options]
 
@@ -72,7 +72,7 @@ def scores(folder: Path) -> SavedScores | None:
         UserError: for a broken file.
     """
     for stage in ("test", "val"):
-        path = folder / f"scores_{stage}.json"
+        path = folder / scores_file(stage)
         if path.is_file():
             return read_json(path, SavedScores, remedy="remove it, and go on with resume= retry_failed=true")
     return None
@@ -80,7 +80,7 @@ def scores(folder: Path) -> SavedScores | None:
 
 def curve(folder: Path, metric: str) -> list[tuple[int, float]]:
     """Step and value of ``metric`` so far, of its last row where a step has several."""
-    found = dict(read_curves(folder / "metrics.csv").get(metric, ()))
+    found = dict(read_curves(folder / HISTORY).get(metric, ()))
     return [(step, number) for step, number in sorted(found.items()) if math.isfinite(number)]
 
 

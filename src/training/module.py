@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from src.checkpoints.io import METADATA_KEY
-from src.data.label_space import LabelSpace
+from src.data import LabelSpace, SegmentationDataModule
 from src.errors import UserError
 from src.inference import Inference
 from src.losses import Supervision
 from src.metrics import ConfusionMatrix, Scores, SharedMeans
+from src.training.trainer_parts import datamodule_of
 
-if TYPE_CHECKING:
-    from src.data import SegmentationDataModule
-
-__all__ = ["Normalize", "SegmentationModule"]
+__all__ = ["Normalize", "SegmentationModule", "segmentation_module"]
 
 
 class Normalize(nn.Module):
@@ -110,7 +109,7 @@ class SegmentationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.net = net.to(memory_format=memory_format)
+        self.net = net.to(memory_format=memory_format)  # pyrefly: ignore[no-matching-overload]  # torch's hints lack it
         self.normalize = Normalize(mean, std, channel_order=channel_order, memory_format=memory_format)
         self.label_space = label_space
         self.supervision = supervision
@@ -157,26 +156,22 @@ class SegmentationModule(pl.LightningModule):
         return loss
 
     def _log_learning_rates(self) -> None:
-        for group in self.optimizers().param_groups:
+        for group in cast(Optimizer, self.optimizers()).param_groups:
             if not group["name"].endswith("_no_decay"):
                 self.log(f"lr/{group['name']}", group["lr"])
 
-    def rehearse(self, trainer: pl.Trainer, datamodule: SegmentationDataModule) -> None:
-        """Make optimiser and schedule as for a fit, and forget them.
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer, factor = self.optimization(self.trainer, datamodule_of(self.trainer))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def optimization(
+        self, trainer: pl.Trainer, datamodule: SegmentationDataModule
+    ) -> tuple[Optimizer, Callable[[int], float]]:
+        """Optimiser, and factor on its rates by step, for a fit of ``trainer`` on ``datamodule``.
 
         Raises:
             UserError: for options that they cannot take.
         """
-        self._optimization(trainer, datamodule)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimizer, factor = self._optimization(self.trainer, self.trainer.datamodule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
-
-    def _optimization(
-        self, trainer: pl.Trainer, datamodule: SegmentationDataModule
-    ) -> tuple[Optimizer, Callable[[int], float]]:
-        """Optimiser, and factor on its rates by step."""
         images = datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches
         return self._make_optimizer(self.net, images), self._make_schedule(*self._steps(trainer, datamodule))
 
@@ -186,11 +181,12 @@ class SegmentationModule(pl.LightningModule):
         Lightning's own estimate would set up the loader before a resumed position is restored to it.
         """
         epoch = max(1, math.ceil(datamodule.train_batches / trainer.accumulate_grad_batches))
-        if trainer.max_epochs == -1:
+        epochs = trainer.max_epochs
+        if epochs is None or epochs == -1:
             if trainer.max_steps < 1:
                 raise UserError("the run has no end: set trainer.max_steps or trainer.max_epochs to 1 or more")
             return trainer.max_steps, epoch
-        steps = trainer.max_epochs * epoch
+        steps = epochs * epoch
         return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps), epoch
 
     # --- evaluation -------------------------------------------------------------------------------------------------
@@ -233,3 +229,8 @@ class SegmentationModule(pl.LightningModule):
         checkpoint[METADATA_KEY] = {**self.metadata, "label_space": self.label_space.to_dict()}
         if ids := [logger.version for logger in self.loggers if isinstance(logger, WandbLogger)]:
             checkpoint[METADATA_KEY]["wandb_id"] = str(ids[0])
+
+
+def segmentation_module(module: pl.LightningModule) -> SegmentationModule:
+    """``module`` by its own type, for what Lightning hands over as any module."""
+    return cast(SegmentationModule, module)

@@ -1,21 +1,21 @@
-"""A fit in the small: what it would refuse after its first files, it refuses before them."""
+"""A dry run of a fit: what training would refuse later is refused before any file is written."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from src.data import SegmentationDataModule
 from src.errors import UserError
-from src.training.batch_norm import FreezeNorms, batch_norms
-
-if TYPE_CHECKING:
-    from src.data import SegmentationDataModule
-    from src.training.module import SegmentationModule
+from src.models.net import Net
+from src.training.batch_norm import FreezeNorms
+from src.training.module import SegmentationModule
+from src.training.trainer_parts import callbacks_of
 
 __all__ = ["rehearse"]
 
@@ -33,23 +33,17 @@ def rehearse(
         UserError: for whatever of this the fit could not do.
     """
     _check_batches(trainer, datamodule)
-    if not batch_norms(module.net):
-        for callback in trainer.callbacks:
-            if isinstance(callback, FreezeNorms):
-                raise UserError(f"norms.freeze={callback.what}, but the net has no batch norms; set norms.freeze=null")
+    for callback in callbacks_of(trainer, FreezeNorms):
+        callback.check(module.net)
     module.supervision.check_outputs(_outputs(module.net, size))
-    module.rehearse(trainer, datamodule)
+    module.optimization(trainer, datamodule)
 
 
 def _check_batches(trainer: pl.Trainer, datamodule: SegmentationDataModule) -> None:
     """Every share of batches is one or more, and validation takes place."""
     datamodule.trainer = trainer
-    counts = {
-        "train": datamodule.whole_batches,
-        "val": len(datamodule.val_dataloader()),
-    }
-    for stage, count in counts.items():
-        _check_share(f"trainer.limit_{stage}_batches", getattr(trainer, f"limit_{stage}_batches"), count)
+    _check_share("trainer.limit_train_batches", trainer.limit_train_batches, datamodule.whole_batches)
+    _check_share("trainer.limit_val_batches", trainer.limit_val_batches, len(datamodule.val_dataloader()))
     interval, batches = trainer.val_check_interval, datamodule.train_batches
     _check_share("trainer.val_check_interval", interval, batches)
     if isinstance(interval, int) and interval > batches:
@@ -68,6 +62,6 @@ def _check_share(option: str, share: float, count: int) -> None:
 
 def _outputs(net: nn.Module, size: Sequence[int]) -> list[str]:
     """Names of what ``net`` gives in training, told without computing anything."""
-    net = copy.deepcopy(net).to("meta").train()
+    net = cast(Net, copy.deepcopy(net).to("meta").train())
     with torch.device("meta"), torch.no_grad():
         return list(net(torch.empty(2, net.in_channels, *size)))

@@ -29,9 +29,11 @@ from src.callbacks import (
 )
 from src.callbacks.worst_images import draw_lowest, draw_worst
 from src.data.label_space import LabelSpace, distinct_colors
+from src.loggers.run_logger import RunLogger
 from src.metrics import PerImage, Scores
 from src.reports.charts import draw_curves, draw_scores
-from src.reports.summary_table import summary_table, write_scores
+from src.reports.scores_file import write_scores
+from src.reports.summary_table import summary_table
 
 SPACE = LabelSpace(names=["road", "car", "sky"], colors=[(128, 64, 128), (0, 0, 142), (70, 130, 180)])
 MATRIX = torch.tensor([[80, 20, 0], [10, 40, 0], [0, 0, 0]])  # IoU 80/110, 40/70, none
@@ -495,11 +497,11 @@ def test_written_scores_hold_every_figure(tmp_path: Path) -> None:
 def test_dashboards_that_fail_end_nothing_and_say_so_once(
     run: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Broken(pl.loggers.CSVLogger):
+    class Broken(pl.loggers.CSVLogger, RunLogger):
         def log_best(self, miou: float) -> None:
             raise OSError("no\nserver")
 
-        log_scores = log_config = log_examples = log_best
+        log_scores = log_config = log_pictures = log_best
 
     module = run.trainer.lightning_module
     state = {"is_global_zero": True, "state": SimpleNamespace(fn="fit"), "sanity_checking": False, "callbacks": []}

@@ -29,7 +29,7 @@ from src.metrics.calibration import Calibration
 from src.profiling.sweep_costs import trial_costs
 from src.reports.compare_page import write_comparison
 from src.reports.page import write_page
-from src.reports.summary_table import write_scores
+from src.reports.scores_file import write_scores
 from src.sweeps import Driver, parse, results
 from src.sweeps.executors.slurm import Job
 from src.sweeps.journal import read_journal
