@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import os
 import resource
 import subprocess
@@ -9,13 +11,22 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
 import src  # noqa: F401, before any library may import torchvision
+from src.build import from_config
+from src.checkpoints.io import METADATA_KEY
+from src.cli.command import command
+from src.data.label_space import LabelSpace
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SEMSEG_SHARED", ROOT.parent / "shared"))
@@ -30,6 +41,82 @@ def files_of_at_most(limit: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """What ``conf/<name>.yaml`` and these overrides compose."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose(name, overrides=[*overrides])
+
+
+def call(
+    name: str,
+    *overrides: str,
+    task: Callable[[DictConfig], Any] | None = None,
+    prepare: Callable[[list[str]], tuple[str, list[str]]] | None = None,
+) -> None:
+    """Runs ``python -m src.<name> <overrides>`` in this process; it raises SystemExit where the command fails.
+
+    Hydra composes the same command line three times, for the check, for its mode and for the run; here it does once.
+
+    Args:
+        name: of the command.
+        overrides: its command line.
+        task: what takes the place of the command's work.
+        prepare: what takes the place of its look at the command line.
+    """
+    done: dict[tuple[str | None, ...], DictConfig] = {}
+    composing, mode = ConfigLoaderImpl._load_configuration_impl, f"hydra.mode={RunMode.RUN.name}"
+
+    def once(self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], **how: Any) -> DictConfig:
+        key = (config_name, *(item for item in overrides if item != mode))
+        if key not in done:
+            done[key] = composing(self, config_name=config_name, overrides=overrides, **how)
+        cfg = copy.deepcopy(done[key])
+        if mode in overrides and mode not in cfg.hydra.overrides.hydra:
+            cfg.hydra.mode = RunMode.RUN
+            cfg.hydra.overrides.hydra.append(mode)
+        return cfg
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *overrides])
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)
+        patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", once)
+        own = getattr(importlib.import_module(f"src.{name}"), "prepare", None)
+        try:
+            command(name, task, prepare=prepare or own)
+        except SystemExit as ending:
+            if ending.code:
+                raise
+
+
+NET = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet"]
+SMALL = [*NET, "data.length={train: 2, val: 2, test: 2}"]
+
+
+def save_untrained(path: Path, *overrides: str, space: LabelSpace | None = None) -> Path:
+    """Writes a checkpoint of an untrained net that is sure of some pixels and unsure of others.
+
+    Args:
+        path: the file.
+        overrides: what it is to have been trained with, such as ``SMALL``.
+        space: its classes; by default those of the data.
+    """
+    torch.manual_seed(3)
+    cfg = composed("train", *overrides, "run_dir=runs/x")
+    module = from_config.build_module(cfg, space or from_config.build_datamodule(cfg).label_space)
+    for name, weight in module.net.named_parameters():
+        if name.endswith("classifier.weight"):
+            weight.data *= 40
+    metadata = {**module.metadata, "label_space": module.label_space.to_dict()}
+    torch.save({"state_dict": module.state_dict(), METADATA_KEY: metadata}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint of the smallest net, for toy streets; to be read, not changed."""
+    return save_untrained(tmp_path_factory.mktemp("untrained") / "net.ckpt", *SMALL)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.command import command
+from tests.conftest import call
 from tests.ranks import SENT, Fault, run_ranks
 from tests.test_kill import assert_same_end
 
@@ -40,11 +40,7 @@ WAYS = [  # of saving and validating
 def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("shards")
     where = ["data.length={train: 12, val: 3, test: 2}", "data.size=[64,64]", "split=[train,val,test]", f"out={out}"]
-    from src.commands.shards import shards
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["shards", "data=toy_streets", *where])
-        command("shards", shards)
+    call("shards", "data=toy_streets", *where)
     return f"data.root={out}"
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -19,12 +17,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from src.build import from_checkpoint, from_config
-from src.checkpoints.io import METADATA_KEY
-from src.cli.command import command
+from src.build import from_checkpoint
 from src.cli.scored_size import difference
 from src.commands import autolabel, benchmark, evaluate, predict, submit
 from src.data.dataset import read_image
@@ -33,27 +28,14 @@ from src.data.sets import cityscapes
 from src.data.sets.toy_streets import ToyStreets
 from src.inference import Inference
 from src.reports import console
-from tests.conftest import ROOT
+from tests import conftest
+from tests.conftest import call, save_untrained
 
 SPACE = ToyStreets.label_space
 CLASSES = len(SPACE.names)
-NET = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "trainer=cpu", "data.num_workers=0"]
+NET = [*conftest.NET, "trainer=cpu", "data.num_workers=0"]
 HEIGHT, WIDTH = 48, 80
 EDGE = 53  # two thirds of the width
-
-
-def _save(path: Path, space: LabelSpace, *overrides: str) -> Path:
-    """An untrained net that is sure of some pixels and unsure of others."""
-    torch.manual_seed(3)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*NET, *overrides, "run_dir=runs/x"])
-    module = from_config.build_module(cfg, space)
-    for name, weight in module.net.named_parameters():
-        if name.endswith("classifier.weight"):
-            weight.data *= 40
-    metadata = {**module.metadata, "label_space": space.to_dict()}
-    torch.save({"state_dict": module.state_dict(), METADATA_KEY: metadata}, path)
-    return path
 
 
 def _scenes(root: Path, space: LabelSpace) -> Path:
@@ -81,9 +63,8 @@ def net(data: Path) -> Callable[..., Path]:
     """Checkpoint of a net that was trained with some options, on ``data``."""
 
     def save(*overrides: str) -> Path:
-        return _save(
-            data / "net.ckpt", SPACE, "data=folder", f"data.root={data}", "data.splits_files={val: val.txt}", *overrides
-        )
+        own = ["data=folder", f"data.root={data}", "data.splits_files={val: val.txt}", *overrides]
+        return save_untrained(data / "net.ckpt", *NET, *own, space=SPACE)
 
     return save
 
@@ -92,9 +73,8 @@ def _call(entry: ModuleType, *overrides: str) -> str:
     """Runs an entry point as the command line does; returns what it printed."""
     name, printed = entry.__name__.rsplit(".", 1)[-1], io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        patch.setattr(sys, "argv", [name, *overrides])
         patch.setattr(console, "draw_scores", lambda *_: None)  # takes longer than all the rest
-        command(name, prepare=importlib.import_module(f"src.{name}").prepare)
+        call(name, *overrides)
     return printed.getvalue()
 
 
@@ -192,7 +172,9 @@ def test_a_net_of_one_logit_is_applied_with_its_threshold(data: Path, tmp_path: 
     space = LabelSpace(SPACE.names[:2], SPACE.colors[:2])
     root = _scenes(tmp_path / "two", space)
     where = (f"data.root={root}", "data.classes=null", "data.file_values=null", "data.splits_files={val: val.txt}")
-    ckpt = _save(tmp_path / "net.ckpt", space, "experiment=binary", *NET, *where, "inference.threshold=0.3")
+    ckpt = save_untrained(
+        tmp_path / "net.ckpt", *NET, "experiment=binary", *where, "inference.threshold=0.3", space=space
+    )
     matrix = _matrix_of_scores(ckpt, tmp_path / "scores")
     _predict(ckpt, root, tmp_path / "out")
     assert np.array_equal(_matrix_of_files(tmp_path / "out/index", root)[:2, :2], matrix)
@@ -230,7 +212,7 @@ def test_pseudo_labels_are_made_at_the_size_of_the_score(net: Callable[..., Path
 
 def test_submitted_files_are_made_at_the_size_of_the_score(data: Path, tmp_path: Path) -> None:
     space = cityscapes.label_space()
-    ckpt = _save(tmp_path / "net.ckpt", space, "data=cityscapes", f"data.eval_long_edge={EDGE}")
+    ckpt = save_untrained(tmp_path / "net.ckpt", *NET, "data=cityscapes", f"data.eval_long_edge={EDGE}", space=space)
     frame = tmp_path / "data/leftImg8bit/test/bonn/bonn_000000_000019_leftImg8bit.png"
     frame.parent.mkdir(parents=True)
     shutil.copy(data / "images/0.png", frame)

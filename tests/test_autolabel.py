@@ -6,7 +6,7 @@ import csv
 import importlib.util
 import io
 import json
-import sys
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,15 +15,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
 from src.autolabel import prepare as prepare_autolabel
 from src.build import from_checkpoint, from_config
-from src.checkpoints.io import METADATA_KEY
-from src.cli.command import command
 from src.cli.overrides import quoted
-from src.commands import autolabel
 from src.data.dataset import read_image
 from src.data.folder.pseudo_label_stats import THRESHOLDS, Survival
 from src.data.folder.source import folder
@@ -32,59 +27,51 @@ from src.errors import UserError
 from src.inference import top_class
 from src.prediction import label_folder
 from src.runtime.environment import environment
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SMALL, call, composed, save_untrained
 
 Labels = Callable[..., str]
 CLASSES = list(ToyStreets.label_space.names)
-SMALL = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "data.length={train: 2, val: 2, test: 2}"]
 NAMES = ("a", "b", "deep/c")
 
 
-def _compose(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=[*SMALL, *overrides, "run_dir=runs/x"])
-
-
-def _save(path: Path, *overrides: str) -> Path:
-    """An untrained teacher that is sure of some pixels and unsure of others."""
-    torch.manual_seed(3)
-    cfg = _compose(*overrides)
-    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
-    for name, weight in module.net.named_parameters():
-        if name.endswith("classifier.weight"):
-            weight.data *= 40
-    space = module.label_space.to_dict()
-    torch.save({"state_dict": module.state_dict(), METADATA_KEY: {**module.metadata, "label_space": space}}, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _save(tmp_path_factory.mktemp("teacher") / "teacher.ckpt")
+def _images(pool: Path) -> Path:
+    scenes = ToyStreets(split="train", length=len(NAMES), height=48, width=80)
+    for index, name in enumerate(NAMES):
+        path = pool / f"images/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), scenes.read(index)[0][..., ::-1])
+    return pool
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Path:
     """A folder of three images without labels."""
-    scenes = ToyStreets(split="train", length=len(NAMES), height=48, width=80)
-    for index, name in enumerate(NAMES):
-        path = tmp_path / f"pool/images/{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), scenes.read(index)[0][..., ::-1])
-    return tmp_path / "pool"
+    return _images(tmp_path / "pool")
+
+
+@pytest.fixture(scope="module")
+def _labelled_once(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pool = _images(tmp_path_factory.mktemp("labelled") / "pool")
+    given = [f"ckpt={untrained}", f"source={pool}/images", f"out={pool}/masks", "device=cpu", "inference=single"]
+    call("autolabel", *given)
+    return pool
 
 
 @pytest.fixture
-def label(teacher: Path, pool: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Labels:
+def labelled(_labelled_once: Path, tmp_path: Path) -> Path:
+    """A pool with its labels, for those who read them."""
+    return Path(shutil.copytree(_labelled_once, tmp_path / "labelled"))
+
+
+@pytest.fixture
+def label(untrained: Path, pool: Path, capsys: pytest.CaptureFixture[str]) -> Labels:
     """Runs the command on the pool; returns what it printed, or the line of the error that it ended with."""
 
     def run(*overrides: str, fails: bool = False) -> str:
-        given = [f"ckpt={teacher}", f"source={pool}/images", f"out={pool}/masks", "device=cpu", *overrides]
-        monkeypatch.setattr(sys, "argv", ["autolabel", *given])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        given = [f"ckpt={untrained}", f"source={pool}/images", f"out={pool}/masks", "device=cpu", *overrides]
         capsys.readouterr()
         try:
-            command("autolabel", autolabel.autolabel, prepare=prepare_autolabel)
+            call("autolabel", *given)
         except SystemExit as ending:
             assert ending.code == 1
             printed = capsys.readouterr()
@@ -106,11 +93,11 @@ def _maps(pool: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_labels_are_the_most_probable_classes_over_scales_without_a_threshold(
-    label: Labels, pool: Path, teacher
+    label: Labels, pool: Path, untrained: Path
 ) -> None:
     assert "3 of 3 images labelled, 0 were before" in label()
-    inference = _compose("inference=multiscale").inference
-    module = from_checkpoint.load_module(teacher, inference=inference)
+    inference = composed("train", *SMALL, "inference=multiscale", "run_dir=x").inference
+    module = from_checkpoint.load_module(untrained, inference=inference)
     for name in NAMES:
         image = torch.from_numpy(read_image(pool / f"images/{name}.png")).permute(2, 0, 1)[None]
         with torch.no_grad():
@@ -122,20 +109,19 @@ def test_labels_are_the_most_probable_classes_over_scales_without_a_threshold(
         assert stored.max() < len(CLASSES)
     note = json.loads((pool / "masks/autolabel.json").read_text())
     assert note["made_with"]["inference"]["scales"] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
-    assert note["ckpt"] == str(teacher)
+    assert note["ckpt"] == str(untrained)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 1.0])
-def test_the_threshold_is_applied_on_loading(label: Labels, pool: Path, threshold: float) -> None:
-    label("inference=single")
-    every = {"root": pool, "split": "train", "fractions": {"train": 1.0}}
+def test_the_threshold_is_applied_on_loading(labelled: Path, threshold: float) -> None:
+    every = {"root": labelled, "split": "train", "fractions": {"train": 1.0}}
     source, plain = folder(**every, min_confidence=threshold), folder(**every)
     assert list(source.label_space.names) == CLASSES
     assert source.label_space.colors == ToyStreets.label_space.colors
     assert [source.name(index) for index in range(len(source))] == list(NAMES)
     assert not source.unmatched
     for index, name in enumerate(NAMES):
-        stored, confidence = _maps(pool, name)
+        stored, confidence = _maps(labelled, name)
         assert np.array_equal(plain.read(index)[1], stored)
         assert np.array_equal(source.read(index)[1], np.where(confidence / 255 < threshold, 255, stored))
 
@@ -240,19 +226,18 @@ def test_ids_in_the_files_are_those_asked_for(label: Labels, pool: Path) -> None
         assert "11 different values" in label(f"ids={ids}", fails=True)
 
 
-def test_a_net_with_scales_of_its_own_gets_no_others(tmp_path: Path, teacher: Path) -> None:
-    wrapped = _save(tmp_path / "a.ckpt", "model/scales=average")
+def test_a_net_with_scales_of_its_own_gets_no_others(tmp_path: Path, untrained: Path) -> None:
+    wrapped = save_untrained(tmp_path / "a.ckpt", *SMALL, "model/scales=average")
     assert prepare_autolabel([f"ckpt={wrapped}"])[1] == [quoted("ckpt", wrapped)]
     assert prepare_autolabel(["inference=single", f"ckpt={wrapped}"])[1] == [
         "inference=single",
         quoted("ckpt", wrapped),
     ]
-    several = [item.partition("=")[0] for item in prepare_autolabel([f"ckpt={teacher}"])[1]]
+    several = [item.partition("=")[0] for item in prepare_autolabel([f"ckpt={untrained}"])[1]]
     assert several == ["++inference.scales", "++inference.flip", "ckpt"]
 
 
-def test_two_pools_are_mixed(label: Labels, pool: Path, tmp_path: Path) -> None:
-    label("inference=single")
+def test_two_pools_are_mixed(labelled: Path, tmp_path: Path) -> None:
     scenes, mine = ToyStreets(split="val", length=8, height=48, width=80), tmp_path / "mine"
     for kind in ("images", "masks"):
         for split in ("train", "val"):
@@ -263,16 +248,15 @@ def test_two_pools_are_mixed(label: Labels, pool: Path, tmp_path: Path) -> None:
             cv2.imwrite(str(mine / f"images/{split}/{index}.png"), image)
             cv2.imwrite(str(mine / f"masks/{split}/{index}.png"), mask)
     (mine / "classes.txt").write_text("\n".join(CLASSES))
-    data = ["data=folder", f"data.root={mine}", f"data.autolabelled={{auto: {pool}}}", "data.min_confidence=0.5"]
+    data = ["data=folder", f"data.root={mine}", f"data.autolabelled={{auto: {labelled}}}", "data.min_confidence=0.5"]
     given = [item for item in SMALL if "length" not in item] + data
     more = ["sampler.extra=[auto]", "transforms.crop_size=[32,32]", "data.batch_size=8", "data.num_workers=0"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        module = from_config.build_datamodule(compose("train", overrides=[*given, *more, "run_dir=runs/x"]))
+    module = from_config.build_datamodule(composed("train", *given, *more, "run_dir=runs/x"))
     assert (
         sorted(name.startswith("auto/") for name in next(iter(module.train_dataloader()))["name"]) == [0] * 4 + [1] * 4
     )
     assert [name for name in map(module.val_dataset.source.name, range(8)) if "auto" in name] == []
-    (pool / "masks/a_prob.png").unlink()
+    (labelled / "masks/a_prob.png").unlink()
     with pytest.raises(UserError, match=r"a\.png: 1 of 3 masks have no map of confidence.*a_prob\.png.*src\.autolabel"):
         module._make_source(split="auto")
 
@@ -298,7 +282,7 @@ class TestMistakes:
         label("inference=single")
         before = (pool / "masks/a.png").read_bytes()
         assert "another inference" in label("inference=single", "inference.scales=[0.75]", fails=True)
-        other = _save(tmp_path / "other.ckpt", "data.mean=[0.1,0.1,0.1]", "model.net.dropout=0.3")
+        other = save_untrained(tmp_path / "other.ckpt", *SMALL, "data.mean=[0.1,0.1,0.1]", "model.net.dropout=0.3")
         assert "another ckpt" in label("inference=single", f"ckpt={other}", fails=True)
         assert (pool / "masks/a.png").read_bytes() == before
 
@@ -328,21 +312,19 @@ class TestMistakes:
         assert "no image found" in label(f"source={tmp_path}/nowhere", fails=True)
 
     @pytest.mark.parametrize("threshold", [0, -0.1, 1.01])
-    def test_impossible_thresholds(self, label: Labels, pool: Path, threshold: float) -> None:
-        label("inference=single")
+    def test_impossible_thresholds(self, labelled: Path, threshold: float) -> None:
         with pytest.raises(UserError, match=r"data\.min_confidence=.* must be a number above 0, at most 1"):
-            folder(root=pool, split="train", fractions={"train": 1.0}, min_confidence=threshold)
+            folder(root=labelled, split="train", fractions={"train": 1.0}, min_confidence=threshold)
 
-    def test_maps_that_are_not_there_or_do_not_fit(self, label: Labels, pool: Path) -> None:
-        label("inference=single")
-        read = {"root": pool, "split": "train", "fractions": {"train": 1.0}, "min_confidence": 0.9}
-        cv2.imwrite(str(pool / "masks/b_prob.png"), np.zeros((4, 5), np.uint8))
+    def test_maps_that_are_not_there_or_do_not_fit(self, labelled: Path) -> None:
+        read = {"root": labelled, "split": "train", "fractions": {"train": 1.0}, "min_confidence": 0.9}
+        cv2.imwrite(str(labelled / "masks/b_prob.png"), np.zeros((4, 5), np.uint8))
         with pytest.raises(UserError, match=r"b_prob\.png: map of confidence is 5x4 but its label is 80x48"):
             folder(**read).read(1)
-        (pool / "masks/b_prob.png").unlink()
+        (labelled / "masks/b_prob.png").unlink()
         with pytest.raises(UserError, match=r"b\.png: 1 of 3 masks have no map of confidence"):
             folder(**read)
-        for path in pool.glob("masks/**/*_prob.png"):
+        for path in labelled.glob("masks/**/*_prob.png"):
             path.unlink()
         with pytest.raises(UserError, match="3 of 3 masks have no map"):
             folder(**read)

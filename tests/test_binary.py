@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +12,10 @@ import pytest
 import torch
 
 from src.build import from_checkpoint
-from src.cli.command import command
-from src.commands import evaluate, predict, train
 from src.errors import UserError
 from src.inference import Inference
+from tests.conftest import NET, call
 
-ENTRY = {"train": train, "evaluate": evaluate, "predict": predict}
-NET = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet"]
 FAST = ["data.batch_size=4", "data.num_workers=0", "trainer=cpu", "logger=none", "callbacks.panels=null"]
 SMALL = ["transforms.crop_size=[64,64]", "transforms.scale=[1.0]", "optimizer.lr=0.01", "trainer.max_epochs=4"]
 Run = Callable[..., Path]
@@ -42,17 +37,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _call(entry: str, *overrides: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [entry, *overrides])
-        patch.delenv("HYDRA_FULL_ERROR", raising=False)
-        command(entry, prepare=importlib.import_module(f"src.{entry}").prepare)
-
-
 def _train(data: Path, out: Path, *overrides: str) -> None:
     root = ["data.length={train: 8, val: 2}"] if "data=toy_streets" in overrides else [f"data.root={data}"]
     places = [*root, f"hydra.run.dir={out}", "data.splits.test=[val]"]
-    _call("train", "experiment=binary", *places, *NET, *FAST, *SMALL, *overrides)
+    call("train", "experiment=binary", *places, *NET, *FAST, *SMALL, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +63,7 @@ def test_evaluate_repeats_the_score_and_takes_another_threshold(trained: Path, t
     matrices = []
     for index, overrides in enumerate([[], ["inference.threshold=0.999"]]):
         options = [f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}/{index}", "trainer=cpu"]
-        _call("evaluate", *options, "data.num_workers=0", *overrides)
+        call("evaluate", *options, "data.num_workers=0", *overrides)
         matrices.append(np.array(json.loads((tmp_path / f"{index}/scores_val.json").read_text())["confusion_matrix"]))
     assert (matrices[0] == json.loads((trained / "scores_test.json").read_text())["confusion_matrix"]).all()
     assert matrices[1][:, 1].sum() < matrices[0][:, 1].sum()
@@ -85,7 +73,7 @@ def test_predictions_are_masks_of_two_classes(trained: Path, data: Path, tmp_pat
     found = {}
     for threshold in (0.001, 0.5):
         out = tmp_path / str(threshold)
-        _call(
+        call(
             "predict", f"ckpt={trained}/checkpoints/best.ckpt", f"source={data}/images/val", f"out={out}", "device=cpu",
             f"inference.threshold={threshold}", f"hydra.run.dir={tmp_path}/run",
         )  # fmt: skip

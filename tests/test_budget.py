@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 
 DATA = ["data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.batch_size=2", "data.num_workers=0"]
 RUN = [*DATA, "transforms.crop_size=[32,64]", "trainer=cpu", "logger=none", "preflight=false", "worst_images=0"]
+RUN += ["model.net.width_multiplier=0.25", "model.net.head_channels=16"]
 QUIET = ["callbacks.panels=null", "callbacks.charts=null", "callbacks.page=null", "callbacks.progress=null"]
 
 

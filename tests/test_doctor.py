@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.cli.command import command
-from src.commands.doctor import doctor
 from src.data.doctor import machine_facts, remembered_audit
-from src.train import prepare as prepare_train
-from tests.conftest import ROOT
+from tests.conftest import ROOT, call
 
 FOLDER = ["data=folder", "data.classes=[a,b]", "data.num_workers=0", "measure=false"]
 Doctor = Callable[..., tuple[int, str, str]]
@@ -29,11 +25,9 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def run(*overrides: str) -> tuple[int, str, str]:
         (tmp_path / "work").mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / "work")
-        monkeypatch.setattr(sys, "argv", ["doctor", *overrides])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         status = 0
         try:
-            command("doctor", doctor)
+            call("doctor", *overrides)
         except SystemExit as ending:
             status = ending.code or 0
         out, err = capsys.readouterr()
@@ -216,9 +210,7 @@ def test_what_lies_beside_the_data_is_told(ask: Doctor, data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_proposed_training_runs_as_printed(
-    ask: Doctor, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_proposed_training_runs_as_printed(ask: Doctor, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["data.classes=[a, b]", "data.num_workers=0", f"data.root={data}", "trainer=cpu"]
     status, out, error = ask(*given, "budget=40s")
     assert (status, error) == (0, "")
@@ -229,8 +221,7 @@ def test_the_proposed_training_runs_as_printed(
     assert {*given, "data=folder", "data.crop_size=[32,32]", "data.batch_size=4", "logger=none", "budget=40s"} <= set(
         words
     )
-    monkeypatch.setattr(sys, "argv", ["train", *words[3:]])
-    command("train", prepare=prepare_train)
+    call("train", *words[3:])
     said = capsys.readouterr().out
     assert "budget 40s: " in said
     assert "mean IoU" in said

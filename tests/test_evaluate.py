@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import csv
-import importlib
 import io
 import json
 import math
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -18,33 +16,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from PIL import Image
 from torch import Tensor
 
-from src.build import from_config
-from src.checkpoints.io import METADATA_KEY
-from src.cli.command import command
 from src.data.label_space import LabelSpace
 from src.data.sets.camvid import camvid
 from src.data.sets.cityscapes import CATEGORIES, TRAIN_ID_TO_RAW_ID, label_space
 from src.reports import console
 from src.training.module import SegmentationModule
-from tests.conftest import ROOT
+from tests.conftest import NET, call, save_untrained
 
-NET = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet"]
 SURE = 230  # of 255
 
 
 def _checkpoint(path: Path, space: LabelSpace, *overrides: str) -> Path:
     """An untrained net for the data that the overrides choose."""
-    torch.manual_seed(3)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*NET, *overrides, "data.num_workers=0", "trainer=cpu", "run_dir=x"])
-    module = from_config.build_module(cfg, space)
-    metadata = {**module.metadata, "label_space": space.to_dict()}
-    torch.save({"state_dict": module.state_dict(), METADATA_KEY: metadata}, path)
-    return path
+    return save_untrained(path, *NET, *overrides, "data.num_workers=0", "trainer=cpu", space=space)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +43,9 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _call(entry: str, *overrides: str, fails: bool = False) -> str:
     """Runs ``evaluate`` or ``submit``; returns what it printed, or the line of the error that it ended with."""
     printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
-        patch.setattr(sys, "argv", [entry, *overrides])
-        patch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with redirect_stdout(printed), redirect_stderr(printed):
         try:
-            command(entry, prepare=importlib.import_module(f"src.{entry}").prepare)
+            call(entry, *overrides)
         except SystemExit:
             assert fails and "Traceback" not in printed.getvalue(), printed.getvalue()
             return printed.getvalue()[printed.getvalue().index("error: ") :]

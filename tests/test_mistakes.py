@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +17,15 @@ from omegaconf import OmegaConf
 
 from src.build.validate import check_launch
 from src.checkpoints.io import AtomicCheckpointIO
-from src.cli.command import command
 from src.errors import UserError
-from src.train import prepare as prepare_train
+from tests.conftest import NET, call
 
 TINY = ["data.length={train: 8, val: 2, test: 2}", "data.size=[32,64]", "data.eval_batch_size=2"]
 SHORT = ["data.batch_size=2", "data.num_workers=0", "trainer=cpu", "logger=none", "trainer.max_epochs=2"]
+QUICK = [
+    "transforms.crop_size=[32,64]", "model.net.width_multiplier=0.25", "model.net.head_channels=16", "worst_images=0",
+    "callbacks.panels=null", "callbacks.charts=null", "callbacks.page=null",
+]  # fmt: skip
 FOLDER = ["data=folder", "data.classes=[a,b]", "data.fractions={train: 0.5, val: 0.5}", "transforms.crop_size=[32,32]"]
 
 Fails = Callable[..., str]
@@ -37,10 +39,8 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         work = tmp_path / "work"
         work.mkdir(exist_ok=True)
         monkeypatch.chdir(work)
-        monkeypatch.setattr(sys, "argv", ["train", *overrides])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         with pytest.raises(SystemExit) as ending:
-            command("train", prepare=prepare_train)
+            call("train", *overrides)
         assert ending.value.code == 1
         lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
         assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
@@ -243,7 +243,7 @@ def test_class_weights_that_the_loss_would_not_use(fails: Fails) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(fails: Fails) -> None:
-    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", "optimizer.lr=1e30", "trainer.log_every_n_steps=1")
+    line = fails(*TINY, *SHORT, *QUICK, "optimizer.lr=1e30", "trainer.log_every_n_steps=1")
     assert "not finite at step" in line
     assert re.search(r"images train_\d+, train_\d+\)", line)
     assert "last good checkpoint" in line
@@ -256,13 +256,13 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(fails: Fa
 
 def test_steps_are_not_skipped_for_ever(fails: Fails, tmp_path: Path) -> None:
     skip = ["callbacks.non_finite.action=skip", "callbacks.non_finite.most=2", f"hydra.run.dir={tmp_path / 'out'}"]
-    line = fails(*TINY, *SHORT, *skip, "transforms.crop_size=[32,64]", "optimizer.lr=1e30")
+    line = fails(*TINY, *SHORT, *QUICK, *skip, "optimizer.lr=1e30")
     assert "after 2 skipped steps in a row the loss is not finite at step 3" in line
     assert len(list((tmp_path / "out/non_finite").iterdir())) == 3
 
 
 def test_one_image_of_one_cell_cannot_be_normed(fails: Fails) -> None:
-    net = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "model.net.backbone.output_stride=32"]
+    net = [*NET, "model.net.backbone.output_stride=32"]
     line = fails(*TINY, *SHORT, *net, "transforms.crop_size=[32,32]", "data.batch_size=1")
     assert "one value per channel" in line
     assert "data.batch_size" in line
@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(
 
     monkeypatch.setattr(torch, "save", full_on_third)
     out = tmp_path / "out"
-    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", f"hydra.run.dir={out}", "callbacks.panels=null")
+    line = fails(*TINY, *SHORT, *QUICK, f"hydra.run.dir={out}")
     assert "No space left on device" in line
     assert ".ckpt" in line
     assert "intact" in line
@@ -353,22 +353,19 @@ def test_a_folder_that_cannot_be_synced_does_not_matter(tmp_path: Path, monkeypa
 
 
 def test_a_run_is_continued_only_with_its_own_net_and_groups(
-    fails: Fails, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fails: Fails, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["train", *TINY, *SHORT, "transforms.crop_size=[32,64]", f"hydra.run.dir={tmp_path}/a"]
-    )
-    command("train", prepare=prepare_train)
+    call("train", *TINY, *SHORT, *QUICK, f"hydra.run.dir={tmp_path}/a", "trainer.max_epochs=1")
     capsys.readouterr()
     last = tmp_path / "a/checkpoints/last.ckpt"
-    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", f"ckpt_path={last}", "model.net.head_channels=32")
+    line = fails(*TINY, *SHORT, *QUICK, f"ckpt_path={last}", "model.net.head_channels=32")
     assert "does not fit the net" in line
     assert "init_from" in line
     line = fails(f"resume={tmp_path}/a", "logger=none")
     assert "logger=none" in line
     assert "single values" in line
     torch.save({"weight": torch.ones(1)}, tmp_path / "plain.ckpt")
-    line = fails(*TINY, *SHORT, "transforms.crop_size=[32,64]", f"ckpt_path={tmp_path}/plain.ckpt")
+    line = fails(*TINY, *SHORT, *QUICK, f"ckpt_path={tmp_path}/plain.ckpt")
     assert "plain.ckpt" in line
     assert "init_from" in line
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 
 import pytest
 
-from src.cli.command import command
 from src.cli.option_help import remarks
+from tests.conftest import call
 
 Asked = Callable[..., str]
 
@@ -18,10 +16,8 @@ Asked = Callable[..., str]
 def asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path) -> Asked:
     def run(name: str, *words: str) -> str:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        monkeypatch.setattr(sys, "argv", [name, *words])
         try:
-            command(name, lambda _: pytest.fail("it ran"), prepare=importlib.import_module(f"src.{name}").prepare)
+            call(name, *words, task=lambda _: pytest.fail("it ran"))
         except SystemExit as end:
             assert end.code == 1
         assert not list(tmp_path.iterdir())

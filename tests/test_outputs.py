@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,37 +13,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.cli.command import command
-from src.commands import autolabel, predict
 from src.errors import UserError, printable
 from src.files.atomic import locked
 from src.files.images import find_images
 from src.files.output_paths import check_output_file
 from src.prediction import Capture
+from tests import conftest
 from tests.conftest import files_of_at_most
-from tests.test_predict import _film, _frames, _save
+from tests.test_predict import _film, _frames
 
 Command = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _save(tmp_path_factory.mktemp("net") / "net.ckpt")
-
-
 @pytest.fixture
-def call(ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def call(untrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs ``predict`` or ``autolabel`` into ``tmp_path/out``; returns what it printed, or the error it ended with."""
 
     def run(source: object, *overrides: str, entry: str = "predict", fails: bool = False) -> str:
-        module = {"predict": predict, "autolabel": autolabel}[entry]
         quick = ["save=[index]"] if entry == "predict" else ["inference=single"]
-        given = [f"ckpt={ckpt}", f"source='{source}'", f"out={tmp_path}/out", "device=cpu", *quick, *overrides]
-        monkeypatch.setattr(sys, "argv", [entry, *given])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        given = [f"ckpt={untrained}", f"source='{source}'", f"out={tmp_path}/out", "device=cpu", *quick, *overrides]
         capsys.readouterr()
         try:
-            command(entry, getattr(module, entry), prepare=module.prepare)
+            conftest.call(entry, *given)
         except SystemExit as error:
             printed = capsys.readouterr()
             assert fails and error.code == 1 and "Traceback" not in printed.err, printed.err
@@ -193,12 +183,12 @@ def test_folders_of_earlier_versions_go_on(call: Command, tmp_path: Path) -> Non
         assert "1 of 2 images" in call(tmp_path / "photos", f"out={out}", entry=entry)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'"x"', b'{"made_with": 3}', b"\xff", b"[" * 100_000])
-def test_broken_notes_are_one_line(call: Command, tmp_path: Path, content: bytes) -> None:
-    for entry in ("predict", "autolabel"):
-        call(_image(tmp_path / "photos/a.png"), f"out={tmp_path}/{entry}", entry=entry)
-        (tmp_path / f"{entry}/{entry}.json").write_bytes(content)
-        line = call(tmp_path / "photos/a.png", f"out={tmp_path}/{entry}", entry=entry, fails=True)
+@pytest.mark.parametrize("entry", ["predict", "autolabel"])
+def test_broken_notes_are_one_line(call: Command, tmp_path: Path, entry: str) -> None:
+    call(_image(tmp_path / "photos/a.png"), entry=entry)
+    for content in (b"{", b"[]", b'"x"', b'{"made_with": 3}', b"\xff", b"[" * 100_000):
+        (tmp_path / f"out/{entry}.json").write_bytes(content)
+        line = call(tmp_path / "photos/a.png", entry=entry, fails=True)
         assert f"{entry}.json: is broken" in line and line.count("\n") == 1
 
 
@@ -374,18 +364,15 @@ def test_printable_text_is_one_line() -> None:
     assert printable("a\nb\x1b\udcff\u2028\ud800") == r"a\nb\x1b\xff\u2028\ud800"
 
 
-def test_names_that_are_no_text_are_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["dashboard", "run=x"])
-    command("dashboard", lambda _: print("a\udcffb"))
+def test_names_that_are_no_text_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    conftest.call("dashboard", "run=x", task=lambda _: print("a\udcffb"))
     assert capsys.readouterr().out == "a\\udcffb\n"
 
     def fail(_: object) -> None:
         raise UserError("a\x1b[31m\udcff: is broken:\n  b")
 
     with pytest.raises(SystemExit):
-        command("dashboard", fail)
+        conftest.call("dashboard", "run=x", task=fail)
     assert capsys.readouterr().err == "error: a\\x1b[31m\\xff: is broken:\n  b\n"
 
 

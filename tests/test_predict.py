@@ -12,11 +12,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src.build import from_checkpoint, from_config
-from src.checkpoints.io import METADATA_KEY
+from src.build import from_checkpoint
 from src.commands import predict
 from src.data.dataset import read_image
 from src.data.sets.toy_streets import ToyStreets
@@ -24,32 +22,12 @@ from src.errors import UserError
 from src.predict import prepare as prepare_predict
 from src.prediction import large_images, raster, still_images
 from src.reports import pictures
-from tests.conftest import ROOT
+from tests.conftest import SMALL, composed, save_untrained
 from tests.data.test_decoding import tiff
 
 SPACE = ToyStreets.label_space
-SMALL = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "data.length={train: 2, val: 2, test: 2}"]
 NAMES = ("a", "b", "deep/c")
 Predict = Callable[..., int]
-
-
-def _save(path: Path, *overrides: str) -> Path:
-    """An untrained net that is sure of some pixels and unsure of others."""
-    torch.manual_seed(3)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*SMALL, *overrides, "run_dir=runs/x"])
-    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
-    for name, weight in module.net.named_parameters():
-        if name.endswith("classifier.weight"):
-            weight.data *= 40
-    metadata = {**module.metadata, "label_space": module.label_space.to_dict()}
-    torch.save({"state_dict": module.state_dict(), METADATA_KEY: metadata}, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _save(tmp_path_factory.mktemp("net") / "net.ckpt")
 
 
 @pytest.fixture
@@ -63,13 +41,11 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def call(ckpt: Path, tmp_path: Path) -> Predict:
-    def run(source: object, *overrides: str, out: str = "out", ckpt: Path | str = ckpt) -> int:
+def call(untrained: Path, tmp_path: Path) -> Predict:
+    def run(source: object, *overrides: str, out: str = "out", ckpt: Path | str = untrained) -> int:
         given = [f"ckpt={ckpt}", f"source='{source}'", f"out={tmp_path / out}", "device=cpu", *overrides]
         name, given = prepare_predict(given)
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = compose(name, overrides=given)
-        return predict.predict(cfg)
+        return predict.predict(composed(name, *given))
 
     return run
 
@@ -94,9 +70,11 @@ def _areas(folder: Path) -> dict[str, list[int]]:
     }
 
 
-def test_every_picture_shows_what_the_module_predicts(call: Predict, ckpt: Path, photos: Path, tmp_path: Path) -> None:
+def test_every_picture_shows_what_the_module_predicts(
+    call: Predict, untrained: Path, photos: Path, tmp_path: Path
+) -> None:
     assert call(photos, "save=[index,color,overlay,confidence,area]", "alpha=1.0") == 3
-    module, areas = from_checkpoint.load_module(ckpt), _areas(tmp_path / "out")
+    module, areas = from_checkpoint.load_module(untrained), _areas(tmp_path / "out")
     assert set(areas) == set(NAMES)
     for name in NAMES:
         image = torch.from_numpy(read_image(photos / f"{name}.png")).permute(2, 0, 1)[None]
@@ -108,12 +86,14 @@ def test_every_picture_shows_what_the_module_predicts(call: Predict, ckpt: Path,
         assert areas[name] == np.bincount(label.ravel(), minlength=len(SPACE.names)).tolist()
 
 
-def test_a_run_folder_stands_for_the_weights_it_scored(call: Predict, ckpt: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_run_folder_stands_for_the_weights_it_scored(
+    call: Predict, untrained: Path, photos: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run=1, first"
     with pytest.raises(UserError, match=r"run=1, first: holds no checkpoints/best\.ckpt"):
         (run / "checkpoints").mkdir(parents=True)
         call(photos, ckpt=f"'{run}'")
-    shutil.copy(ckpt, run / "checkpoints/best.ckpt")
+    shutil.copy(untrained, run / "checkpoints/best.ckpt")
     assert call(photos, ckpt=f"'{run}'", out="folder") == call(photos, out="file") == len(NAMES)
     assert _files(tmp_path / "folder") == _files(tmp_path / "file")
 
@@ -176,7 +156,7 @@ def test_a_killed_run_goes_on_and_leaves_the_same_files(
 def test_predictions_of_two_kinds_do_not_mix(call: Predict, photos: Path, tmp_path: Path) -> None:
     call(photos / "a.png", "save=index")
     assert call(photos / "b.png", "save=index") == 1
-    other = _save(tmp_path / "other.ckpt", "model.net.dropout=0.3")
+    other = save_untrained(tmp_path / "other.ckpt", *SMALL, "model.net.dropout=0.3")
     with pytest.raises(UserError, match=r"out=.*made with another ckpt"):
         call(photos / "b.png", ckpt=other)
     with pytest.raises(UserError, match="made with another inference"):
@@ -193,7 +173,7 @@ def test_a_full_disk_is_one_sentence(call: Predict, photos: Path, monkeypatch) -
 
 
 def test_attention_is_drawn_of_nets_that_have_it(call: Predict, photos: Path, tmp_path: Path) -> None:
-    attentive = _save(tmp_path / "attentive.ckpt", "model/scales=hierarchical")
+    attentive = save_untrained(tmp_path / "attentive.ckpt", *SMALL, "model/scales=hierarchical")
     image = cv2.resize(_read(photos / "a.png"), (120, 64))
     cv2.imwrite(str(photos / "a.png"), image)
     scales = "model.scales.scales=[0.5,1.0,2.0]"
@@ -236,7 +216,7 @@ def _frames(path: Path) -> list[np.ndarray]:
     return frames
 
 
-def test_a_video_becomes_a_video(call: Predict, ckpt: Path, tmp_path: Path, capsys) -> None:
+def test_a_video_becomes_a_video(call: Predict, untrained: Path, tmp_path: Path, capsys) -> None:
     frames = _film(tmp_path / "film.mp4")
     assert call(tmp_path / "film.mp4", "save=[color,area]", "batch_size=3") == 7
     line = capsys.readouterr().out
@@ -246,7 +226,7 @@ def test_a_video_becomes_a_video(call: Predict, ckpt: Path, tmp_path: Path, caps
     shown, areas, module = (
         _frames(tmp_path / "out/color/film.mp4"),
         _areas(tmp_path / "out"),
-        from_checkpoint.load_module(ckpt),
+        from_checkpoint.load_module(untrained),
     )
     assert len(shown) == 7
     for index, (frame, picture) in enumerate(zip(frames, shown, strict=True)):

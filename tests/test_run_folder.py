@@ -7,25 +7,21 @@ import fcntl
 import multiprocessing
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 
 from src.checkpoints.load import load_checkpoint
-from src.cli.command import command
 from src.cli.own_folder import OwnFolder
-from src.cli.resume import prepare
 from src.errors import UserError
 from src.files.atomic import is_locked, locked, whole_file
 from src.runtime.run_lock import held, new_folder
+from tests.conftest import call
 from tests.ranks import Ending, run_ranks
 
 _FORK = multiprocessing.get_context("fork")
@@ -62,19 +58,22 @@ def test_a_folder_that_is_given_or_of_another_rank_is_not_made(tmp_path: Path, m
 
 def test_the_command_makes_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train", "data.name=toy", "hydra.job.name=x"])
     monkeypatch.setattr(
         "hydra.core.utils.datetime", SimpleNamespace(now=lambda: SimpleNamespace(strftime=lambda _: "t"))
     )
     seen = []
     for _ in range(2):
-        command("train", lambda cfg: seen.append(cfg.run_dir), prepare=prepare)
+        call("train", "data.name=toy", "hydra.job.name=x", task=lambda cfg: seen.append(cfg.run_dir))
     assert seen == [f"{tmp_path}/runs/train/t_bisenetv2_toy", f"{tmp_path}/runs/train/t_bisenetv2_toy_2"]
 
 
 @pytest.mark.parametrize("flag", [["--cfg", "all", "--resolve"], ["--help"]])
-def test_looking_makes_nothing(run: Callable[..., Any], tmp_path: Path, flag: list[str]) -> None:
-    assert "trainer" in run("train", *flag, "run_dir=x").stdout
+def test_looking_makes_nothing(
+    tmp_path: Path, flag: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call("train", *flag, "run_dir=x")
+    assert "trainer" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 

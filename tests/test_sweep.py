@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.build.validate import check_launch
 from src.commands import sweep as command
@@ -46,30 +45,24 @@ def shipped(name: str) -> Sweep:
     return parse({**OmegaConf.to_container(OmegaConf.merge(defaults, own), resolve=False), "name": name})
 
 
-def _chooses(option: str) -> bool:
-    return (CONF / option.lstrip("+~").split("=")[0]).is_dir()
-
-
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_option_of_every_shipped_sweep_is_one_of_a_run(name: str, _composer: None) -> None:
-    """Rows that choose the same groups are composed together: Hydra takes a fifth of a second each time."""
-    spec, together = shipped(name), defaultdict(list)
+def test_every_shipped_sweep_makes_runs(name: str, _composer: None) -> None:
+    """The last row of each; all trials take Hydra minutes, in the slow test below."""
+    spec = shipped(name)
     assert spec.title
     assert all(row.published is None or 10 < row.published < 100 for row in spec.rows)
     assert not any(row.published for row in spec.rows) or (spec.source and spec.published_on)
-    for row in spec.rows:
-        together[tuple(filter(_chooses, row.options))] += [item for item in row.options if not _chooses(item)]
-    for groups, values in (together or {(): []}).items():
-        cfg = compose("train", overrides=[*spec.fixed, *groups, *dict.fromkeys(values), "run_dir=x"])
-        OmegaConf.to_container(cfg, resolve=True)
-        if name in PAPERS:  # ours is measured on what the published figures are
-            assert cfg.data.name.removesuffix("_autolabelled") == SCORED_ON[spec.published_on]
-            assert cfg.data.splits.test == ["val"]
-            assert "val" not in cfg.data.splits.train
-    for option, values in (spec.search or {}).get("space", {}).items():
-        where = [f"{name}={value}" for name, value in values.get("when", {}).items()]
-        cfg = compose("train", overrides=[*spec.fixed, *where, "run_dir=x"])
-        assert _chooses(option) or OmegaConf.select(cfg, option, default=...) is not ...
+    last = spec.rows[-1].options if spec.rows else []
+    cfg = compose("train", overrides=[*spec.fixed, *last, "run_dir=x"])
+    OmegaConf.to_container(cfg, resolve=True)
+    if name in PAPERS:
+        _assert_measured_as_published(spec, cfg)
+
+
+def _assert_measured_as_published(spec: Sweep, cfg: DictConfig) -> None:
+    assert cfg.data.name.removesuffix("_autolabelled") == SCORED_ON[spec.published_on]
+    assert cfg.data.splits.test == ["val"]
+    assert "val" not in cfg.data.splits.train
 
 
 @pytest.mark.parametrize("name", PAPERS)

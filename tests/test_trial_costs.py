@@ -14,7 +14,7 @@ from src.profiling import sweep_costs as timing
 from src.sweeps import Result, Row
 from tests.conftest import ROOT
 
-NET = ["model.net.width_multiplier=0.25", "model.net.head_channels=8", "data.crop_size=[64,128]"]
+NET = ["model.net.width_multiplier=0.25", "model.net.head_channels=8", "data.crop_size=[32,64]"]
 
 
 @pytest.fixture

@@ -70,9 +70,8 @@ class Blocks:
             )
         self.size, self.margin = size, margin
 
-    def cover(self, height: int, width: int) -> list[Block]:
-        rows, columns = self._spans(height), self._spans(width)
-        return [Block(row, column, *seen) for row, y in rows for column, x in columns for seen in [(y, x)]]
+    def cover(self, height: int, width: int) -> Cover:
+        return Cover(self._spans(height), self._spans(width))
 
     def _spans(self, length: int) -> list[tuple[slice, slice]]:
         seen = min(self.size + 2 * self.margin, length)
@@ -82,6 +81,26 @@ class Blocks:
             (slice(start, min(start + self.size, length)), slice(at, at + seen))
             for start, at in zip(starts, first, strict=True)
         ]
+
+
+class Cover:
+    """The blocks of an image, made one by one: a damaged header may tell of millions of them."""
+
+    def __init__(self, rows: list[tuple[slice, slice]], columns: list[tuple[slice, slice]]) -> None:
+        self._rows, self._columns = rows, columns
+
+    def __len__(self) -> int:
+        return len(self._rows) * len(self._columns)
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.behind(0)
+
+    def behind(self, done: int) -> Iterator[Block]:
+        """Those behind the first ``done``."""
+        for index in range(done, len(self)):
+            row, column = divmod(index, len(self._columns))
+            (rows, seen_rows), (columns, seen_columns) = self._rows[row], self._columns[column]
+            yield Block(rows, columns, seen_rows, seen_columns)
 
 
 def stored_size(path: Path) -> tuple[int, int] | None:
@@ -140,7 +159,7 @@ def segment_huge(
     return pixels
 
 
-def _segment(todo: list[Block], source: RasterReader, label: Label, finished: Journal, name: str) -> None:
+def _segment(todo: Cover, source: RasterReader, label: Label, finished: Journal, name: str) -> None:
     """Adds label and confidence of each block that is not finished."""
     pending: deque[Future[None]] = deque()
     progress: Any = tqdm(total=len(todo), initial=len(finished), unit="block", desc=name, leave=False, disable=None)
@@ -153,7 +172,7 @@ def _segment(todo: list[Block], source: RasterReader, label: Label, finished: Jo
             with writing(finished.path):
                 finished.append(content)
 
-        for block, image in read_ahead(reader, read, todo[len(finished) :], ahead=1):
+        for block, image in read_ahead(reader, read, todo.behind(len(finished)), ahead=1):
             if isinstance(image, UserError):
                 raise image
             maps = [block.of_seen(each[0]) for each in label(image[None]) if each is not None]
@@ -166,7 +185,7 @@ def _segment(todo: list[Block], source: RasterReader, label: Label, finished: Jo
 
 
 def _write(
-    todo: list[Block], source: RasterReader, finished: Journal, files: Mapping[str, Path], pictures: Pictures
+    todo: Cover, source: RasterReader, finished: Journal, files: Mapping[str, Path], pictures: Pictures
 ) -> np.ndarray:
     """Writes all files, which appear when all are whole; returns the pixels of each class."""
     pixels = np.zeros(len(pictures.classes.names), np.int64)

@@ -22,8 +22,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.cli.command import command
-from src.commands.shards import shards as shards_command
 from src.data import FileSource, LabelSpace, Pair, SegmentationDataModule
 from src.data.cache import fingerprint
 from src.data.concat import ConcatSource
@@ -37,7 +35,7 @@ from src.data.shards.source import ShardSource, shards
 from src.data.shards.writer import write_shards
 from src.errors import UserError
 from src.files.atomic import locked
-from tests.conftest import ROOT, files_of_at_most
+from tests.conftest import ROOT, call, files_of_at_most
 
 COUNT = 14
 SPACE = LabelSpace(["a", "b", "c"], [(9, 9, 9), (1, 2, 3), (4, 5, 6)], file_values={7: 0, 8: 1, 9: 2, 0: 255})
@@ -444,10 +442,8 @@ def test_a_loading_process_that_is_killed_ends_the_run_with_one_line(
         module = SegmentationDataModule(lambda split: source, {"train": "s"}, batch_size=1, num_workers=2)
         seen.extend(batch["name"] for batch in module.train_dataloader())
 
-    monkeypatch.setattr(sys, "argv", ["shards", f"out={folder}"])
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(SystemExit) as ending:
-        command("shards", task)
+        call("shards", f"out={folder}", task=task)
     assert ending.value.code == 1
     assert len(seen) < COUNT
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
@@ -461,17 +457,14 @@ def test_the_command_writes_what_data_shards_reads(
 ) -> None:
     toy = ["data=toy_streets", "data.size=[32,64]", "data.length={train: 5, val: 2, test: 1}"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["shards", *toy, "out=here", "shard_mb=0.01"])
-    command("shards", shards_command)
+    call("shards", *toy, "out=here", "shard_mb=0.01")
     out = capsys.readouterr().out
     assert "train: 5 samples in" in out
     assert "data=shards data.root=here 'data.mean=[0.45, 0.45, 0.45]'" in out
     _same(shards(root="here", split="train"), ToyStreets(split="train", length=5, height=32, width=64))
     _same(shards(root="here", split="val"), ToyStreets(split="val", length=2, height=32, width=64))
-    monkeypatch.setattr(sys, "argv", ["shards", *toy, "out=here", "shard_mb=0"])
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(SystemExit):
-        command("shards", shards_command)
+        call("shards", *toy, "out=here", "shard_mb=0")
     assert "error: shard_mb=0 must be" in capsys.readouterr().err
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import random
 import struct
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,21 +13,18 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from src.build import from_checkpoint, from_config, init_from
+from src.build import from_checkpoint, init_from
 from src.build.resumed_config import resumed_config
 from src.build.saved_config import read_sections
 from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.load import load_checkpoint
 from src.cli.checkpoint_defaults import of_checkpoint
-from src.cli.command import command
 from src.errors import UserError
-from src.train import prepare as prepare_train
-from tests.conftest import ROOT
+from tests.conftest import NET, ROOT, call, save_untrained
 
-SMALL = ["model=fcn_torchvision", "model.net.backbone.name=test_resnet", "trainer=cpu", "logger=none"]
+SMALL = [*NET, "trainer=cpu", "logger=none"]
 WRONG = [
     None,
     5,
@@ -47,13 +43,9 @@ WRONG = [
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> dict[str, Any]:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a checkpoint of an untrained net holds."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*SMALL, "run_dir=runs/x"])
-    module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
-    metadata = {**module.metadata, "label_space": module.label_space.to_dict()}
-    return {"state_dict": module.state_dict(), METADATA_KEY: metadata}
+    return torch.load(save_untrained(tmp_path_factory.mktemp("net") / "net.ckpt", *SMALL), weights_only=True)
 
 
 @pytest.fixture
@@ -270,11 +262,9 @@ def test_a_run_whose_state_is_wrong_is_not_resumed(
 ) -> None:
     """Whatever entry of Lightning's is wrong or missing, resuming ends in one sentence that names the checkpoint."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     tiny = [*SMALL, "data.size=[32,64]", "data.length={train: 4, val: 1, test: 1}", "data.batch_size=2"]
     options = [*tiny, "data.num_workers=0", "trainer.max_epochs=1", "worst_images=0", "preflight=false"]
-    monkeypatch.setattr(sys, "argv", ["train", *options, "transforms.crop_size=[32,64]", "hydra.run.dir=run"])
-    command("train", prepare=prepare_train)
+    call("train", *options, "transforms.crop_size=[32,64]", "hydra.run.dir=run")
     file = tmp_path / "run/checkpoints/last.ckpt"
     good = torch.load(file, weights_only=True)
     entries = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers", "state_dict")
@@ -286,9 +276,8 @@ def test_a_run_whose_state_is_wrong_is_not_resumed(
             broken[name] = value
         torch.save(broken, file)
         capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["train", "resume=run", "trainer.max_epochs=2"])
         try:
-            command("train", prepare=prepare_train)
+            call("train", "resume=run", "trainer.max_epochs=2")
         except SystemExit:
             err = capsys.readouterr().err
             assert "Traceback" not in err, f"{name}={value}: {err}"
