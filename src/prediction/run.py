@@ -1,24 +1,25 @@
-"""One prediction: what is not finished of its images, ordinary or huge, or of its video."""
+"""One prediction: segments the images, ordinary or large, or the video that are not finished yet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
-from src.prediction.areas import AREAS, Areas
 from src.prediction.large_images import Blocks, segment_huge, stored_size
 from src.prediction.output_folder import OutputFolder, image_key
-from src.prediction.rendered import Label, Pictures
+from src.prediction.outputs import AREAS, Areas, Label, Pictures
 from src.prediction.still_images import segment_images
 from src.prediction.video import segment_video
 
 __all__ = ["Run"]
 
 
+@dataclass(frozen=True)
 class Run:
-    """Writes pictures into a folder, and goes on where an earlier run ended.
+    """Writes pictures into a folder, and resumes what an earlier run began there.
 
     Args:
         label: the net.
@@ -28,16 +29,16 @@ class Run:
         batch_size: images or frames of one size that ``label`` gets together at most.
     """
 
-    def __init__(
-        self, label: Label, pictures: Pictures, folder: OutputFolder, areas: Areas | None, *, batch_size: int
-    ) -> None:
-        self.label, self.pictures, self.folder, self.areas = label, pictures, folder, areas
-        self.batch_size = batch_size
+    label: Label
+    pictures: Pictures
+    folder: OutputFolder
+    areas: Areas | None
+    batch_size: int
 
     def images(
         self, names: Mapping[Path, Path], *, huge_from: int, blocks: Blocks, refused: str | None = None
     ) -> tuple[int, list[str]]:
-        """Ordinary images first.
+        """Segments ordinary images first, then large ones.
 
         Args:
             names: image file -> name of its pictures.
@@ -54,16 +55,10 @@ class Run:
         self.folder.check(places, self.pictures.kinds)
         todo = {path: name for path, name in places.items() if not self._finished(path, name, image_key(name))}
         self._start(todo)
-        small = {path: name for path, name in todo.items() if path not in huge}
         broken = []
-        if small:
-            broken += segment_images(
-                small,
-                self.label,
-                self.pictures,
-                folder=self.folder,
-                batch_size=self.batch_size,
-                areas=self.areas,
+        if small := {path: name for path, name in todo.items() if path not in huge}:
+            broken = segment_images(
+                small, self.label, self.pictures, folder=self.folder, batch_size=self.batch_size, areas=self.areas
             )
         for path in (path for path in todo if path in huge):
             try:
@@ -87,7 +82,7 @@ class Run:
             journal.parent.rmdir()  # when it is empty
 
     def video(self, source: Path | int, *, frames: int | None) -> tuple[int, str]:
-        """A file that is not finished yet, or a camera; see ``segment_video``."""
+        """Segments a file that is not finished yet, or a camera; see ``segment_video``."""
         name = Path(f"camera{source}.mp4" if isinstance(source, int) else source.with_suffix(".mp4").name)
         if isinstance(source, Path):
             name = self.folder.own_name(source, name)
@@ -114,11 +109,12 @@ class Run:
         return result
 
     def _finished(self, source: Path, name: Path, image: str) -> bool:
+        """Whether all pictures of a source are written, and its areas, whose rows ``image`` names."""
         noted = self.areas is None or image in self.areas.done
         return self.folder.finished(source, name, self.pictures.kinds) and noted
 
     def _start(self, todo: Mapping[Path, Path], *, frames: bool = False) -> None:
-        """Removes the rows of what is made anew, and all that shows a source as it was before it was replaced.
+        """Removes the rows that will be written anew, and every output of a source that was replaced since.
 
         Args:
             todo: source -> name of its pictures.

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -16,16 +15,13 @@ from src.errors import UserError
 from src.files.images import AHEAD, read_ahead
 from src.prediction.output_folder import OutputFolder, image_key
 from src.prediction.output_record import writing
-from src.prediction.rendered import Label, Pictures, attention_figure
+from src.prediction.outputs import Areas, Label, Maps, Pictures
 from src.reports.pictures import save_png
-
-if TYPE_CHECKING:
-    from src.prediction.areas import Areas
 
 __all__ = ["segment_images"]
 
-Read = tuple[Path, "np.ndarray | UserError"]
-Labelled = tuple[Path, np.ndarray, np.ndarray, "np.ndarray | None"]
+Read = tuple[Path, np.ndarray | UserError]
+Labelled = tuple[Path, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def segment_images(
@@ -66,10 +62,11 @@ def segment_images(
     with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer:
         images = tqdm(read_ahead(reader, read_image, names), total=len(names), unit="image", disable=None)
         for batch in _batches(images, batch_size, broken):
-            for path, image, *result in _labelled(batch, label, broken):
+            for path, image, classes, confidence in _labelled(batch, label, broken):
                 maps = pictures.attention(image) if pictures.attention else None
                 files = folder.files(names[path], pictures.kinds)
-                pending.append((path, writer.submit(_write, files, image, *result, pictures, maps)))
+                job = writer.submit(_write, files, image, classes, confidence, pictures, maps)
+                pending.append((path, job))
                 if len(pending) > AHEAD:
                     finish()
         while pending:
@@ -93,7 +90,7 @@ def _batches(images: Iterable[Read], size: int, broken: list[str]) -> Iterator[l
 
 
 def _labelled(batch: list[tuple[Path, np.ndarray]], label: Label, broken: list[str]) -> Iterator[Labelled]:
-    """Each image with its label and confidence; of a batch that is refused, those that are not alone."""
+    """Each image with its label and confidence; a batch that the net refuses is given to it again image by image."""
     try:
         labels, confidences = label(np.stack([image for _, image in batch]))
     except UserError as error:
@@ -113,13 +110,12 @@ def _write(
     label: np.ndarray,
     confidence: np.ndarray | None,
     pictures: Pictures,
-    maps: tuple[np.ndarray, np.ndarray] | None,
+    maps: Maps | None,
 ) -> np.ndarray:
     """Writes the pictures of one image; returns the pixels of each class."""
-    made = dict(pictures.make(image, label, confidence))
+    made = pictures.make(image, label, confidence)
     if maps is not None:
-        name = files["attention"].name
-        made["attention"] = attention_figure(image, label, maps, pictures.scales, pictures.classes, name=name)
+        made["attention"] = pictures.attention_figure(image, label, maps, name=files["attention"].name)
     for kind, picture in made.items():
         with writing(files[kind]):
             save_png(files[kind], picture)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from src.errors import UserError
 from src.files.images import AHEAD, read_ahead
-from src.prediction.rendered import Label, Pictures
+from src.prediction.outputs import Areas, Label, Pictures
 from src.prediction.video_files import Capture, Videos
-
-if TYPE_CHECKING:
-    from src.prediction.areas import Areas
 
 __all__ = ["segment_video"]
 
@@ -117,7 +113,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._busy: Counter[str] = Counter()
+        self._busy: defaultdict[str, float] = defaultdict(float)
 
     def line(self, done: int) -> str:
         """Frames per second, and milliseconds of each part, which run at the same time."""
