@@ -35,10 +35,8 @@ class Capture:
     def __init__(self, source: Path | int) -> None:
         self.live = isinstance(source, int)
         if isinstance(source, int):
-            self._file, odd = (
-                cv2.VideoCapture(source),
-                f"camera:{source}: camera cannot be opened; name one that is connected",
-            )
+            self._file = cv2.VideoCapture(source)
+            odd = f"camera:{source}: camera cannot be opened; name one that is connected"
         elif source.is_file():
             self._file = cv2.VideoCapture(_utf8(source))
             odd = f"{source}: video cannot be opened; check that it plays, or convert it to H.264"

@@ -1,0 +1,109 @@
+"""What a user of an exported file must know: in its metadata, and on the console."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.exporting.agreement import Agreement
+from src.exporting.formats import OPSET, providers
+from src.exporting.graph import Traced
+from src.files.atomic import sha256
+from src.runtime.environment import environment
+
+__all__ = ["metadata", "summary"]
+
+
+def metadata(
+    traced: Traced,
+    *,
+    names: Sequence[str],
+    colors: Sequence[Sequence[int]],
+    layout: str,
+    batch: int | None,
+    output: str,
+    precision: str,
+    checkpoint: Path,
+    applied: Mapping[str, Any],
+) -> dict[str, str]:
+    """JSON by name, for the file.
+
+    Args:
+        traced: the graph.
+        names, colors: of the classes.
+        layout, output, precision: see ``Deployed``.
+        batch: images at once; ``None`` for any number.
+        checkpoint: file that the net is from.
+        applied: plain containers, how the net was trained and is applied.
+    """
+    surroundings = environment()
+    protocol = {
+        **applied,
+        "checkpoint": {"name": checkpoint.name, "sha256": sha256(checkpoint)},
+        "versions": {"torch": surroundings["packages"]["torch"], "commit": surroundings["commit"]},
+        "date": surroundings["time"],
+    }
+    values = {
+        "class_names": names,
+        "class_colors": colors,
+        "input": {"layout": layout, "order": "rgb", "dtype": "uint8", "sizes": traced.sizes, "batch": batch or "any"},
+        "output": output,
+        "precision": precision,
+        "protocol": protocol,
+    }
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+
+
+def summary(
+    path: Path,
+    traced: Traced,
+    found: Agreement,
+    *,
+    layout: str,
+    batch: int | None,
+    output: str,
+    precision: str,
+    where: str,
+) -> str:
+    """What the file is, takes and gives, how it was checked, and the lines of Python that run it.
+
+    Args:
+        path: of the file.
+        traced: the graph.
+        found: how it agrees with the net.
+        layout, batch, output, precision: as for ``metadata``.
+        where: images of the check, in words.
+    """
+    size = "(B,3,H,W)" if layout == "nchw" else "(B,H,W,3)"
+    outputs = {
+        "label": "label (B,H,W) uint8",
+        "scores": "scores (B,K,H,W) float32",
+        "label_and_confidence": "label and confidence, (B,H,W) uint8 each",
+    }
+    if path.suffix.lower() == ".onnx":
+        kind = f"ONNX opset {OPSET}"
+        usage = [
+            "import onnxruntime",
+            f"net = onnxruntime.InferenceSession({str(path)!r}, providers={providers()})",
+            'outputs = net.run(None, {"image": image})  # numpy, uint8',
+        ]
+    else:
+        kind = "torch.export"
+        usage = [
+            "import torch",
+            f"net = torch.export.load({str(path)!r}).module()",
+            "outputs = net(image)  # torch, uint8",
+        ]
+    return "\n".join(
+        [
+            f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {kind}, {precision}",
+            f"in:    image {size} uint8 RGB, {traced.sizes}, batch {batch or 'any'}",
+            f"out:   {outputs[output]}",
+            f"check: same class as the net on {100 * found.share:.4f} % of {found.pixels:,} pixels ({where}); largest"
+            f" difference of {found.measure} {found.difference:.2g}",
+            "",
+            *usage,
+        ]
+    )
