@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src import autolabel, predict
 from src.cli.command import command
-from src.commands import autolabel, predict
 from src.errors import UserError, printable
 from src.files.atomic import locked
 from src.files.images import find_images
@@ -44,7 +44,7 @@ def call(ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         capsys.readouterr()
         try:
-            command(entry, getattr(module, entry), prepare=module.prepare)
+            command(entry, prepare=module.prepare)
         except SystemExit as error:
             printed = capsys.readouterr()
             assert fails and error.code == 1 and "Traceback" not in printed.err, printed.err

@@ -80,7 +80,8 @@ class Deployed(nn.Module):
 
         A map of one pixel is a special case that torch would build into the graph, so none may become that small.
         """
-        return math.ceil((_STEP + 1) / min(1, *self.inference.scales, *self.net.scales))
+        least = max(_STEP, getattr(getattr(self.net, "backbone", None), "min_size", 0)) + 1
+        return math.ceil(least / min(1, *self.inference.scales, *self.net.scales))
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         image = image.to(torch.float32)  # first of all: TensorRT takes uint8 as an input only
