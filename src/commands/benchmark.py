@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -63,7 +63,7 @@ def _subject(cfg: DictConfig) -> tuple[str, Net, Normalize]:
         _say_size(cfg)
         module = from_checkpoint.load_module(cfg.ckpt)
         return str(cfg.ckpt), module.net.float(), module.normalize
-    net = from_config.build_net(from_config.without_download(cfg)).eval()
+    net = cast("Net", from_config.build_net(from_config.without_download(cfg)).eval())
     return str(cfg.model.name), net, Normalize([0.45] * 3, [0.25] * 3)
 
 

@@ -10,41 +10,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from src.errors import UserError
 from src.files.atomic import locked
 from src.sweeps import trial_folder as files
-from src.sweeps.executors.local import MARK
+from src.sweeps.executors.base import MARK, Executor, Handle
 from src.sweeps.journal import Journal, last_records
 from src.sweeps.scheduler import Listed, Plan, Search
 from src.sweeps.spec import Sweep, Trial
 
-__all__ = ["JOURNAL", "Driver", "Executor", "Handle", "train_command"]
+__all__ = ["JOURNAL", "Driver", "train_command"]
 
 JOURNAL = "journal.jsonl"
-
-
-class Handle(Protocol):
-    """A trial that was started."""
-
-    job: str | None
-
-    def poll(self) -> int | None: ...
-
-    def ask_to_stop(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-class Executor(Protocol):
-    """Where trials run."""
-
-    def free(self) -> bool: ...
-
-    def start(self, command: Callable[[], list[str]], folder: Path, environment: Mapping[str, str]) -> Handle: ...
-
-    def adopt(self, job: str | None, folder: Path) -> Handle | None: ...
 
 
 def train_command(devices: int) -> list[str]:
@@ -171,7 +149,8 @@ class Driver:
             status, value, message = "failed", None, files.reason(folder, code)
         elif value is None:
             status, message = "failed", f"it ended well but left no '{self._sweep.objective}'; see sweep.objective"
-        record = {"trial": trial.id, "status": status, "value": value, "seconds": round(time.time() - begun, 1)}
+        seconds = round(time.time() - begun, 1)
+        record: dict[str, Any] = {"trial": trial.id, "status": status, "value": value, "seconds": seconds}
         if message:
             record |= {"message": message, "code": code}
         if self._sweep.search:

@@ -1,4 +1,4 @@
-"""A sweep as Markdown and as HTML: the table of a paper with our column beside the published one."""
+"""The report of a sweep, Markdown and HTML: the table of a paper with our column beside the published one."""
 
 from __future__ import annotations
 
@@ -122,18 +122,19 @@ def _three(number: float) -> str:
 
 
 def tell_apart(sweep: Sweep, found: Sequence[Result]) -> str:
-    """A sentence on which rows the spread of the seeds tells from the best, and which it does not."""
-    known = [result for result in found if result.mean is not None]
+    """A sentence on which rows differ from the best one by more than the spread over seeds, and which do not."""
+    known = [result for result in found if result.values]
     if len(known) < 2:
         return ""
-    if any(result.spread is None for result in known):
+    if any(len(result.values) < 2 for result in known):
         return "Rows with one seed have no spread, so no order of rows is claimed."
-    sign = 1 if sweep.direction == "maximize" else -1
-    best = max(known, key=lambda result: sign * result.mean)
+    means = [statistics.mean(result.values) for result in known]
+    place = means.index(max(means) if sweep.direction == "maximize" else min(means))
+    best = known[place]
     near = [
         result.row.name
-        for result in known
-        if result is not best and abs(best.mean - result.mean) <= 2 * _error(best, result)
+        for result, mean in zip(known, means, strict=True)
+        if result is not best and abs(means[place] - mean) <= 2 * _error(best, result)
     ]
     beside = f"; not told from it: {', '.join(near)}" if near else "; the others lie further below"
     return (
@@ -143,4 +144,5 @@ def tell_apart(sweep: Sweep, found: Sequence[Result]) -> str:
 
 
 def _error(first: Result, second: Result) -> float:
-    return sum(result.spread**2 / len(result.values) for result in (first, second)) ** 0.5
+    """Standard error of the difference of two means."""
+    return sum(statistics.variance(result.values) / len(result.values) for result in (first, second)) ** 0.5
