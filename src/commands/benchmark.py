@@ -41,12 +41,11 @@ def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:
     for file in files:
         kinds += kinds_of_onnx(file, images, device)
     measure(kinds, device, warmup=cfg.warmup, repeats=cfg.repeats)
-    rows, about = [kind.row() for kind in kinds], environment()
-    result = {"subject": name, "size": size, **costs, "rows": rows, "environment": about}
+    rows = [kind.row() for kind in kinds]
+    result = {"subject": name, "size": size, **costs, "rows": rows, "environment": environment()}
     path = Path(cfg.out) / "benchmark.json"
     write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
-    shown = {"size": size, "repeats": cfg.repeats, "device": cfg.device, "costs": costs, "environment": about}
-    console.say(f"{latency_table(name, rows, **shown)}\n{path}")
+    console.say(f"{latency_table(result, repeats=cfg.repeats, device=cfg.device)}\n{path}")
     return rows
 
 

@@ -34,26 +34,19 @@ def export(cfg: DictConfig) -> Path:
     deployed = exporting.Deployed(module.net, module.normalize, module.inference, precision=cfg.precision, **how)
     console.say("tracing the net, which takes a minute for a large one")
     traced = exporting.trace(deployed, size=cfg.size, batch=cfg.batch)
-    about = {**how, "batch": cfg.batch, "precision": cfg.precision}
     space = module.label_space.to_dict()
-    metadata = exporting.metadata(
-        traced,
-        names=space["names"],
-        colors=space["colors"],
-        checkpoint=Path(cfg.ckpt),
-        applied=_applied(cfg),
-        **about,
-    )
+    classes = {"names": space["names"], "colors": space["colors"]}
+    metadata = exporting.metadata(deployed, traced, checkpoint=Path(cfg.ckpt), applied=_applied(cfg), **classes)
     with writing(out), whole_file(out) as partial:
         outputs = exporting.OUTPUTS[cfg.output]
         exporting.write(traced.program, partial, file_format=cfg.format, outputs=outputs, metadata=metadata)
         where, images = _images(cfg)
-        batches = list(exporting.batches_of(images, traced, cfg.batch))
+        batches = list(exporting.batches_of(images, traced))
         run = exporting.runner(partial, file_format=cfg.format)
         found = exporting.compare(run, module.scores, batches, **how)
         found.check(cfg.min_agreement, precision=cfg.precision)
     sizes = ", ".join(dict.fromkeys(f"{height}x{width}" for _, height, width, _ in (each.shape for each in batches)))
-    console.say(exporting.summary(out, traced, found, where=f"{where}, {sizes}", **about))
+    console.say(exporting.summary(out, deployed, traced, found, f"{where}, {sizes}"))
     return out
 
 

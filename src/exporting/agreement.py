@@ -86,13 +86,12 @@ def compare(
     return Agreement(equal / pixels, pixels, largest, measure)
 
 
-def batches_of(images: Sequence[np.ndarray], traced: Traced, batch: int | None) -> Iterator[np.ndarray]:
+def batches_of(images: Sequence[np.ndarray], traced: Traced) -> Iterator[np.ndarray]:
     """(B,H,W,3) uint8: images one by one; where sizes and batches are free also at another, odd size, two at once.
 
     Args:
         images: (H,W,3) uint8 RGB, resized to what the graph takes.
         traced: the graph.
-        batch: images at once; ``None`` where the graph takes any number.
     """
     height, width = images[0].shape[:2]
     scale = min(1, _LONGEST / max(height, width))
@@ -101,7 +100,7 @@ def batches_of(images: Sequence[np.ndarray], traced: Traced, batch: int | None) 
         sizes.append(traced.fitting(round(0.7 * scale * height) | 1, round(0.6 * scale * width) | 1))
     for number, (height, width) in enumerate(sizes):
         resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
-        together = batch or 1 + number
+        together = traced.batch or 1 + number
         resized += resized[:1] * (-len(resized) % together)  # fills up the last batch
         for start in range(0, len(resized), together):
             yield np.stack(resized[start : start + together])

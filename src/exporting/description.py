@@ -9,7 +9,7 @@ from typing import Any
 
 from src.exporting.agreement import Agreement
 from src.exporting.formats import OPSET, providers
-from src.exporting.graph import Traced
+from src.exporting.graph import Deployed, Traced
 from src.files.atomic import sha256
 from src.runtime.environment import environment
 
@@ -17,24 +17,19 @@ __all__ = ["metadata", "summary"]
 
 
 def metadata(
+    deployed: Deployed,
     traced: Traced,
     *,
     names: Sequence[str],
     colors: Sequence[Sequence[int]],
-    layout: str,
-    batch: int | None,
-    output: str,
-    precision: str,
     checkpoint: Path,
     applied: Mapping[str, Any],
 ) -> dict[str, str]:
     """JSON by name, for the file.
 
     Args:
-        traced: the graph.
+        deployed, traced: the net and its graph.
         names, colors: of the classes.
-        layout, output, precision: see ``Deployed``.
-        batch: images at once; ``None`` for any number.
         checkpoint: file that the net is from.
         applied: plain containers, how the net was trained and is applied.
     """
@@ -48,35 +43,18 @@ def metadata(
     values = {
         "class_names": names,
         "class_colors": colors,
-        "input": {"layout": layout, "order": "rgb", "dtype": "uint8", "sizes": traced.sizes, "batch": batch or "any"},
-        "output": output,
-        "precision": precision,
+        "input": {"layout": deployed.layout, "order": "rgb", "dtype": "uint8", "sizes": traced.sizes}
+        | {"batch": traced.batch or "any"},
+        "output": deployed.output,
+        "precision": deployed.precision,
         "protocol": protocol,
     }
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def summary(
-    path: Path,
-    traced: Traced,
-    found: Agreement,
-    *,
-    layout: str,
-    batch: int | None,
-    output: str,
-    precision: str,
-    where: str,
-) -> str:
-    """What the file is, takes and gives, how it was checked, and the lines of Python that run it.
-
-    Args:
-        path: of the file.
-        traced: the graph.
-        found: how it agrees with the net.
-        layout, batch, output, precision: as for ``metadata``.
-        where: images of the check, in words.
-    """
-    size = "(B,3,H,W)" if layout == "nchw" else "(B,H,W,3)"
+def summary(path: Path, deployed: Deployed, traced: Traced, found: Agreement, where: str) -> str:
+    """What the file is, takes and gives, how it was checked on images from ``where``, and how to run it in Python."""
+    size = "(B,3,H,W)" if deployed.layout == "nchw" else "(B,H,W,3)"
     outputs = {
         "label": "label (B,H,W) uint8",
         "scores": "scores (B,K,H,W) float32",
@@ -98,9 +76,9 @@ def summary(
         ]
     return "\n".join(
         [
-            f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {kind}, {precision}",
-            f"in:    image {size} uint8 RGB, {traced.sizes}, batch {batch or 'any'}",
-            f"out:   {outputs[output]}",
+            f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {kind}, {deployed.precision}",
+            f"in:    image {size} uint8 RGB, {traced.sizes}, batch {traced.batch or 'any'}",
+            f"out:   {outputs[deployed.output]}",
             f"check: same class as the net on {100 * found.share:.4f} % of {found.pixels:,} pixels ({where}); largest"
             f" difference of {found.measure} {found.difference:.2g}",
             "",

@@ -67,7 +67,8 @@ class Deployed(nn.Module):
             raise UserError("inference/window=sliding cannot be part of a file; export with inference/window=whole")
         if inference.refine is not None:
             raise UserError("inference/refine=crf cannot be part of a file; export with inference/refine=none")
-        self.output, self.layout, self.dtype, self.inference = output, layout, PRECISIONS[precision], inference
+        self.output, self.layout, self.precision, self.inference = output, layout, precision, inference
+        self.dtype = PRECISIONS[precision]
         own = copy.deepcopy(net).to(dtype=self.dtype)
         own.to(memory_format=torch.contiguous_format)  # pyrefly: ignore[no-matching-overload]  # torch's stubs lack it
         self.net = own.eval()
@@ -100,6 +101,7 @@ class Traced:
     Args:
         program: the graph.
         size: height and width; nothing for all sizes from ``least`` on, in steps of ``step`` (plus ``extra``).
+        batch: number of images; nothing for any.
     """
 
     program: torch.export.ExportedProgram
@@ -107,6 +109,7 @@ class Traced:
     least: int
     step: int
     extra: int
+    batch: int | None = None
 
     @property
     def sizes(self) -> str:
@@ -141,7 +144,7 @@ def trace(deployed: Deployed, *, size: Sequence[int] | None = None, batch: int |
     """
     if size:
         height, width = size
-        return Traced(_export(deployed, (height, width), batch, None), (height, width), min(size), 1, 0)
+        return Traced(_export(deployed, (height, width), batch, None), (height, width), min(size), 1, 0, batch)
     least = deployed.least_side
     extra = int(deployed.inference.multiple > 1 and deployed.net.align_corners)
     whole = _STEP * math.ceil((least - extra) / _STEP) + extra
@@ -149,7 +152,7 @@ def trace(deployed: Deployed, *, size: Sequence[int] | None = None, batch: int |
     for step, first in ((1, least), (_STEP, whole)):
         try:
             program = _export(deployed, (whole + _STEP, whole + 2 * _STEP), batch, (step, first, extra))
-            return Traced(program, None, first, step, extra if step > 1 else 0)
+            return Traced(program, None, first, step, extra if step > 1 else 0, batch)
         except (DynamoUserError, ValueError) as error:  # torch raises both where sizes turn out special
             failed = error
     raise UserError("this net cannot be exported for all sizes; give one, such as 'size=[512,1024]'") from failed

@@ -1,4 +1,4 @@
-"""What the files in an output folder were made with, so that a command goes on there and never mixes two kinds."""
+"""What the files in an output folder were made with, so that a command resumes there and never mixes two kinds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OutputRecord:
     Args:
         folder: made if it is missing; the caller holds it (``files.locked``).
         manifest: name of the JSON file, such as ``predict.json``.
-        made_with: plain containers; what a later command must have in common to go on here.
+        made_with: plain containers; what a later command must have in common to resume here.
         command: that writes here, such as ``src.predict``.
         foreign: files that would be taken for outputs; where there is no manifest there may be none.
         notes: more plain containers for the manifest.
@@ -56,8 +56,8 @@ class OutputRecord:
         self.folder, self._manifest = folder, folder / manifest
         self._sources: dict[str, Stamp] = {}
         self._begun: dict[str, Stamp] = {}  # as the sources were before they were read
-        self._goes_on = self._manifest.is_file()
-        if self._goes_on:
+        self._resumed = self._manifest.is_file()
+        if self._resumed:
             self._check(settings_of(self._manifest), made_with)
             self._read()
             return
@@ -115,7 +115,7 @@ class OutputRecord:
         if now is None:
             return False
         self._begun[output] = now
-        if not self._goes_on or not all(file.is_file() for file in files):
+        if not self._resumed or not all(file.is_file() for file in files):
             return False
         if output in self._sources:
             return self._sources[output] == now

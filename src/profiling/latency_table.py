@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["latency_table"]
@@ -10,38 +10,26 @@ __all__ = ["latency_table"]
 _HEAD = ("kind of run", "batch", "pre ms", "net ms", "p95", "post ms", "all ms", "p95", "images/s", "MiB", "floor ms")
 
 
-def latency_table(
-    name: str,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    size: Sequence[int],
-    repeats: int,
-    device: str,
-    costs: Mapping[str, int],
-    environment: Mapping[str, Any],
-) -> str:
+def latency_table(result: Mapping[str, Any], *, repeats: int, device: str) -> str:
     """Markdown, with lines on what was measured, how and on what.
 
     Args:
-        name: of the net.
-        rows: of ``Kind.row``.
-        size: height and width of the images.
+        result: content of ``benchmark.json``.
         repeats: runs of each row.
         device: ``cpu`` or ``cuda``.
-        costs: ``parameters`` and ``multiply_adds``.
-        environment: see ``src.runtime.environment``.
     """
-    lines = [f"| {' | '.join(cells)} |" for cells in (_HEAD, *map(_cells, rows))]
+    (height, width), about = result["size"], result["environment"]
+    lines = [f"| {' | '.join(cells)} |" for cells in (_HEAD, *map(_cells, result["rows"]))]
     lines.insert(1, "|" + "---|" * len(_HEAD))
     return "\n".join(
         [
-            f"{name}, {size[0]}x{size[1]}: {costs['parameters'] / 1e6:.2f} M parameters,"
-            f" {costs['multiply_adds'] / 1e9:.2f} G multiply-adds an image",
+            f"{result['subject']}, {height}x{width}: {result['parameters'] / 1e6:.2f} M parameters,"
+            f" {result['multiply_adds'] / 1e9:.2f} G multiply-adds an image",
             *lines,
             f"median and 95th percentile of {repeats}; floor: multiply-adds at the rate of a large matrix product",
-            f"{environment['device'] if device != 'cpu' else 'CPU'}, {environment['threads']} thread(s),"
-            f" {environment['platform']}; Python {environment['python']}, torch {environment['packages']['torch']};"
-            f" {environment['time'][:10]}, commit {environment['commit'][:7]}: {environment['command']}",
+            f"{about['device'] if device != 'cpu' else 'CPU'}, {about['threads']} thread(s),"
+            f" {about['platform']}; Python {about['python']}, torch {about['packages']['torch']};"
+            f" {about['time'][:10]}, commit {about['commit'][:7]}: {about['command']}",
         ]
     )
 

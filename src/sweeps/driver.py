@@ -1,4 +1,4 @@
-"""Runs a sweep to its end: starts trials where there is room, writes down how they end, goes on after any kill."""
+"""Runs a sweep to its end: starts trials where there is room, records how they end, resumes after any kill."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Driver:
             except KeyboardInterrupt:
                 self._stop_all()
                 how = shlex.quote(f"resume={self._folder}")
-                raise UserError(f"stopped; go on with: python -m src.sweep {how}") from None
+                raise UserError(f"stopped; resume with: python -m src.sweep {how}") from None
 
     def _make_plan(self, ended: Mapping[str, Mapping[str, Any]]) -> Plan:
         if not self._sweep.search:
@@ -113,7 +113,7 @@ class Driver:
                     self._end(trial, None)
 
     def _start(self, trial: Trial) -> None:
-        """Starts a trial, or goes on with one that an earlier driver left."""
+        """Starts a trial, or takes over one that an earlier driver left."""
         folder, before = self._folder / "trials" / trial.id, self._lost.pop(trial.id, None)
         files.check_place(folder)
         handle, again = None, ""

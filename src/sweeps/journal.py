@@ -72,7 +72,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: is a link; put the file itself there")
     if not path.exists():
         return []
-    remedy = "delete that line to go on without it"
+    remedy = "delete that line to resume without it"
     lines = limited(path, _LARGEST, remedy="start a new sweep").split(b"\n")[:-1]
     return [
         parsed(line, _Record, where=f"{path}: line {number} is no record", remedy=remedy)

@@ -9,11 +9,13 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from src.files.atomic import write_bytes
 from src.sweeps.cost import Costs
+from src.sweeps.plots import draw
 from src.sweeps.results import Result
 from src.sweeps.spec import Sweep
 
-__all__ = ["page", "tell_apart", "text"]
+__all__ = ["page", "tell_apart", "text", "write_report"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
@@ -24,6 +26,17 @@ td:last-child { min-width: 16rem; color: #4b5563 }
 th:first-child, td:first-child, th:last-child, td:last-child { text-align: left } li { overflow-wrap: anywhere }
 img { max-width: 100%; margin-top: 1rem } code { color: #4b5563 }
 """
+
+
+def write_report(sweep: Sweep, found: Sequence[Result], costs: Costs, folder: Path) -> str:
+    """Writes ``report.md``, ``report.html`` and pictures into the sweep's folder; returns what to print."""
+    pictures = {folder / name: content for name, content in draw(sweep, found, costs).items()}
+    for path, content in pictures.items():
+        write_bytes(path, content)
+    written = text(sweep, found, costs, list(pictures))
+    write_bytes(folder / "report.md", written.encode())
+    write_bytes(folder / "report.html", page(sweep, found, costs, list(pictures)).encode())
+    return f"{written.split('![')[0].rstrip()}\n\nreport: {folder / 'report.md'}, {folder / 'report.html'}"
 
 
 def text(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence[Path]) -> str:
