@@ -16,7 +16,7 @@ from src.files.images import choose_device, left_out
 from src.models import ExplicitAttention, HierarchicalAttention
 from src.prediction.large_images import Blocks
 from src.prediction.output_folder import OutputFolder, names_of
-from src.prediction.outputs import AREAS, Areas, Maps, Pictures, chosen_kinds
+from src.prediction.outputs import AREAS, Areas, Maps, Pictures, Task, chosen_kinds
 from src.prediction.run import Run
 from src.prediction.video_files import Capture, video_source
 from src.reports import console
@@ -44,13 +44,10 @@ def predict(cfg: DictConfig) -> int:
     pictures = Pictures(kinds, space, cfg.alpha, scales, attention)
     settings = made_with(cfg, "alpha", "frames", "huge", source=str(base.resolve()), classes=list(space.names))
     with locked(out, "writing to it"):
-        run = Run(
-            as_label(module, with_confidence="confidence" in kinds),
-            pictures,
-            OutputFolder(out, settings),
-            Areas(out / AREAS, space.names) if "area" in kinds else None,
-            batch_size=cfg.batch_size or (1 if device == "cpu" else 4),
-        )
+        folder = OutputFolder(out, settings)
+        areas = Areas(out / AREAS, space.names) if "area" in kinds else None
+        label = as_label(module, with_confidence="confidence" in kinds)
+        run = Run(Task(label, pictures, areas, cfg.batch_size or (1 if device == "cpu" else 4)), folder)
         if video is not None:
             frames, line = run.video(video, frames=cfg.frames)
             console.say(f"{line}: {cfg.out}")

@@ -40,11 +40,11 @@ def metadata(
         "versions": {"torch": surroundings["packages"]["torch"], "commit": surroundings["commit"]},
         "date": surroundings["time"],
     }
+    sizes = {"sizes": traced.sizes, "batch": traced.batch or "any"}
     values = {
         "class_names": names,
         "class_colors": colors,
-        "input": {"layout": deployed.layout, "order": "rgb", "dtype": "uint8", "sizes": traced.sizes}
-        | {"batch": traced.batch or "any"},
+        "input": {"layout": deployed.layout, "order": "rgb", "dtype": "uint8", **sizes},
         "output": deployed.output,
         "precision": deployed.precision,
         "protocol": protocol,

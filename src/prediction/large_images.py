@@ -24,7 +24,7 @@ from src.files.atomic import whole_file
 from src.files.images import read_ahead
 from src.prediction.block_journal import Journal
 from src.prediction.output_record import writing
-from src.prediction.outputs import Label, Pictures
+from src.prediction.outputs import Label, Pictures, Task
 from src.prediction.raster import RasterReader, RasterWriter, raster_files
 
 __all__ = ["Block", "Blocks", "segment_huge", "stored_size"]
@@ -109,16 +109,13 @@ def stored_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def segment_huge(
-    path: Path, files: Mapping[str, Path], label: Label, pictures: Pictures, *, blocks: Blocks, journal: Path
-) -> np.ndarray:
+def segment_huge(path: Path, files: Mapping[str, Path], task: Task, *, blocks: Blocks, journal: Path) -> np.ndarray:
     """Segments one TIFF or PNG file into tiled, compressed TIFF files that keep its place on the map.
 
     Args:
         path: 8- or 16-bit grey, palette, RGB or RGBA.
         files: kind of picture -> its file; ``index`` holds train ids, with the classes' colours as its palette.
-        label: the net.
-        pictures: what to write; attention is not.
+        task: what to do with each block; attention is not written.
         blocks: the blocks.
         journal: where finished blocks lie until all are.
 
@@ -134,13 +131,13 @@ def segment_huge(
         identity = {
             "image": [str(path.resolve()), state.st_size, state.st_mtime_ns, source.height, source.width],
             "blocks": [blocks.size, blocks.margin],
-            "confidence": "confidence" in pictures.kinds,
+            "confidence": "confidence" in task.pictures.kinds,
         }
         with writing(journal):
             finished = Journal(journal, identity)
         with finished:
-            _segment(todo, source, label, finished, path.name)
-            pixels = _write(todo, source, finished, files, pictures)
+            _segment(todo, source, task.label, finished, path.name)
+            pixels = _write(todo, source, finished, files, task.pictures)
     journal.unlink()
     return pixels
 

@@ -19,7 +19,7 @@ from src.files.csv_text import cell, csv_text, text_of
 from src.prediction.output_record import writing
 from src.reports import pictures
 
-__all__ = ["AREAS", "IMAGE_KINDS", "Areas", "Label", "Maps", "Pictures", "chosen_kinds"]
+__all__ = ["AREAS", "IMAGE_KINDS", "Areas", "Label", "Maps", "Pictures", "Task", "chosen_kinds"]
 
 AREAS = "areas.csv"
 IMAGE_KINDS = ("index", "color", "overlay", "confidence", "attention", "area")
@@ -151,3 +151,16 @@ class Areas:
 def _text(rows: Sequence[Sequence[object]]) -> bytes:
     cells = ([*map(cell, map(str, row[:2])), *row[2:]] for row in rows)
     return csv_text(cells).encode(errors="surrogateescape")
+
+
+class Task(NamedTuple):
+    """What is done with every image or frame of a prediction.
+
+    ``label`` is the net and gets at most ``batch_size`` images of one size together; ``pictures`` says what to write,
+    ``areas`` where pixels of classes are noted, if at all.
+    """
+
+    label: Label
+    pictures: Pictures
+    areas: Areas | None
+    batch_size: int

@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.files.images import AHEAD, read_ahead
 from src.prediction.output_folder import OutputFolder, image_key
 from src.prediction.output_record import writing
-from src.prediction.outputs import Areas, Label, Maps, Pictures
+from src.prediction.outputs import Label, Maps, Pictures, Task
 from src.reports.pictures import save_png
 
 __all__ = ["segment_images"]
@@ -24,24 +24,13 @@ Read = tuple[Path, np.ndarray | UserError]
 Labelled = tuple[Path, np.ndarray, np.ndarray, np.ndarray | None]
 
 
-def segment_images(
-    names: Mapping[Path, Path],
-    label: Label,
-    pictures: Pictures,
-    *,
-    folder: OutputFolder,
-    batch_size: int,
-    areas: Areas | None,
-) -> list[str]:
+def segment_images(names: Mapping[Path, Path], task: Task, folder: OutputFolder) -> list[str]:
     """Writes every picture of every image; areas follow in the order of the images.
 
     Args:
         names: image file -> name of its pictures.
-        label: the net.
-        pictures: what to write.
-        folder: where.
-        batch_size: images of one size, one after another, that ``label`` gets together at most.
-        areas: where pixels of classes are noted, if at all.
+        task: what to do with each; only neighbours of one size share a batch.
+        folder: where pictures go.
 
     Returns:
         A line for each image that could not be read or segmented.
@@ -49,20 +38,21 @@ def segment_images(
     Raises:
         UserError: if a picture cannot be written.
     """
+    pictures = task.pictures
     broken: list[str] = []
     pending: deque[tuple[Path, Future[np.ndarray]]] = deque()
 
     def finish() -> None:
         path, job = pending.popleft()
         pixels = job.result()
-        if areas is not None:
-            areas.add(image_key(names[path]), pixels)
+        if task.areas is not None:
+            task.areas.add(image_key(names[path]), pixels)
         folder.finish(names[path])
 
     with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer:
         images = tqdm(read_ahead(reader, read_image, names), total=len(names), unit="image", disable=None)
-        for batch in _batches(images, batch_size, broken):
-            for path, image, classes, confidence in _labelled(batch, label, broken):
+        for batch in _batches(images, task.batch_size, broken):
+            for path, image, classes, confidence in _labelled(batch, task.label, broken):
                 maps = pictures.attention(image) if pictures.attention else None
                 files = folder.files(names[path], pictures.kinds)
                 job = writer.submit(_write, files, image, classes, confidence, pictures, maps)

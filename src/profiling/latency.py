@@ -77,14 +77,8 @@ def kinds_of_net(
 ) -> Iterator[Kind]:
     """Every combination of precision, mode and batch; weights are copied only where mode or precision differ.
 
-    Args:
-        net: in evaluation mode.
-        normalize: goes before it.
-        images: (B,3,H,W) uint8 each.
-        modes: ``eager``, ``channels_last`` or ``compile``, which is channels last as well.
-        precisions: ``fp32``, ``bf16`` or ``fp16``.
-        device: where to run.
-        multiply_adds: of one image.
+    ``images`` are (B,3,H,W) uint8 each, ``modes`` of ``eager``, ``channels_last`` and ``compile`` (channels last as
+    well), ``precisions`` of ``fp32``, ``bf16`` and ``fp16``; ``multiply_adds`` are those of one image.
     """
     for precision, mode in itertools.product(precisions, modes):
         dtype, layout = _DTYPES[precision], torch.contiguous_format if mode == "eager" else torch.channels_last

@@ -16,11 +16,6 @@ from src.sweeps.spec import Row, Sweep, check_option, override
 
 __all__ = ["parse"]
 
-_KEYS = (
-    "name", "title", "source", "published_on", "objective", "direction", "devices", "seeds", "fixed", "trials",
-    "grid", "search", "only",
-)  # fmt: skip
-_ROW_KEYS = ("name", "set", "published", "note")
 _REMEDY = "correct it; conf/sweep.yaml says what it may be"
 _MOST_ROWS, _MOST_DEVICES = 10_000, 1024
 _SEARCH = {"sampler": "tpe", "seed": 0, "startup": 10, "pruner": None, "warmup": 1}  # what need not be given
@@ -69,7 +64,7 @@ def parse(tree: Mapping[str, Any]) -> Sweep:
     Raises:
         UserError: for a key that does not exist, a value that cannot be, or a sweep without trials.
     """
-    _known(tree, _KEYS, "sweep")
+    _known(tree, (*_Tree.__annotations__, "only"), "sweep")
     tree = checked(dict(tree), _Tree, where="sweep", remedy=_REMEDY)
     search, given = tree.get("search") or None, tree.get("seeds") or ()
     seeds = tuple(seed for seed in given if isinstance(seed, int) and 0 <= seed < 2**32)
@@ -150,7 +145,7 @@ def _rows(trials: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]
     ]
     named: Sequence[Mapping[str, Any]] = trials or [{"name": ""}]
     for index, (trial, added) in enumerate(itertools.product(named, combinations)):
-        _known(trial, _ROW_KEYS, f"sweep.trials[{index // len(combinations)}]")
+        _known(trial, _Trial.__annotations__, f"sweep.trials[{index // len(combinations)}]")
         trial = checked(dict(trial), _Trial, where="sweep.trials", remedy=_REMEDY)
         published = trial.get("published")
         if published is not None and not isinstance(published, int | float):
