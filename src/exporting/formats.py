@@ -174,7 +174,7 @@ def _check_ends(session: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of every step, on the console and as warnings."""
+    """Silences the exporter, which reports every step on the console and as warnings."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -42,7 +42,7 @@ class LabelFolder:
         notes: more plain containers for ``autolabel.json``.
 
     Raises:
-        UserError: if the folder holds another teacher's labels, or pictures of other origin; if it cannot be written.
+        UserError: if the folder holds labels of another teacher or made by hand, or cannot be written.
     """
 
     def __init__(self, folder: Path, values: Sequence[int], *, teacher: dict[str, Any], notes: dict[str, Any]) -> None:

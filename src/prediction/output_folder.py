@@ -28,7 +28,7 @@ class OutputFolder:
         made_with: plain containers; what a later run must have in common to resume here.
 
     Raises:
-        UserError: if the folder holds pictures of other origin or made otherwise, or cannot be written.
+        UserError: if the folder holds pictures that were made with other settings or by hand, or cannot be written.
     """
 
     def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the files in an output folder were made with, so that a command resumes there and never mixes two kinds."""
+"""Settings and sources of the files in an output folder, so that a command resumes there and never mixes two kinds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OutputRecord:
         notes: more plain containers for the manifest.
 
     Raises:
-        UserError: if the folder holds what was made otherwise or elsewhere, cannot be written, or has a broken record.
+        UserError: if the folder holds files of other settings or origin, cannot be written, or has a broken record.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class OutputRecord:
             self._check(settings_of(self._manifest), made_with)
             self._read()
             return
-        if (stranger := next(iter(foreign), None)) is not None:
+        if (other := next(iter(foreign), None)) is not None:
             raise UserError(
-                f"out={folder}: holds files that {command} did not write, such as {stranger.relative_to(folder)};"
-                " choose a folder of its own, lest they be overwritten"
+                f"out={folder}: holds files that {command} did not write, such as {other.relative_to(folder)};"
+                " choose another folder, so that they are not overwritten"
             )
         content = {"made_with": made_with, **(notes or {}), "environment": environment()}
         with writing(self._manifest):
@@ -170,8 +170,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); what is there is whole and stays: mend that and"
-            " give the same command again"
+            f"{path}: cannot be written ({error.strerror or error}); finished files are whole and stay; correct that"
+            " and give the same command again"
         ) from error
 
 

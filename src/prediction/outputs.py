@@ -132,7 +132,7 @@ class Areas:
                     if len(row) == len(_HEAD) and row != list(_HEAD):
                         yield [*map(text_of, row[:2]), *row[2:]]
         except csv.Error as error:
-            raise UserError(f"{self._path}: is broken ({error}); remove it, and all areas are counted anew") from error
+            raise UserError(f"{self._path}: is broken ({error}); remove it, and all areas are counted again") from error
 
     def start(self, stays: Callable[[str], bool]) -> None:
         """Begins to write: what is there stays if it is whole and ``stays(image)``."""

@@ -92,7 +92,7 @@ class Run:
         return self.folder.finished(source, name, self.task.pictures.kinds) and noted
 
     def _start(self, todo: Mapping[Path, Path], *, frames: bool = False) -> None:
-        """Removes the rows that will be written anew, and every output of a source that was replaced since.
+        """Removes the rows that will be written again, and every output of a source that was replaced since.
 
         Args:
             todo: source -> name of its pictures.
@@ -101,12 +101,12 @@ class Run:
         replaced = {path: name for path, name in todo.items() if self.folder.replaced(path, name)}
         for name in replaced.values():
             self.folder.remove(name)
-        areas, anew = self.task.areas, todo
+        areas, again = self.task.areas, todo
         table = self.folder.folder / AREAS
         if areas is None and replaced and table.is_file():  # an earlier run was asked for areas, this one is not
-            areas, anew = Areas(table, self.task.pictures.classes.names), replaced
+            areas, again = Areas(table, self.task.pictures.classes.names), replaced
         if areas is not None:
-            keys = {image_key(name) for name in anew.values()}
+            keys = {image_key(name) for name in again.values()}
             areas.start(lambda image: (image.rpartition("/")[0] if frames else image) not in keys)
 
 

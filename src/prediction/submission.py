@@ -88,7 +88,7 @@ class Submission:
         self.paths = [record.folder / f"{source.name(index)}_pred_labelIds.png" for index in range(len(source))]
 
     def predict_missing(self, label: Label) -> int:
-        """Writes every label file that is not there yet for the image as it is now; returns how many were there."""
+        """Writes every label file that is missing or older than its image; returns how many were there."""
         missing = [index for index in range(len(self.paths)) if not self._is_there(index)]
         with ThreadPoolExecutor(2) as pool:
             images = read_ahead(pool, lambda index: self._source.read(index)[0], missing)

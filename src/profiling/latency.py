@@ -178,7 +178,7 @@ def _peak(kind: Kind, device: str) -> int | None:
         once(kind, device, keep=False)
         return torch.cuda.max_memory_allocated() - before
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = _status("VmRSS")
         once(kind, device, keep=False)
         return max(0, _status("VmHWM") - before)

@@ -116,8 +116,8 @@ def _device(found: Sequence[Result], idle: bool) -> tuple[str | None, str]:
 
 
 def _known(path: Path, keys: set[str]) -> _Timing | None:
-    """An earlier timing, if it has all nets: figures of two timings are not set side by side."""
-    known = read_json(path, _Timing, remedy="remove it, and nets are timed anew") if path.is_file() else None
+    """An earlier timing, if it has all nets: figures of two timings are not comparable."""
+    known = read_json(path, _Timing, remedy="remove it, and nets are timed again") if path.is_file() else None
     return known if known and keys <= known["seconds"].keys() else None
 
 

@@ -108,7 +108,7 @@ class Driver:
                 status = handle.poll()
                 if status is not None:
                     self._end(trial, status)
-                elif self._sweep.search and self._plan.hopeless(trial, self._curve(trial)):
+                elif self._sweep.search and self._plan.should_prune(trial, self._curve(trial)):
                     handle.stop()
                     self._end(trial, None)
 
@@ -160,7 +160,7 @@ class Driver:
         self._say(f"{trial.id}: {status}{shown}{f' ({message})' if message else ''}")
 
     def _curve(self, trial: Trial) -> list[tuple[int, float]]:
-        """Of the objective, where it is one that is measured on the way."""
+        """Steps and values of the objective, if it is one that is logged during training."""
         known = "/" in self._sweep.objective
         return files.curve(self._folder / "trials" / trial.id, self._sweep.objective) if known else []
 

@@ -123,10 +123,10 @@ def tell_apart(sweep: Sweep, found: Sequence[Result]) -> str:
         for result, mean in zip(known, means, strict=True)
         if result is not best and abs(means[place] - mean) <= 2 * _error(best, result)
     ]
-    beside = f"; not told from it: {', '.join(near)}" if near else "; the others lie further below"
+    beside = f"; not distinguishable from it: {', '.join(near)}" if near else "; the others lie further below"
     return (
-        f"Best mean: {best.row.name}{beside}. Told apart is what differs by more than two standard errors of the"
-        " difference, which with so few seeds is a hint and no proof."
+        f"Best mean: {best.row.name}{beside}. Rows count as different if they differ by more than two standard errors of"
+        " the difference, which with so few seeds is a hint and no proof."
     )
 
 

@@ -19,7 +19,7 @@ Curve = Sequence[tuple[int, float]]
 
 
 class Plan(Protocol):
-    """Hands out trials; is told how they end."""
+    """Order of the trials."""
 
     def next(self) -> Trial | None:
         """The next one to start; ``None`` if there is none, or none before another ends."""
@@ -27,8 +27,8 @@ class Plan(Protocol):
     def ended(self, trial: Trial, record: Record) -> None:
         """``record`` is the journal's: ``status``, ``value``, ``curve``."""
 
-    def hopeless(self, trial: Trial, curve: Curve) -> bool:
-        """Whether to stop a trial whose objective went so far."""
+    def should_prune(self, trial: Trial, curve: Curve) -> bool:
+        """Whether to stop a trial, by its objective so far."""
 
 
 class Listed:
@@ -44,7 +44,7 @@ class Listed:
     def ended(self, trial: Trial, record: Record) -> None:
         pass
 
-    def hopeless(self, trial: Trial, curve: Curve) -> bool:
+    def should_prune(self, trial: Trial, curve: Curve) -> bool:
         return False
 
 
@@ -110,7 +110,7 @@ class Search:
         row = self._ask(note=False)
         for trial in self._sweep.trials(row):
             if trial.id in ended:
-                self.hopeless(trial, ended[trial.id].get("curve") or [])  # the pruner compares with earlier curves
+                self.should_prune(trial, ended[trial.id].get("curve") or [])  # the pruner compares with earlier curves
                 self.ended(trial, ended[trial.id])
 
     def _ask(self, *, note: bool = True) -> Row:
@@ -152,7 +152,7 @@ class Search:
             del self._open[trial.row.index]
             self._study.tell(asked, statistics.mean(value for value in values if value is not None))
 
-    def hopeless(self, trial: Trial, curve: Curve) -> bool:
+    def should_prune(self, trial: Trial, curve: Curve) -> bool:
         asked = self._open.get(trial.row.index)
         if asked is None or trial != self._sweep.trials(trial.row)[0] or not curve:
             return False

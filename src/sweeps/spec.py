@@ -126,8 +126,8 @@ def _written(value: Any) -> str:
 def check_option(option: str) -> None:
     """Refuses what would make a trial more than ``python -m src.train`` with values for its own options.
 
-    The record of a sweep may be of a stranger. Hydra runs what its own keys name, and reads any file as the choice of a
-    group; a flag may name a folder of other configs; a resolver may put an environment variable into an address.
+    The record of a sweep may come from anywhere. Hydra runs what its own keys name, and reads any file as the choice of
+    a group; a flag may name a folder of other configs; a resolver may put an environment variable into an address.
 
     Raises:
         UserError: naming the option.

@@ -1,4 +1,4 @@
-"""Trials as processes of this machine, side by side on slots of devices."""
+"""Trials as parallel processes of this machine, on slots of devices."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def gpus(chosen: Any = "auto") -> list[str]:
 
 @checked("")
 def slots(devices: Sequence[str], *, per_trial: Count, jobs: Count | None) -> list[dict[str, str]]:
-    """The environments of trials that run side by side.
+    """The environments of trials that run in parallel.
 
     Args:
         devices: GPUs; none for the CPU.
         per_trial: devices of each trial.
-        jobs: trials side by side; ``None``: as many as the GPUs allow, or one.
+        jobs: trials in parallel; ``None``: as many as the GPUs allow, or one.
 
     Raises:
         UserError: if there are too few GPUs.
@@ -57,7 +57,7 @@ def slots(devices: Sequence[str], *, per_trial: Count, jobs: Count | None) -> li
         jobs = jobs or 1
         environment = {"CUDA_VISIBLE_DEVICES": ""}
         if "OMP_NUM_THREADS" not in os.environ and jobs * per_trial > 1:
-            # Every process would take all cores for itself, and trials side by side would run slower than in turn.
+            # Every process would take all cores for itself, and parallel trials would run slower than in turn.
             cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
             environment["OMP_NUM_THREADS"] = str(max(1, cores // (jobs * per_trial)))
         return [dict(environment) for _ in range(jobs)]

@@ -119,7 +119,7 @@ class RayCluster(Executor):
         folder.mkdir(parents=True, exist_ok=True)
 
     def _room(self) -> int:
-        """Trials that the machines hold side by side."""
+        """Trials that fit on the machines together."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         needs = [(kind, number) for kind, number in self._needs.items() if number]
         return sum(min(int(node.get(kind, 0) // number) for kind, number in needs) for node in nodes)

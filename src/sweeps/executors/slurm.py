@@ -78,7 +78,7 @@ class Job(Handle):
         self._submitted.cancel(check=False)
 
     def stop(self) -> None:
-        """Takes it from the queue, or ends it; waits until the cluster says so, lest the next driver take it over."""
+        """Takes it from the queue, or ends it; waits until the cluster says so: the next driver would take it over."""
         self.ask_to_stop()
         stop_leftovers(self._folder)  # of a job on this machine
         deadline = time.monotonic() + _PATIENCE
@@ -125,7 +125,7 @@ class Cluster(Executor):
             return super().adopt(job, folder)
         submitted = self._submitted(folder)
         job = job or next(iter(submitted), None)
-        if job not in submitted:  # a journal may be of a stranger: never take over another job of this user
+        if job not in submitted:  # a journal may come from anywhere: never take over another job of this user
             return None
         found = Job(submitit.SlurmJob(folder=self._folder, job_id=job, tasks=[0]), folder)
         if found.was_stopped():
