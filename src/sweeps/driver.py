@@ -69,7 +69,7 @@ class Driver:
         self._running: dict[Trial, tuple[Handle, float]] = {}
 
     def run(self) -> None:
-        """Until all trials have ended; what has ended before is left alone.
+        """Runs until all trials have ended; those that ended before are left alone.
 
         Raises:
             UserError: if another driver holds the folder, or this one was stopped by Ctrl-C or SIGTERM.
@@ -116,26 +116,31 @@ class Driver:
         """Starts a trial, or takes over one that an earlier driver left."""
         folder, before = self._folder / "trials" / trial.id, self._lost.pop(trial.id, None)
         files.check_place(folder)
-        handle, again = None, ""
-        if before:
-            handle = self._executor.adopt(before.get("job"), folder)
-            if handle is None:
-                if trial.id not in last_records(self._journal.records, "lost"):  # or its time would count twice
-                    self._journal.append("lost", trial=trial.id, seconds=files.lasted(folder, before["time"]))
-                if files.value(folder, self._sweep.objective, self._sweep.direction) is not None:
-                    return self._end(trial, 0)
+        handle, how = self._executor.adopt(before.get("job"), folder) if before else None, "adopted"
         if handle is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            make = functools.partial(attempt, self._command, folder, self._sweep.options(trial))
-            resumed = files.arguments(folder, [])[0].startswith("resume=")
-            again = ", from its last checkpoint" if resumed else ""
-            self._journal.append("start", trial=trial.id, resumed=resumed)
-            names = {"WANDB_RUN_GROUP": self._folder.name, "WANDB_NAME": trial.id}
-            handle = self._executor.start(make, folder, {**names, MARK: str(folder)})
-            if handle.job is not None:
-                self._journal.append("start", trial=trial.id, resumed=resumed, job=handle.job)
+            if before and self._has_ended(trial, folder, before):
+                return self._end(trial, 0)
+            handle, how = self._launch(trial, folder)
         self._running[trial] = (handle, time.time())
-        self._say(f"{trial.id}: {'adopted' if before and handle.job and not again else 'started'}{again}")
+        self._say(f"{trial.id}: {how}")
+
+    def _has_ended(self, trial: Trial, folder: Path, before: Mapping[str, Any]) -> bool:
+        """Notes the time of an attempt that nobody watched to its end; whether it has left a result nevertheless."""
+        if trial.id not in last_records(self._journal.records, "lost"):  # or its time would count twice
+            self._journal.append("lost", trial=trial.id, seconds=files.lasted(folder, before["time"]))
+        return files.value(folder, self._sweep.objective, self._sweep.direction) is not None
+
+    def _launch(self, trial: Trial, folder: Path) -> tuple[Handle, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        make = functools.partial(attempt, self._command, folder, self._sweep.options(trial))
+        resumed = files.arguments(folder, [])[0].startswith("resume=")
+        # Written before the trial starts: if this driver is killed in between, the next one looks for its processes.
+        self._journal.append("start", trial=trial.id, resumed=resumed)
+        names = {"WANDB_RUN_GROUP": self._folder.name, "WANDB_NAME": trial.id}
+        handle = self._executor.start(make, folder, {**names, MARK: str(folder)})
+        if handle.job is not None:
+            self._journal.append("start", trial=trial.id, resumed=resumed, job=handle.job)
+        return handle, "started, from its last checkpoint" if resumed else "started"
 
     def _end(self, trial: Trial, code: int | None) -> None:
         """``code`` is the exit status; ``None``: pruned."""

@@ -125,8 +125,8 @@ def tell_apart(sweep: Sweep, found: Sequence[Result]) -> str:
     ]
     beside = f"; not distinguishable from it: {', '.join(near)}" if near else "; the others lie further below"
     return (
-        f"Best mean: {best.row.name}{beside}. Rows count as different if they differ by more than two standard errors of"
-        " the difference, which with so few seeds is a hint and no proof."
+        f"Best mean: {best.row.name}{beside}. Rows count as different if they differ by more than two standard errors"
+        " of the difference, which with so few seeds is a hint and no proof."
     )
 
 
