@@ -168,8 +168,11 @@ def _export(
     if free:
         step, least, extra = free
         for axis, name in zip((2, 3) if deployed.layout == "nchw" else (1, 2), ("height", "width"), strict=True):
-            side = torch.export.Dim(name, min=math.ceil((least - extra) / step) if step > 1 else least)
-            dims[axis] = side if step == 1 else step * side + extra if extra else step * side
+            if step == 1:
+                dims[axis] = torch.export.Dim(name, min=least)
+            else:
+                side = step * torch.export.Dim(name, min=math.ceil((least - extra) / step))
+                dims[axis] = side + extra if extra else side
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(deployed, (example,), dynamic_shapes={"image": dims or None})

@@ -119,6 +119,7 @@ class OutputRecord:
             return False
         if output in self._sources:
             return self._sources[output] == now
+        # Earlier versions noted no sources; there, files that are newer than the source count as made from it.
         made = bool(files) and all(not file.is_symlink() and file.stat().st_mtime_ns >= now.mtime_ns for file in files)
         if made:
             self.add(output)
