@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import datetime
+import html
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.files.atomic import write_bytes
-from src.reports.page import render
 from src.sweeps.cost import Costs
 from src.sweeps.plots import draw
 from src.sweeps.results import Result
@@ -18,15 +18,15 @@ from src.sweeps.spec import Sweep
 __all__ = ["page", "tell_apart", "text", "write_report"]
 
 
-def write_report(sweep: Sweep, found: Sequence[Result], costs: Costs, folder: Path) -> str:
-    """Writes ``report.md``, ``report.html`` and pictures into the sweep's folder; returns what to print."""
-    pictures = {folder / name: content for name, content in draw(sweep, found, costs).items()}
-    for path, content in pictures.items():
-        write_bytes(path, content)
-    written = text(sweep, found, costs, list(pictures))
-    write_bytes(folder / "report.md", written.encode())
-    write_bytes(folder / "report.html", page(sweep, found, costs, list(pictures)).encode())
-    return f"{written.split('![')[0].rstrip()}\n\nreport: {folder / 'report.md'}, {folder / 'report.html'}"
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums } div { overflow-x: auto }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #e5e7eb; text-align: right; white-space: nowrap }
+th { vertical-align: bottom } th, td:last-child { white-space: normal }
+td:last-child { min-width: 16rem; color: #4b5563 }
+th:first-child, td:first-child, th:last-child, td:last-child { text-align: left } li { overflow-wrap: anywhere }
+img { max-width: 100%; margin-top: 1rem } code { color: #4b5563 }
+"""
 
 
 def text(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence[Path]) -> str:
@@ -46,16 +46,32 @@ def text(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence
 
 def page(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence[Path]) -> str:
     """HTML that asks for no other file."""
-    return render(
-        "sweep.html",
-        title=sweep.title,
-        facts=_facts(sweep, found, costs),
-        head=_head(sweep, costs),
-        rows=[_cells(sweep, result, costs) for result in found],
-        failures=[failure for result in found for failure in result.failures],
-        verdict=tell_apart(sweep, found),
-        pictures={path.stem: base64.b64encode(path.read_bytes()).decode() for path in pictures},
-    ).decode()
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    facts = "".join(f"<li>{html.escape(fact)}</li>" for fact in _facts(sweep, found, costs))
+    body = "\n".join(row(_cells(sweep, result, costs), "td") for result in found)
+    failures = "".join(
+        f"<li>failed: <code>{html.escape(name)}</code>: {html.escape(message)}</li>"
+        for result in found
+        for name, message in result.failures
+    )
+    images = "\n".join(
+        f'<img alt="{path.stem}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+        for path in pictures
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(sweep.title)}</title><style>{_STYLE}</style></head>
+<body><h1>{html.escape(sweep.title)}</h1><ul>{facts}</ul>
+<div><table><thead>{row(_head(sweep, costs), "th")}</thead><tbody>
+{body}
+</tbody></table></div>
+{failures and f"<ul>{failures}</ul>"}<p>{html.escape(tell_apart(sweep, found))}</p>
+{images}
+</body></html>
+"""
 
 
 def _facts(sweep: Sweep, found: Sequence[Result], costs: Costs) -> list[str]:
@@ -133,3 +149,14 @@ def tell_apart(sweep: Sweep, found: Sequence[Result]) -> str:
 def _error(first: Result, second: Result) -> float:
     """Standard error of the difference of two means."""
     return sum(statistics.variance(result.values) / len(result.values) for result in (first, second)) ** 0.5
+
+
+def write_report(sweep: Sweep, found: Sequence[Result], costs: Costs, folder: Path) -> str:
+    """Writes ``report.md``, ``report.html`` and pictures into the sweep's folder; returns what to print."""
+    pictures = {folder / name: content for name, content in draw(sweep, found, costs).items()}
+    for path, content in pictures.items():
+        write_bytes(path, content)
+    written = text(sweep, found, costs, list(pictures))
+    write_bytes(folder / "report.md", written.encode())
+    write_bytes(folder / "report.html", page(sweep, found, costs, list(pictures)).encode())
+    return f"{written.split('![')[0].rstrip()}\n\nreport: {folder / 'report.md'}, {folder / 'report.html'}"
