@@ -153,7 +153,7 @@ class _Ray(Options):
 
 
 class _Plan(Options):
-    """What a sweep is; rows, grid and search are looked into by ``src.sweeps.spec_parser``."""
+    """What a sweep is; rows, grid and search are looked into by ``src.sweeps.spec``."""
 
     name: Name
     title: str | None
