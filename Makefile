@@ -7,7 +7,7 @@ SHORT_EPOCH = trainer.max_epochs=1 data.batch_size=4 data.eval_batch_size=4 \
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-slow test-all lint format smoke sweep autolabel-demo clean
 
-help:  ## what can be made
+help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/runtime  ## .venv with everything that runs
@@ -21,13 +21,14 @@ test: .venv/development  ## set up, then the fast tests
 test-slow: .venv/development  ## the tests that train for minutes
 	$(RUN) pytest -m slow -n 2 --dist load --maxschedchunk 1 $(args)
 
-test-all: test test-slow  ## both
+test-all: test test-slow  ## all tests
 
-lint: .venv/development  ## style and format
+lint: .venv/development  ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
 
-format: .venv/development  ## mend style and format
+format: .venv/development  ## fix style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
