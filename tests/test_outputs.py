@@ -17,7 +17,7 @@ from src.errors import UserError, printable
 from src.files.atomic import locked
 from src.files.images import find_images
 from src.files.output_paths import check_output_file
-from src.prediction import Capture
+from src.prediction.video_files import Capture
 from tests import conftest
 from tests.conftest import files_of_at_most
 from tests.test_predict import _film, _frames

@@ -205,7 +205,7 @@ def test_a_mistake_is_one_sentence_before_anything_is_written(
 
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text("{}")
-    with pytest.raises(UserError, match=r"holds a sweep already; go on with it: resume="):
+    with pytest.raises(UserError, match=r"holds a sweep already; resume it with resume="):
         _sweep(f"run_dir={tmp_path}")
     assert (tmp_path / "sweep.json").read_text() == "{}"
 

@@ -48,19 +48,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             kept = "; the previous checkpoint there is intact" if path.is_file() else ""
             raise UserError(
                 f"{path}: checkpoint cannot be written ({cause}; {free:.0f} MiB free){kept}; free some space,"
-                " then go on with resume=last"
+                " then resume with resume=last"
             ) from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Loads ``path`` to the CPU with weights only, whatever the caller did not say."""
+        """Loads ``path`` to the CPU, with weights only unless the caller says otherwise."""
         checkpoint = load_checkpoint(path, weights_only=weights_only is not False)
         if METADATA_KEY not in checkpoint:
-            raise UserError(f"{path}: is no run to continue, but a file of weights; use init_from={path}")
+            raise UserError(f"{path}: holds weights but no state of a training to resume; use init_from={path}")
         for name, kind in _STATE.items():
             if not isinstance(checkpoint.get(name), kind):
-                raise UserError(f"{path}: holds no state to continue from ({name}); use init_from={path}")
+                raise UserError(f"{path}: holds no state of a training to resume ({name}); use init_from={path}")
         weights_of_run(checkpoint, path)
         return checkpoint
 
@@ -77,7 +77,7 @@ def _sync_folder(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of each name: ``loaded``, ``missing`` there, ``unexpected``, ``misshaped`` (both shapes)."""
+    """Names of tensors: ``loaded``, ``missing`` in the file, ``unexpected``, ``misshaped`` (with both shapes)."""
 
     loaded: list[str]
     missing: list[str]
@@ -95,7 +95,7 @@ class LoadReport:
 
 
 def load_matching(net: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-    """Copies every tensor of ``state`` whose name and shape fit into ``net`` and says what became of the rest.
+    """Copies every tensor of ``state`` whose name and shape fit into ``net`` and reports the rest.
 
     Raises:
         UserError: if nothing fits.

@@ -1,4 +1,4 @@
-"""Reading weights with weights only: whatever else a file is, or holds, ends in one sentence."""
+"""Reads checkpoints with weights only; a file that is or holds anything else is refused in one sentence."""
 
 from __future__ import annotations
 

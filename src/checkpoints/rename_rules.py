@@ -1,4 +1,4 @@
-"""Renames the tensors of a checkpoint from another project's layout to this project's, and back.
+"""Renames the tensors of a checkpoint from another project's layout to this project's.
 
 A layout is a tuple of rules ``(pattern, replacement)``. Every rule is applied to every name, in order, as ``re.sub``
 does: early rules move whole modules, late ones rename what is inside. A name that becomes empty is left out: a second
@@ -9,13 +9,13 @@ must land on exactly one of the net's, with the same shape, and none of the net'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from src.errors import UserError
 
-__all__ = ["Rules", "convert", "rename", "revert"]
+__all__ = ["Rules", "convert", "rename"]
 
 Rules = Sequence[tuple[str, str]]
 
@@ -62,21 +62,6 @@ def convert(state: Mapping[str, Tensor], rules: Rules, target_shapes: Mapping[st
             f"the checkpoint does not fit the net ({found}); choose the model and num_classes it was made with"
         )
     return {new: state[sources[new][0]] for new in target_shapes}
-
-
-def revert(state: Mapping[str, Tensor], rules: Rules, source_names: Iterable[str]) -> dict[str, Tensor]:
-    """The inverse of ``convert``: our state dict under another project's names, in the order of ``source_names``.
-
-    Raises:
-        UserError: listing the first names without a counterpart.
-    """
-    targets = {old: new for old in source_names if (new := rename(old, rules))}
-    unmatched = sorted(set(targets.values()).symmetric_difference(state))
-    if unmatched or len(set(targets.values())) < len(targets):
-        raise UserError(
-            f"the net does not fit the other project's layout ({_first(unmatched)}); choose its model config"
-        )
-    return {old: state[new] for old, new in targets.items()}
 
 
 def _first(names: Sequence[str], count: int = 3) -> str:

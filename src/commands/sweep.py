@@ -1,10 +1,10 @@
-"""Run a sweep and set it beside a paper's table: ``python -m src.sweep sweep=NAME``; ``--help`` lists what there is."""
+"""Run a sweep and compare it with a paper's table: ``python -m src.sweep sweep=NAME``; ``--help`` lists them."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from src.files.atomic import is_locked, write_bytes
 from src.files.project import CONFIG_DIR
 from src.files.untrusted import read_json
 from src.profiling.sweep_costs import trial_costs
-from src.sweeps import Driver, Result, Sweep, Trial, parse, results
+from src.sweeps import Driver, Sweep, Trial, parse, results
+from src.sweeps.executors.base import Executor
 from src.sweeps.executors.local import Local, gpus, slots
 from src.sweeps.executors.ray import RayCluster
 from src.sweeps.executors.slurm import Cluster
-from src.sweeps.plots import draw
-from src.sweeps.report import page, text
+from src.sweeps.report import write_report
 from src.sweeps.scheduler import Search
 
 
@@ -43,23 +43,28 @@ def sweep(cfg: DictConfig) -> None:
     if not cfg.report:
         executor = _executor(cfg, spec, folder)
         if not cfg.resume:
-            _write(folder / SPEC, (json.dumps(tree, indent=1) + "\n").encode())
-            _say(f"sweep folder: {folder}; go on after any stop with {shlex.quote(f'resume={folder}')}")
+            _store(folder, tree)
+            _say(f"sweep folder: {folder}; after any stop, resume it with {shlex.quote(f'resume={folder}')}")
         Driver(spec, folder, executor=executor, retry_failed=cfg.retry_failed, say=_say).run()
     found = results(spec, folder)
-    _say(write_report(spec, found, folder))
+    _say(write_report(spec, found, trial_costs(found, folder, idle=not is_locked(folder)), folder))
     failed = [failure for result in found for failure in result.failures]
     if failed and not cfg.report:
         name, message = failed[0]
         raise UserError(
             f"{len(failed)} of {sum(sum(result.states.values()) for result in found)} trials failed, {name} first:"
-            f" {message} (log: {folder / 'trials' / name / 'log.txt'}); once mended: resume={folder} retry_failed=true"
+            f" {message} (log: {folder / 'trials' / name / 'log.txt'}); once corrected, resume={folder}"
+            " retry_failed=true"
         )
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """What the sweep in ``folder`` is, in plain containers for ``parse``, which checks them."""
+    """Plain containers of the sweep in ``folder``, for ``parse``, which checks them."""
     return read_json(folder / SPEC, dict[str, Any], remedy="restore it, or start a new sweep")
+
+
+def _store(folder: Path, tree: dict[str, Any]) -> None:
+    write_bytes(folder / SPEC, (json.dumps(tree, indent=1) + "\n").encode())
 
 
 def _say(line: str) -> None:
@@ -67,12 +72,13 @@ def _say(line: str) -> None:
 
 
 def _begin(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """What the sweep is; every trial is checked before the first one starts."""
+    """Plain containers of a new sweep; every trial is checked before the first one starts."""
     if (folder / SPEC).is_file():
-        raise UserError(f"{folder} holds a sweep already; go on with it: resume={folder}, or choose another folder")
-    tree = OmegaConf.to_container(cfg.sweep, resolve=False)
+        raise UserError(f"{folder} holds a sweep already; resume it with resume={folder}, or choose another folder")
+    tree: Any = OmegaConf.to_container(cfg.sweep, resolve=False)
+    options: Any = OmegaConf.to_container(cfg.options, resolve=False)
     tree["name"] = cfg.sweep.name
-    tree["fixed"] = [*(tree["fixed"] or []), *OmegaConf.to_container(cfg.options, resolve=False)]
+    tree["fixed"] = [*(tree["fixed"] or []), *options]
     trials = check(parse(tree))
     if cfg.executor == "local":  # other machines may have other folders
         for trial in trials:
@@ -88,7 +94,7 @@ def _check_root(root: Any) -> None:
 
 def _add_seeds(cfg: DictConfig, folder: Path) -> None:
     """Gives every row further seeds, in the folder's own record of what the sweep is."""
-    seeds = OmegaConf.to_container(cfg.add_seeds) if OmegaConf.is_list(cfg.add_seeds) else [cfg.add_seeds]
+    seeds = list(cfg.add_seeds) if OmegaConf.is_list(cfg.add_seeds) else [cfg.add_seeds]
     if not cfg.resume:
         raise UserError(f"add_seeds={seeds} goes with resume=FOLDER; a new sweep takes sweep.seeds=")
     if is_locked(folder):
@@ -99,7 +105,7 @@ def _add_seeds(cfg: DictConfig, folder: Path) -> None:
     parse(tree)
     tree["seeds"] = [*tree["seeds"], *(seed for seed in seeds if seed not in tree["seeds"])]
     parse(tree)
-    _write(folder / SPEC, (json.dumps(tree, indent=1) + "\n").encode())
+    _store(folder, tree)
 
 
 def check(spec: Sweep) -> list[dict[str, Any]]:
@@ -109,21 +115,18 @@ def check(spec: Sweep) -> list[dict[str, Any]]:
         UserError: naming the row whose options do not make one.
     """
     if spec.search:
-        Search(spec, (), {}, note=print)
-    found = []
+        Search(spec, (), {}, note=print)  # refuses a space that Optuna would refuse
+    where, found = "search.space" if spec.search else "trials", []
     with _composing():
         for row in spec.samples():
             try:
-                cfg = hydra.compose(
-                    "train", overrides=readable([*spec.options(Trial(row, spec.seeds[0])), "run_dir=x"])
-                )
+                overrides = readable([*spec.options(Trial(row, spec.seeds[0])), "run_dir=x"])
+                cfg = hydra.compose("train", overrides=overrides)
                 check_options("train", cfg, built=False)
-                found.append(OmegaConf.to_container(cfg, resolve=True))
-            except UserError as error:
-                where = "search.space" if spec.search else "trials"
-                raise UserError(f"sweep.{where}: '{row.name}' ({' '.join(row.options)}) is no run: {error}") from error
-            except (HydraException, OmegaConfBaseException, ValueError) as error:
-                where, what = "search.space" if spec.search else "trials", explain(error, "train", also=OWN)
+                resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+                found.append(resolved)
+            except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
+                what = str(error) if isinstance(error, UserError) else explain(error, "train", also=OWN)
                 raise UserError(f"sweep.{where}: '{row.name}' ({' '.join(row.options)}) is no run: {what}") from error
     return found
 
@@ -140,12 +143,12 @@ def _composing() -> Iterator[None]:
         GlobalHydra.instance().hydra = before
 
 
-def _executor(cfg: DictConfig, spec: Sweep, folder: Path) -> Any:
+def _executor(cfg: DictConfig, spec: Sweep, folder: Path) -> Executor:
     devices = gpus(cfg.gpus)
     if cfg.executor == "local":
         return Local(slots(devices, per_trial=spec.devices, jobs=cfg.jobs), patience=cfg.patience)
     if cfg.executor == "submitit":
-        options = OmegaConf.to_container(cfg.cluster, resolve=True)
+        options: Any = OmegaConf.to_container(cfg.cluster, resolve=True)
         if options["gpus_per_node"] is None:
             options["gpus_per_node"] = spec.devices
         return Cluster(folder / "cluster", jobs=cfg.jobs, options=options)
@@ -154,19 +157,3 @@ def _executor(cfg: DictConfig, spec: Sweep, folder: Path) -> Any:
         given = {"jobs": cfg.jobs, "gpus": own, "options": cfg.ray, "patience": cfg.patience}
         return RayCluster(folder / "ray", devices=spec.devices, **given)
     raise UserError(f"executor={cfg.executor} is unknown; use local, submitit or ray")
-
-
-def write_report(spec: Sweep, found: Sequence[Result], folder: Path) -> str:
-    """``report.md``, ``report.html`` and pictures in the sweep's folder; returns what to print."""
-    costs = trial_costs(found, folder, idle=not is_locked(folder))
-    pictures = {folder / name: content for name, content in draw(spec, found, costs).items()}
-    for path, content in pictures.items():
-        _write(path, content)
-    written = text(spec, found, costs, list(pictures))
-    _write(folder / "report.md", written.encode())
-    _write(folder / "report.html", page(spec, found, costs, list(pictures)).encode())
-    return f"{written.split('![')[0].rstrip()}\n\nreport: {folder / 'report.md'}, {folder / 'report.html'}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_bytes(path, content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import warnings
@@ -18,9 +19,9 @@ from src.errors import UserError
 from src.exporting.graph import OUTPUTS
 from src.files.untrusted import MiB, limited
 
-__all__ = ["FORMATS", "providers", "require", "runner", "write"]
+__all__ = ["FORMATS", "OPSET", "providers", "require", "runner", "write"]
 
-_OPSET = 18  # the least that torch writes without conversion; TensorRT 10 and 11 read it
+OPSET = 18  # the least that torch writes without conversion; TensorRT 10 and 11 read it
 _LARGEST = 2048 * MiB  # of an ONNX file: protobuf has no larger ones
 _ANEW = "name a file that src.export format=onnx wrote"
 FORMATS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}  # and the packages that each needs
@@ -35,7 +36,7 @@ def require(file_format: str) -> None:
     missing = []
     for package in FORMATS[file_format]:
         try:
-            __import__(package)
+            importlib.import_module(package)
         except ImportError:
             missing.append(package)
     if missing:
@@ -78,10 +79,10 @@ def write(
         return
     try:
         with _quiet():
-            model = torch.onnx.export(
+            model: Any = torch.onnx.export(
                 program,
                 dynamo=True,
-                opset_version=_OPSET,
+                opset_version=OPSET,
                 input_names=["image"],
                 output_names=list(outputs),
                 external_data=False,
@@ -119,9 +120,11 @@ def runner(path: Path, *, file_format: str, device: str = "cpu") -> Callable[[np
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors
-        providers = ["CUDAExecutionProvider"] * (device == "cuda") + ["CPUExecutionProvider"]
+        providers = ["CPUExecutionProvider"]
+        if device == "cuda":
+            providers.insert(0, "CUDAExecutionProvider")
         try:
-            session = onnxruntime.InferenceSession(content, options, providers=providers)
+            session: Any = onnxruntime.InferenceSession(content, options, providers=providers)
         except Exception as error:  # onnxruntime has many
             raise UserError(f"{path}: cannot be run ({' '.join(str(error).split())[:200]}); {_ANEW}") from error
         _check_ends(session, path)
@@ -171,7 +174,7 @@ def _check_ends(session: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of every step, on the console and as warnings."""
+    """Silences the exporter, which reports every step on the console and as warnings."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -7,12 +7,15 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import UserError as DynamoUserError
 
 from src.errors import UserError
 from src.inference import Inference, top_class
+from src.models.net import Net
 
 __all__ = ["LAYOUTS", "OUTPUTS", "PRECISIONS", "Deployed", "Traced", "trace"]
 
@@ -22,12 +25,20 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 _STEP = 32  # sides are multiples of, where a net's graph cannot be free of their rest
 
 
+class Normalization(Protocol):
+    """What brings (B,3,H,W) RGB in 0..255 to what a net takes, in ``memory_format``."""
+
+    memory_format: torch.memory_format
+
+    def __call__(self, image: Tensor) -> Tensor: ...
+
+
 class Deployed(nn.Module):
     """Normalisation, net, inference and arg-max.
 
     Args:
         net: in evaluation mode; it is copied.
-        normalize: (B,3,H,W) RGB in 0..255 -> what the net takes; copied as well.
+        normalize: goes before the net; copied as well.
         inference: of the whole image, without refinement.
         output: ``"label"`` (B,H,W) uint8; ``"scores"`` (B,K,H,W) float32 whose softmax is the prediction; or
             ``"label_and_confidence"``: the label, and floor(255 p) of its probability p as (B,H,W) uint8.
@@ -38,10 +49,13 @@ class Deployed(nn.Module):
         UserError: for windows or refinement, which no graph can hold.
     """
 
+    net: Net
+    normalize: Normalization
+
     def __init__(
         self,
-        net: nn.Module,
-        normalize: nn.Module,
+        net: Net,
+        normalize: Normalization,
         inference: Inference,
         *,
         output: str = "label",
@@ -53,16 +67,22 @@ class Deployed(nn.Module):
             raise UserError("inference/window=sliding cannot be part of a file; export with inference/window=whole")
         if inference.refine is not None:
             raise UserError("inference/refine=crf cannot be part of a file; export with inference/refine=none")
-        self.output, self.layout, self.dtype, self.inference = output, layout, PRECISIONS[precision], inference
-        self.net = copy.deepcopy(net).to(dtype=self.dtype, memory_format=torch.contiguous_format).eval()
+        self.output, self.layout, self.precision, self.inference = output, layout, precision, inference
+        self.dtype = PRECISIONS[precision]
+        own = copy.deepcopy(net).to(dtype=self.dtype)
+        own.to(memory_format=torch.contiguous_format)  # pyrefly: ignore[no-matching-overload]  # torch's stubs lack it
+        self.net = own.eval()
         self.normalize = copy.deepcopy(normalize)
         self.normalize.memory_format = torch.contiguous_format
 
     @property
     def least_side(self) -> int:
-        """Pixels from which on a side may be anything: no map becomes one pixel, a special case for graphs."""
+        """Pixels from which on a side may be anything.
+
+        A map of one pixel is a special case that torch would build into the graph, so none may become that small.
+        """
         least = max(_STEP, getattr(getattr(self.net, "backbone", None), "min_size", 0)) + 1
-        return math.ceil(least / min(1, *self.inference.scales, *getattr(self.net, "scales", ())))
+        return math.ceil(least / min(1, *self.inference.scales, *self.net.scales))
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         image = image.to(torch.float32)  # first of all: TensorRT takes uint8 as an input only
@@ -81,6 +101,7 @@ class Traced:
     Args:
         program: the graph.
         size: height and width; nothing for all sizes from ``least`` on, in steps of ``step`` (plus ``extra``).
+        batch: number of images; nothing for any.
     """
 
     program: torch.export.ExportedProgram
@@ -88,6 +109,7 @@ class Traced:
     least: int
     step: int
     extra: int
+    batch: int | None = None
 
     @property
     def sizes(self) -> str:
@@ -102,8 +124,8 @@ class Traced:
         """The size nearest to one that is taken."""
         if self.size:
             return self.size
-        sides = (self.extra + self.step * round((side - self.extra) / self.step) for side in (height, width))
-        return tuple(max(self.least, side) for side in sides)
+        height, width = (self.extra + self.step * round((side - self.extra) / self.step) for side in (height, width))
+        return max(self.least, height), max(self.least, width)
 
 
 def trace(deployed: Deployed, *, size: Sequence[int] | None = None, batch: int | None = None) -> Traced:
@@ -121,16 +143,17 @@ def trace(deployed: Deployed, *, size: Sequence[int] | None = None, batch: int |
         UserError: for a net that cannot be traced.
     """
     if size:
-        return Traced(_export(deployed, tuple(size), batch, None), tuple(size), min(size), 1, 0)
+        height, width = size
+        return Traced(_export(deployed, (height, width), batch, None), (height, width), min(size), 1, 0, batch)
     least = deployed.least_side
-    extra = int(deployed.inference.multiple > 1 and getattr(deployed.net, "align_corners", False))
+    extra = int(deployed.inference.multiple > 1 and deployed.net.align_corners)
     whole = _STEP * math.ceil((least - extra) / _STEP) + extra
     failed: Exception | None = None
     for step, first in ((1, least), (_STEP, whole)):
         try:
             program = _export(deployed, (whole + _STEP, whole + 2 * _STEP), batch, (step, first, extra))
-            return Traced(program, None, first, step, extra if step > 1 else 0)
-        except (torch._dynamo.exc.UserError, ValueError) as error:  # torch raises both where sizes turn out special
+            return Traced(program, None, first, step, extra if step > 1 else 0, batch)
+        except (DynamoUserError, ValueError) as error:  # torch raises both where sizes turn out special
             failed = error
     raise UserError("this net cannot be exported for all sizes; give one, such as 'size=[512,1024]'") from failed
 
@@ -145,8 +168,11 @@ def _export(
     if free:
         step, least, extra = free
         for axis, name in zip((2, 3) if deployed.layout == "nchw" else (1, 2), ("height", "width"), strict=True):
-            side = torch.export.Dim(name, min=math.ceil((least - extra) / step) if step > 1 else least)
-            dims[axis] = side if step == 1 else step * side + extra if extra else step * side
+            if step == 1:
+                dims[axis] = torch.export.Dim(name, min=least)
+            else:
+                side = step * torch.export.Dim(name, min=math.ceil((least - extra) / step))
+                dims[axis] = side + extra if extra else side
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(deployed, (example,), dynamic_shapes={"image": dims or None})

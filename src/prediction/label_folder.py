@@ -1,29 +1,34 @@
-"""Machine-made labels on disk: written whole, found again, and never mixed with those of another teacher."""
+"""Pseudo-labels on disk: written whole, found again, and never mixed with those of another teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from src.data.dataset import image_size, read_label
+from src.data.dataset import image_size, read_image, read_label
+from src.data.folder.pseudo_label_stats import Survival
 from src.data.folder.pseudo_labels import MANIFEST
 from src.errors import UserError, printable
-from src.files.atomic import write_bytes
-from src.files.images import SUFFIXES
+from src.files.atomic import fitting_name, write_bytes
+from src.files.images import AHEAD, SUFFIXES, read_ahead
+from src.files.output_paths import check_inside
 from src.prediction.output_record import OutputRecord, writing
+from src.prediction.outputs import Label
 from src.reports.pictures import save_png
 
-__all__ = ["LabelFolder", "confidence_name"]
+__all__ = ["LabelFolder", "check_places", "label_images"]
 
 _TEXTS = ("classes.txt", "survival.csv")  # which the command writes beside the labels
 _NONE = 255  # stands for values in the files that are no class
 
 
-def confidence_name(name: Path) -> Path:
-    """Where the confidence of label ``name`` lies."""
+def _confidence_name(name: Path) -> Path:
     return name.with_name(f"{name.stem}_prob.png")
 
 
@@ -37,7 +42,7 @@ class LabelFolder:
         notes: more plain containers for ``autolabel.json``.
 
     Raises:
-        UserError: if the folder holds another teacher's labels, or pictures of other origin; if it cannot be written.
+        UserError: if the folder holds labels of another teacher or made by hand, or cannot be written.
     """
 
     def __init__(self, folder: Path, values: Sequence[int], *, teacher: dict[str, Any], notes: dict[str, Any]) -> None:
@@ -67,7 +72,7 @@ class LabelFolder:
 
     def finished(self, image: Path, name: Path) -> tuple[np.ndarray, np.ndarray] | None:
         """(H,W) uint8 classes and confidence, if ``image`` as it is now is labelled: readable, of its size."""
-        files = [self.folder / name, self.folder / confidence_name(name)]
+        files = [self.folder / name, self.folder / _confidence_name(name)]
         if not self._record.is_made_from(name.as_posix(), image, files):
             return None
         try:
@@ -80,7 +85,7 @@ class LabelFolder:
 
     def write_pair(self, name: Path, label: np.ndarray, confidence: np.ndarray) -> None:
         """(H,W) uint8 classes and confidence; each file appears in one move, the confidence last."""
-        for file, picture in ((name, self._stored[label]), (confidence_name(name), confidence)):
+        for file, picture in ((name, self._stored[label]), (_confidence_name(name), confidence)):
             with writing(self.folder / file):
                 save_png(self.folder / file, picture)
         self._record.add(name.as_posix())
@@ -89,3 +94,81 @@ class LabelFolder:
         """A text file beside the labels."""
         with writing(self.folder / name):
             write_bytes(self.folder / name, text.encode(errors="surrogateescape"))
+
+
+def label_images(
+    label: Label, names: Mapping[Path, Path], folder: LabelFolder, survival: Survival
+) -> tuple[int, list[str]]:
+    """Labels every image that ``folder`` has no label of yet.
+
+    Args:
+        label: the net, with confidence.
+        names: image -> name of its label.
+        folder: where labels go.
+        survival: counts the pixels of all labels, earlier ones included.
+
+    Returns:
+        How many images were labelled, and a line for each that could not be.
+    """
+
+    def read(path: Path) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        return folder.finished(path, names[path]) or read_image(path)
+
+    broken: list[str] = []
+    pending: deque[Future[None]] = deque()
+    labelled = 0
+    with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer:
+        for path, found in tqdm(read_ahead(reader, read, list(names)), total=len(names), unit="image", disable=None):
+            if isinstance(found, tuple):
+                survival.add(*found)
+                continue
+            if isinstance(found, UserError):
+                broken.append(str(found))
+                continue
+            try:
+                classes, confidences = label(found[None])
+            except UserError as error:
+                broken.append(f"{path}: {error}")
+                continue
+            assert confidences is not None
+            pending.append(writer.submit(folder.write_pair, names[path], classes[0], confidences[0]))
+            survival.add(classes[0], confidences[0])
+            labelled += 1
+            if len(pending) > AHEAD:
+                pending.popleft().result()
+        for job in pending:
+            job.result()
+    return labelled, broken
+
+
+def check_places(base: Path, out: Path, names: Iterable[Path]) -> None:
+    """Refuses labels that would lie among the images, overwrite one another, have too long a name, or leave ``out``.
+
+    Args:
+        base: folder of the images.
+        out: folder of the labels.
+        names: of the labels.
+
+    Raises:
+        UserError: naming the folder or image.
+    """
+    source, target = base.resolve(), out.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise UserError(
+            f"out={out}: labels would lie among the images of source={base}; choose a folder apart from it, such as"
+            " source=pool/images out=pool/masks"
+        )
+    names = set(names)
+    for name in sorted(names):
+        confidence = _confidence_name(name)
+        if confidence in names:
+            raise UserError(
+                f"source={base}: the label of {confidence.stem} would overwrite the confidence of {name.stem}; rename"
+                " one of the images"
+            )
+        if confidence.name != fitting_name("", confidence.name):
+            raise UserError(
+                f"source={base}: {name.name} is too long a name for its label and confidence, whose names are at most"
+                " 255 bytes; shorten it"
+            )
+    check_inside(out, {out / name.parent for name in names})

@@ -1,8 +1,8 @@
 """Images that are too large for memory: read, segmented and written block by block.
 
-The net sees each block with a margin around it, of which the result leaves nothing; a window at the border is moved
-inwards, so that all have one size. Finished blocks lie in a journal until the files are written in one go: a run that
-was killed goes on, and ends with the same bytes.
+The net sees each block with a margin around it, which the result does not take; at the border of the image the window
+is moved inwards, so that all windows have one size. Finished blocks are kept in a journal until the files are written
+in one go: a run that was killed is resumed, and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from src.files.atomic import whole_file
 from src.files.images import read_ahead
 from src.prediction.block_journal import Journal
 from src.prediction.output_record import writing
+from src.prediction.outputs import Label, Pictures, Task
 from src.prediction.raster import RasterReader, RasterWriter, raster_files
-from src.prediction.rendered import Label, Pictures
 
 __all__ = ["Block", "Blocks", "segment_huge", "stored_size"]
 
@@ -74,6 +74,7 @@ class Blocks:
         return Cover(self._spans(height), self._spans(width))
 
     def _spans(self, length: int) -> list[tuple[slice, slice]]:
+        """Along one axis, what the result takes of each block and what the net sees for it."""
         seen = min(self.size + 2 * self.margin, length)
         starts = range(0, length, self.size)
         first = [min(max(0, start - self.margin), length - seen) for start in starts]
@@ -123,16 +124,13 @@ def stored_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def segment_huge(
-    path: Path, files: Mapping[str, Path], label: Label, pictures: Pictures, *, blocks: Blocks, journal: Path
-) -> np.ndarray:
+def segment_huge(path: Path, files: Mapping[str, Path], task: Task, *, blocks: Blocks, journal: Path) -> np.ndarray:
     """Segments one TIFF or PNG file into tiled, compressed TIFF files that keep its place on the map.
 
     Args:
         path: 8- or 16-bit grey, palette, RGB or RGBA.
         files: kind of picture -> its file; ``index`` holds train ids, with the classes' colours as its palette.
-        label: the net.
-        pictures: what to write; attention is not.
+        task: what to do with each block; attention is not written.
         blocks: the blocks.
         journal: where finished blocks lie until all are.
 
@@ -148,13 +146,13 @@ def segment_huge(
         identity = {
             "image": [str(path.resolve()), state.st_size, state.st_mtime_ns, source.height, source.width],
             "blocks": [blocks.size, blocks.margin],
-            "confidence": "confidence" in pictures.kinds,
+            "confidence": "confidence" in task.pictures.kinds,
         }
         with writing(journal):
             finished = Journal(journal, identity)
         with finished:
-            _segment(todo, source, label, finished, path.name)
-            pixels = _write(todo, source, finished, files, pictures)
+            _segment(todo, source, task.label, finished, path.name)
+            pixels = _write(todo, source, finished, files, task.pictures)
     journal.unlink()
     return pixels
 
@@ -192,10 +190,11 @@ def _write(
     with ExitStack() as stack:
         targets = {kind: stack.enter_context(_replacing(file, source, pictures, kind)) for kind, file in files.items()}
         for index, block in enumerate(tqdm(todo, unit="block", desc="writing", leave=False, disable=None)):
-            label, *confidence = np.frombuffer(finished[index], np.uint8).reshape(-1, *block.shape)
+            maps = np.frombuffer(finished[index], np.uint8).reshape(-1, *block.shape)
+            label, confidence = maps[0], maps[1] if len(maps) > 1 else None
             image = source.read(block.rows, block.columns) if "overlay" in files else None
             pixels += pictures.areas(label)
-            for kind, picture in pictures.make(image, label, *confidence or [None]).items():
+            for kind, picture in pictures.make(image, label, confidence).items():
                 with writing(files[kind]):
                     targets[kind].write(picture, block.rows, block.columns)
     return pixels
@@ -204,7 +203,8 @@ def _write(
 @contextmanager
 def _replacing(file: Path, source: RasterReader, pictures: Pictures, kind: str) -> Iterator[RasterWriter]:
     """A raster file to write that takes its place in one move, when it was read back."""
-    bands, palette = 3 if kind in ("color", "overlay") else 1, pictures.classes.palette if kind == "index" else None
+    bands = 3 if kind in ("color", "overlay") else 1
+    palette = pictures.classes.palette if kind == "index" else None
     with writing(file), whole_file(file) as partial:
         with closing(RasterWriter(partial, source, bands=bands, palette=palette)) as target:
             yield target

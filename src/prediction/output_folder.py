@@ -1,4 +1,4 @@
-"""The folder of a prediction: what is finished there, and whether it may be continued."""
+"""The folder of a prediction: which images go into it under which names, and what is finished there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.files.images import check_distinct, full_name
+from src.errors import UserError
+from src.files.images import check_distinct, find_images, full_name, output_names
 from src.files.output_paths import check_inside
-from src.prediction.areas import AREAS
 from src.prediction.output_record import OutputRecord
-from src.prediction.rendered import IMAGE_KINDS
+from src.prediction.outputs import AREAS, IMAGE_KINDS
+from src.reports import console
 
-__all__ = ["OutputFolder", "image_key", "without_earlier_pictures"]
+__all__ = ["OutputFolder", "image_key", "names_of"]
 
 MANIFEST = "predict.json"
 
@@ -24,10 +25,10 @@ class OutputFolder:
 
     Args:
         folder: made if it is missing; the caller holds it (``files.locked``).
-        made_with: plain containers; what a later run must have in common to go on here.
+        made_with: plain containers; what a later run must have in common to resume here.
 
     Raises:
-        UserError: if the folder holds pictures of other origin or made otherwise, or cannot be written.
+        UserError: if the folder holds pictures that were made with other settings or by hand, or cannot be written.
     """
 
     def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
@@ -83,18 +84,29 @@ class OutputFolder:
 
 
 def image_key(name: Path) -> str:
-    """What the image of pictures called ``name`` is called in ``areas.csv`` and in the record."""
+    """Name of an image, whose pictures are called ``name``, in ``areas.csv`` and in the record."""
     return name.with_suffix("").as_posix()
 
 
-def without_earlier_pictures(images: Sequence[Path], out: Path, below: Path | None) -> list[Path]:
-    """The images that are no pictures of an earlier prediction.
+def names_of(source: str, out: Path) -> tuple[Path, dict[Path, Path]]:
+    """The folder that the images of a source lie in, and for each the name of its pictures in ``out``.
 
-    Args:
-        images: of a source.
-        out: pictures in this folder of a prediction are none of its images.
-        below: nor are pictures in any folder of a prediction in this one.
+    Pictures of earlier predictions, in ``out`` or in a folder of the source, are no images; a line says how many.
+
+    Raises:
+        UserError: if there is no image.
     """
+    base, found = find_images(source)
+    images = _without_pictures(found, out, None if Path(source).is_file() else base)
+    if not images:
+        raise UserError(f"source={source}: holds nothing but pictures of earlier predictions; name a folder of images")
+    if len(images) < len(found):
+        console.say(f"{len(found) - len(images)} pictures of earlier predictions are left out")
+    return base, output_names(base, images)
+
+
+def _without_pictures(images: Sequence[Path], out: Path, below: Path | None) -> list[Path]:
+    """``images`` but for the pictures of predictions, whose folder is ``out`` or lies in ``below``."""
     own, top = os.path.realpath(out), None if below is None else Path(os.path.realpath(below))
 
     @functools.cache

@@ -1,4 +1,4 @@
-"""What the files in an output folder were made with, so that a command goes on there and never mixes two kinds."""
+"""Settings and sources of the files in an output folder, so that a command resumes there and never mixes two kinds."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class OutputRecord:
     Args:
         folder: made if it is missing; the caller holds it (``files.locked``).
         manifest: name of the JSON file, such as ``predict.json``.
-        made_with: plain containers; what a later command must have in common to go on here.
+        made_with: plain containers; what a later command must have in common to resume here.
         command: that writes here, such as ``src.predict``.
         foreign: files that would be taken for outputs; where there is no manifest there may be none.
         notes: more plain containers for the manifest.
 
     Raises:
-        UserError: if the folder holds what was made otherwise or elsewhere, cannot be written, or has a broken record.
+        UserError: if the folder holds files of other settings or origin, cannot be written, or has a broken record.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class OutputRecord:
         self.folder, self._manifest = folder, folder / manifest
         self._sources: dict[str, Stamp] = {}
         self._begun: dict[str, Stamp] = {}  # as the sources were before they were read
-        self._goes_on = self._manifest.is_file()
-        if self._goes_on:
+        self._resumed = self._manifest.is_file()
+        if self._resumed:
             self._check(settings_of(self._manifest), made_with)
             self._read()
             return
-        if (stranger := next(iter(foreign), None)) is not None:
+        if (other := next(iter(foreign), None)) is not None:
             raise UserError(
-                f"out={folder}: holds files that {command} did not write, such as {stranger.relative_to(folder)};"
-                " choose a folder of its own, lest they be overwritten"
+                f"out={folder}: holds files that {command} did not write, such as {other.relative_to(folder)};"
+                " choose another folder, so that they are not overwritten"
             )
         content = {"made_with": made_with, **(notes or {}), "environment": environment()}
         with writing(self._manifest):
@@ -115,10 +115,11 @@ class OutputRecord:
         if now is None:
             return False
         self._begun[output] = now
-        if not self._goes_on or not all(file.is_file() for file in files):
+        if not self._resumed or not all(file.is_file() for file in files):
             return False
         if output in self._sources:
             return self._sources[output] == now
+        # Earlier versions noted no sources; there, files that are newer than the source count as made from it.
         made = bool(files) and all(not file.is_symlink() and file.stat().st_mtime_ns >= now.mtime_ns for file in files)
         if made:
             self.add(output)
@@ -170,8 +171,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); what is there is whole and stays: mend that and"
-            " give the same command again"
+            f"{path}: cannot be written ({error.strerror or error}); finished files are whole and stay; correct that"
+            " and give the same command again"
         ) from error
 
 

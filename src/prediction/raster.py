@@ -36,7 +36,7 @@ def _rasterio() -> Any:
 
 @contextmanager
 def raster_files() -> Iterator[None]:
-    """Bounds GDAL's cache, and leaves out its remarks on images that have no place on a map."""
+    """Bounds GDAL's cache, and silences its warnings of images that have no place on a map."""
     rasterio = _rasterio()
     with rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -46,8 +46,8 @@ def raster_files() -> Iterator[None]:
 class RasterReader:
     """Windows of an image as (h,w,3) uint8 RGB.
 
-    A file that is stored by whole rows (every PNG) is decoded forward, once, as long as windows do not begin higher
-    than before; its last ``rows`` rows are kept for that. Of a tiled file nothing is kept.
+    A file that is stored by whole rows (every PNG) is decoded once, from top to bottom, as long as no window begins
+    above the one before; its last ``rows`` rows are kept for that. Of a tiled file nothing is kept.
 
     Args:
         path: the file.
@@ -69,8 +69,9 @@ class RasterReader:
             )
         self.height, self.width = self._file.height, self._file.width
         points, system = self._file.gcps
-        self.place = {"crs": self._file.crs, "transform": self._file.transform}
-        self.place = {"crs": system, "gcps": points} if points else self.place
+        self.place = (
+            {"crs": system, "gcps": points} if points else {"crs": self._file.crs, "transform": self._file.transform}
+        )
         self._bands = [1, 2, 3] if self._file.count > 2 else [1]
         self._colors = self._palette()
         self._tiled = self._file.block_shapes[0][1] < self.width
@@ -100,23 +101,25 @@ class RasterReader:
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         """(h,w,3) uint8 RGB of its own memory."""
-        if self._kept is None:
+        kept = self._kept
+        if kept is None:
             return self._decoded(rows, columns)
+        # GDAL decodes rows of a PNG from the top for every window that is asked for out of order. So rows are asked for
+        # in order, and those that windows still need are kept; a window above them begins anew.
         if not self._first <= rows.start <= self._end:
             self._first = self._end = rows.start
         while self._end < rows.stop:
-            self._forward(rows)
-        return self._kept[rows.start - self._first : rows.stop - self._first, columns].copy()
+            self._forward(rows, kept)
+        return kept[rows.start - self._first : rows.stop - self._first, columns].copy()
 
-    def _forward(self, wanted: slice) -> None:
+    def _forward(self, wanted: slice, kept: np.ndarray) -> None:
         """Decodes some rows more; of those before ``wanted`` none is kept."""
         if drop := min(wanted.start, self._end) - self._first:
-            self._kept[: self._end - self._first - drop] = self._kept[drop : self._end - self._first]
+            kept[: self._end - self._first - drop] = kept[drop : self._end - self._first]
             self._first += drop
-        room = len(self._kept) - (self._end - self._first)
-        count = min(max(1, _AT_ONCE // self.width), self.height - self._end, room)
         place = self._end - self._first
-        self._kept[place : place + count] = self._decoded(slice(self._end, self._end + count), slice(0, self.width))
+        count = min(max(1, _AT_ONCE // self.width), self.height - self._end, len(kept) - place)
+        kept[place : place + count] = self._decoded(slice(self._end, self._end + count), slice(0, self.width))
         self._end += count
 
     def _decoded(self, rows: slice, columns: slice) -> np.ndarray:
@@ -174,7 +177,7 @@ class RasterWriter:
         bands = np.ascontiguousarray(picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1))
         window = ((rows.start, rows.stop), (columns.start, columns.stop))
         self._file.write(bands, window=window)
-        self._written[window] = zlib.crc32(bands)
+        self._written[window] = zlib.crc32(bands.data)
 
     def close(self) -> None:
         """Writes what GDAL still holds."""

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -16,36 +15,22 @@ from src.errors import UserError
 from src.files.images import AHEAD, read_ahead
 from src.prediction.output_folder import OutputFolder, image_key
 from src.prediction.output_record import writing
-from src.prediction.rendered import Label, Pictures, attention_figure
+from src.prediction.outputs import Label, Maps, Pictures, Task
 from src.reports.pictures import save_png
-
-if TYPE_CHECKING:
-    from src.prediction.areas import Areas
 
 __all__ = ["segment_images"]
 
-Read = tuple[Path, "np.ndarray | UserError"]
-Labelled = tuple[Path, np.ndarray, np.ndarray, "np.ndarray | None"]
+Read = tuple[Path, np.ndarray | UserError]
+Labelled = tuple[Path, np.ndarray, np.ndarray, np.ndarray | None]
 
 
-def segment_images(
-    names: Mapping[Path, Path],
-    label: Label,
-    pictures: Pictures,
-    *,
-    folder: OutputFolder,
-    batch_size: int,
-    areas: Areas | None,
-) -> list[str]:
+def segment_images(names: Mapping[Path, Path], task: Task, folder: OutputFolder) -> list[str]:
     """Writes every picture of every image; areas follow in the order of the images.
 
     Args:
         names: image file -> name of its pictures.
-        label: the net.
-        pictures: what to write.
-        folder: where.
-        batch_size: images of one size, one after another, that ``label`` gets together at most.
-        areas: where pixels of classes are noted, if at all.
+        task: what to do with each; only neighbours of one size share a batch.
+        folder: where pictures go.
 
     Returns:
         A line for each image that could not be read or segmented.
@@ -53,23 +38,25 @@ def segment_images(
     Raises:
         UserError: if a picture cannot be written.
     """
+    pictures = task.pictures
     broken: list[str] = []
     pending: deque[tuple[Path, Future[np.ndarray]]] = deque()
 
     def finish() -> None:
         path, job = pending.popleft()
         pixels = job.result()
-        if areas is not None:
-            areas.add(image_key(names[path]), pixels)
+        if task.areas is not None:
+            task.areas.add(image_key(names[path]), pixels)
         folder.finish(names[path])
 
     with ThreadPoolExecutor(2) as reader, ThreadPoolExecutor(2) as writer:
         images = tqdm(read_ahead(reader, read_image, names), total=len(names), unit="image", disable=None)
-        for batch in _batches(images, batch_size, broken):
-            for path, image, *result in _labelled(batch, label, broken):
+        for batch in _batches(images, task.batch_size, broken):
+            for path, image, classes, confidence in _labelled(batch, task.label, broken):
                 maps = pictures.attention(image) if pictures.attention else None
                 files = folder.files(names[path], pictures.kinds)
-                pending.append((path, writer.submit(_write, files, image, *result, pictures, maps)))
+                job = writer.submit(_write, files, image, classes, confidence, pictures, maps)
+                pending.append((path, job))
                 if len(pending) > AHEAD:
                     finish()
         while pending:
@@ -93,7 +80,7 @@ def _batches(images: Iterable[Read], size: int, broken: list[str]) -> Iterator[l
 
 
 def _labelled(batch: list[tuple[Path, np.ndarray]], label: Label, broken: list[str]) -> Iterator[Labelled]:
-    """Each image with its label and confidence; of a batch that is refused, those that are not alone."""
+    """Each image with its label and confidence; a batch that the net refuses is given to it again image by image."""
     try:
         labels, confidences = label(np.stack([image for _, image in batch]))
     except UserError as error:
@@ -113,13 +100,12 @@ def _write(
     label: np.ndarray,
     confidence: np.ndarray | None,
     pictures: Pictures,
-    maps: tuple[np.ndarray, np.ndarray] | None,
+    maps: Maps | None,
 ) -> np.ndarray:
     """Writes the pictures of one image; returns the pixels of each class."""
-    made = dict(pictures.make(image, label, confidence))
+    made = pictures.make(image, label, confidence)
     if maps is not None:
-        name = files["attention"].name
-        made["attention"] = attention_figure(image, label, maps, pictures.scales, pictures.classes, name=name)
+        made["attention"] = pictures.attention_figure(image, label, maps, name=files["attention"].name)
     for kind, picture in made.items():
         with writing(files[kind]):
             save_png(files[kind], picture)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from src.errors import UserError
 from src.files.images import AHEAD, read_ahead
-from src.prediction.rendered import Label, Pictures
+from src.prediction.outputs import Task
 from src.prediction.video_files import Capture, Videos
-
-if TYPE_CHECKING:
-    from src.prediction.areas import Areas
 
 __all__ = ["segment_video"]
 
@@ -28,12 +24,9 @@ __all__ = ["segment_video"]
 def segment_video(
     source: Path | int,
     files: Mapping[str, Path],
-    label: Label,
-    pictures: Pictures,
+    task: Task,
     *,
     frames: int | None,
-    batch_size: int,
-    areas: Areas | None,
     key: str,
 ) -> tuple[int, str]:
     """Writes a video for each kind of picture; Ctrl-C ends a camera's as if ``frames`` were reached.
@@ -41,12 +34,9 @@ def segment_video(
     Args:
         source: file, or number of a camera.
         files: kind of picture -> ``.mp4`` file, which appears when it is whole; odd sides lose their last pixel.
-        label: the net.
-        pictures: what to write.
+        task: what to do with each frame.
         frames: how many at most.
-        batch_size: frames that ``label`` gets together.
-        areas: where pixels of classes are noted, as ``<key>/<frame>``, frames from 0.
-        key: what the video is called there.
+        key: name of the video where areas are noted, as ``<key>/<frame>``, frames from 0.
 
     Returns:
         Number of frames, and a line with frames per second and the milliseconds of each part.
@@ -61,20 +51,20 @@ def segment_video(
 
         def encode(number: int, image: np.ndarray, result: np.ndarray) -> None:
             with clock("encoding"):
-                videos.write(pictures.make(image, result, None))
-                if areas is not None:
-                    areas.add(f"{key}/{number:06d}", pictures.areas(result))
+                videos.write(task.pictures.make(image, result, None))
+                if task.areas is not None:
+                    task.areas.add(f"{key}/{number:06d}", task.pictures.areas(result))
 
-        with ThreadPoolExecutor(1) as writer, closing(_batches(capture, clock, frames, batch_size)) as batches:
+        with ThreadPoolExecutor(1) as writer, closing(_batches(capture, clock, frames, task.batch_size)) as batches:
             pending: deque[Future[None]] = deque()
             try:
                 for batch in batches:
                     with clock("net"):
-                        labels, _ = label(np.stack(batch))
+                        labels, _ = task.label(np.stack(batch))
                     for image, result in zip(batch, labels, strict=True):
                         pending.append(writer.submit(encode, done, image, result))
                         done += 1
-                    while len(pending) > max(AHEAD, batch_size):
+                    while len(pending) > max(AHEAD, task.batch_size):
                         pending.popleft().result()
             except KeyboardInterrupt:
                 if not capture.live:
@@ -117,7 +107,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._busy: Counter[str] = Counter()
+        self._busy: defaultdict[str, float] = defaultdict(float)
 
     def line(self, done: int) -> str:
         """Frames per second, and milliseconds of each part, which run at the same time."""

@@ -34,13 +34,16 @@ class Capture:
 
     def __init__(self, source: Path | int) -> None:
         self.live = isinstance(source, int)
-        if not self.live and not source.is_file():
+        if isinstance(source, int):
+            self._file = cv2.VideoCapture(source)
+            odd = f"camera:{source}: camera cannot be opened; name one that is connected"
+        elif source.is_file():
+            self._file = cv2.VideoCapture(_utf8(source))
+            odd = f"{source}: video cannot be opened; check that it plays, or convert it to H.264"
+        else:
             raise UserError(f"source={source}: file not found; give a video that exists")
-        self._file = cv2.VideoCapture(source if self.live else _utf8(source))
         if not self._file.isOpened():
-            if self.live:
-                raise UserError(f"source=camera:{source}: camera cannot be opened; name one that is connected")
-            raise UserError(f"source={source}: video cannot be opened; check that it plays, or convert it to H.264")
+            raise UserError(f"source={odd}")
         rate, length = (self._file.get(what) for what in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.rate = rate if math.isfinite(rate) and 1 <= rate <= 1000 else _FRAMES_PER_SECOND
         self.length = 0 if self.live else max(0, int(length))

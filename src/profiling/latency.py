@@ -1,23 +1,30 @@
-"""What a kind of run of a net takes: time of its phases, memory, and the least that multiplying takes."""
+"""Measures kinds of runs of a net: time of the phases, memory, and the least time that multiplying takes."""
 
 from __future__ import annotations
 
+import copy
 import functools
+import itertools
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from tqdm import tqdm
 
 from src.errors import UserError
 from src.exporting import require, runner
 from src.inference import Inference
+from src.models.net import Net
+from src.training.module import Normalize
 
-__all__ = ["Kind", "once", "peak", "phases", "rate", "session"]
+__all__ = ["Kind", "kinds_of_net", "kinds_of_onnx", "measure", "once", "phases"]
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices whose product says how fast multiplying can be
 
 
@@ -33,22 +40,94 @@ class Kind:
     bytes: int | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
+    def row(self) -> dict[str, Any]:
+        """Milliseconds of the phases and of all together, images a second, memory and floor, in plain containers."""
+        total = [sum(each) for each in zip(*self.seconds.values(), strict=True)]
+        measured = {"all": total}
+        if len(self.phases) > 1:
+            measured |= self.seconds
+        times = {
+            name: {"median_ms": 1000 * statistics.median(values), "p95_ms": 1000 * _percentile(values)}
+            for name, values in measured.items()
+        }
+        return {
+            "kind": self.name,
+            "batch_size": self.batch_size,
+            "times": times,
+            "images_per_second": self.batch_size / statistics.median(total),
+            "peak_bytes": self.bytes,
+            "floor_ms": None if self.floor is None else 1000 * self.floor,
+        }
 
-class _Decoded:
-    """A net that has already decoded."""
 
-    def __init__(self, net: nn.Module, logits: Tensor) -> None:
-        self.num_classes, self.align_corners, self.logits = net.num_classes, net.align_corners, logits
+def _percentile(values: list[float]) -> float:
+    """The 95th: no more than one in twenty is above."""
+    return sorted(values)[max(0, -(-95 * len(values) // 100) - 1)]
 
-    def decode(self, _: Tensor) -> dict[str, Tensor]:
+
+def kinds_of_net(
+    net: Net,
+    normalize: Normalize,
+    images: Sequence[Tensor],
+    *,
+    modes: Sequence[str],
+    precisions: Sequence[str],
+    device: str,
+    multiply_adds: int,
+) -> Iterator[Kind]:
+    """Every combination of precision, mode and batch; weights are copied only where mode or precision differ.
+
+    ``images`` are (B,3,H,W) uint8 each, ``modes`` of ``eager``, ``channels_last`` and ``compile`` (channels last as
+    well), ``precisions`` of ``fp32``, ``bf16`` and ``fp16``; ``multiply_adds`` are those of one image.
+    """
+    for precision, mode in itertools.product(precisions, modes):
+        dtype, layout = _DTYPES[precision], torch.contiguous_format if mode == "eager" else torch.channels_last
+        own = copy.deepcopy(net).to(device=device, dtype=dtype)
+        own.to(memory_format=layout)  # pyrefly: ignore[no-matching-overload]  # torch's stubs lack it
+        rate = _rate(device, dtype)
+        for image in images:
+            steps = phases(own, copy.deepcopy(normalize).to(device), mode, dtype, layout)
+            yield Kind(f"{mode}, {precision}", len(image), steps, image, multiply_adds * len(image) / rate)
+
+
+def kinds_of_onnx(file: str, images: Sequence[Tensor], device: str) -> Iterator[Kind]:
+    """A file of ``src.export`` with each batch, in one phase."""
+    for image in images:
+        yield Kind(f"onnxruntime, {Path(file).name}", len(image), {"net": _session(file, device)}, image)
+
+
+def measure(kinds: Sequence[Kind], device: str, *, warmup: int, repeats: int) -> None:
+    """Fills in seconds and bytes; kinds take turns within each repeat, so that a slow minute meets all of them."""
+    with torch.inference_mode():
+        for repeat in tqdm(range(warmup + repeats), desc="repeats", disable=None):
+            for kind in kinds:
+                once(kind, device, keep=repeat >= warmup)
+        for kind in kinds:
+            kind.bytes = _peak(kind, device)
+
+
+class _Decoded(Net):
+    """A net that has already decoded, so that what follows is timed alone."""
+
+    def __init__(self, net: Net, logits: Tensor) -> None:
+        super().__init__(num_classes=net.num_classes, align_corners=net.align_corners)
+        self.logits = logits
+
+    def decode(self, image: Tensor) -> dict[str, Tensor]:
         return {"logits": self.logits}
 
 
-def phases(net: nn.Module, normalize: nn.Module, mode: str, dtype: Any, layout: Any) -> dict[str, Callable[..., Any]]:
+def phases(
+    net: Net, normalize: Normalize, mode: str, dtype: torch.dtype, layout: torch.memory_format
+) -> dict[str, Callable[..., Any]]:
     """Copy and normalisation; the net up to its last resize; resize, arg-max and copy back."""
-    device, whole, normalize.memory_format = next(net.parameters()).device, Inference(multiple=1), layout
-    decode: Any = lambda x: net.decode(x)["logits"]  # noqa: E731
-    decode = torch.compile(decode) if mode == "compile" else decode
+    device, whole = next(net.parameters()).device, Inference(multiple=1)
+    normalize.memory_format = layout
+
+    def logits(image: Tensor) -> Tensor:
+        return net.decode(image)["logits"]
+
+    decode = torch.compile(logits) if mode == "compile" else logits
     return {
         "pre": lambda image: normalize(image.to(device)).to(dtype),
         "net": lambda x: (x, decode(x)),
@@ -56,7 +135,7 @@ def phases(net: nn.Module, normalize: nn.Module, mode: str, dtype: Any, layout: 
     }
 
 
-def session(file: str, device: str) -> Callable[[Tensor], Any]:
+def _session(file: str, device: str) -> Callable[[Tensor], Any]:
     """A file of ``src.export``, from uint8 to its output."""
     require("onnx")
     try:
@@ -89,8 +168,8 @@ def once(kind: Kind, device: str, *, keep: bool) -> None:
             kind.seconds.setdefault(name, []).append(time.perf_counter() - start)
 
 
-def peak(kind: Kind, device: str) -> int | None:
-    """Bytes that a run takes at most besides the weights; of what onnxruntime takes on a GPU, nothing is known."""
+def _peak(kind: Kind, device: str) -> int | None:
+    """The most bytes that a run takes besides the weights; ``None`` for onnxruntime on a GPU, which does not tell."""
     if device == "cuda":
         if len(kind.phases) == 1:
             return None
@@ -99,7 +178,7 @@ def peak(kind: Kind, device: str) -> int | None:
         once(kind, device, keep=False)
         return torch.cuda.max_memory_allocated() - before
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = _status("VmRSS")
         once(kind, device, keep=False)
         return max(0, _status("VmHWM") - before)
@@ -113,7 +192,7 @@ def _status(name: str) -> int:
 
 
 @functools.cache
-def rate(device: str, dtype: Any) -> float:
+def _rate(device: str, dtype: Any) -> float:
     """Multiply-adds a second of a large matrix product, the best of five."""
     side, best = _SIDE[device], float("inf")
     matrix = torch.ones(side, side, dtype=dtype, device=device)

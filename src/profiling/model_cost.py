@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from src.models.net import Net
+
 __all__ = ["multiply_adds", "parameters", "parameters_without_aux"]
 
 
-def multiply_adds(net: nn.Module, size: Sequence[int]) -> tuple[int, dict[str, Tensor]]:
-    """Those of convolutions and matrix products in ``decode`` of one image of ``size`` (height, width).
+def multiply_adds(net: Net, size: Sequence[int]) -> tuple[int, dict[str, Tensor]]:
+    """Counts those of convolutions and matrix products in ``decode`` of one image of ``size`` (height, width).
 
     Args:
         net: on the meta device, or else copied there.
@@ -30,7 +32,7 @@ def multiply_adds(net: nn.Module, size: Sequence[int]) -> tuple[int, dict[str, T
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers are trained."""
+    """The number of trained values."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

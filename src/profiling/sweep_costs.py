@@ -1,4 +1,4 @@
-"""What the nets of a sweep's rows cost: counted, and timed in turn on a device of the kind that the trials ran on."""
+"""Cost of the nets of a sweep: counted, and timed in turn on a device of the kind that the trials ran on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -20,6 +20,7 @@ from src.errors import UserError
 from src.files.atomic import write_bytes
 from src.files.json_schema import Finite, Line, Open
 from src.files.untrusted import read_json, read_yaml
+from src.models.net import Net
 from src.profiling.latency import Kind, once, phases
 from src.profiling.model_cost import multiply_adds, parameters_without_aux
 from src.runtime.environment import environment
@@ -38,23 +39,24 @@ class _Timing(Open):
 
 
 def trial_costs(found: Sequence[Result], folder: Path, *, idle: bool) -> Costs:
-    """Of every row that has begun.
+    """Counts and times the net of every row that has begun.
 
     Args:
         found: rows of the sweep in ``folder``, where the figures of an earlier timing are kept, in ``latency.json``.
         folder: of the sweep.
         idle: whether nets may be timed: no trial runs here.
     """
+    names = {each.row.index: each.row.name for each in found}
     read = {each.row.index: _tried(_read, each.config, each.row.name) for each in found if each.config is not None}
     configs = {index: cfg for index, cfg in read.items() if cfg is not None}
-    names = {each.row.index: each.row.name for each in found}
     keys = {index: _key(cfg) for index, cfg in configs.items()}
-    of = {index: cost for index, cfg in configs.items() if (cost := _tried(_counted, cfg, names[index])) is not None}
+    counted = {index: _tried(_counted, cfg, names[index]) for index, cfg in configs.items()}
+    of = {index: cost for index, cost in counted.items() if cost is not None}
     device, reason = _device(found, idle)
     known = _known(folder / _FILE, {keys[index] for index in of})
     if known is None and device is not None:
         seconds = _timed({keys[index]: configs[index] for index in of}, device)
-        known = {"about": _about(device), "seconds": seconds}
+        known = _Timing(about=_about(device), seconds=seconds)
         write_bytes(folder / _FILE, (json.dumps(known, indent=1) + "\n").encode())
     if known is None:
         return Costs(of, reason)
@@ -72,7 +74,7 @@ def _read(path: Path) -> Any:
 
 
 def _tried(measure: Callable[..., Any], given: Any, name: str, *others: Any) -> Any:
-    """What ``measure`` gives, or ``None``: days of training are not to end without a table for one net's sake."""
+    """What ``measure`` gives; ``None`` if it fails, so that one net does not cost days of training their table."""
     try:
         return measure(given, *others)
     except Exception as error:
@@ -88,7 +90,7 @@ def _size(cfg: Any) -> list[int]:
 
 def _counted(cfg: Any) -> Cost:
     with torch.device("meta"):
-        net = build_net(without_download(cfg)).eval()
+        net = cast("Net", build_net(without_download(cfg)).eval())
     return Cost(parameters_without_aux(net), multiply_adds(net, _size(cfg))[0])
 
 
@@ -113,9 +115,9 @@ def _device(found: Sequence[Result], idle: bool) -> tuple[str | None, str]:
     return None, f"not timed: trials ran on {', '.join(sorted(ran_on))}; report= on a machine with a GPU does it"
 
 
-def _known(path: Path, keys: set[str]) -> dict[str, Any] | None:
-    """An earlier timing, if it has all nets: figures of two timings are not set side by side."""
-    known = read_json(path, _Timing, remedy="remove it, and nets are timed anew") if path.is_file() else None
+def _known(path: Path, keys: set[str]) -> _Timing | None:
+    """An earlier timing, if it has all nets: figures of two timings are not comparable."""
+    known = read_json(path, _Timing, remedy="remove it, and nets are timed again") if path.is_file() else None
     return known if known and keys <= known["seconds"].keys() else None
 
 
@@ -131,7 +133,7 @@ def _timed(configs: dict[str, Any], device: str) -> dict[str, list[float]]:
 
 def _runs(cfg: Any, device: str) -> list[float]:
     """A whole prediction of one image, from uint8 in the host's memory to classes there."""
-    net = build_net(without_download(cfg)).eval().to(device)
+    net = cast("Net", build_net(without_download(cfg)).eval().to(device))
     normalize = Normalize([0.45] * 3, [0.25] * 3).to(device)
     image = torch.randint(256, (1, net.in_channels, *_size(cfg)), dtype=torch.uint8)
     kind = Kind("", 1, phases(net, normalize, "eager", torch.float32, torch.contiguous_format), image)

@@ -1,4 +1,4 @@
-"""Runs a sweep to its end: starts trials where there is room, writes down how they end, goes on after any kill."""
+"""Runs a sweep to its end: starts trials where there is room, records how they end, resumes after any kill."""
 
 from __future__ import annotations
 
@@ -10,41 +10,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from src.errors import UserError
 from src.files.atomic import locked
 from src.sweeps import trial_folder as files
-from src.sweeps.executors.local import MARK
+from src.sweeps.executors.base import MARK, Executor, Handle
 from src.sweeps.journal import Journal, last_records
 from src.sweeps.scheduler import Listed, Plan, Search
 from src.sweeps.spec import Sweep, Trial
 
-__all__ = ["JOURNAL", "Driver", "Executor", "Handle", "train_command"]
+__all__ = ["JOURNAL", "Driver", "train_command"]
 
 JOURNAL = "journal.jsonl"
-
-
-class Handle(Protocol):
-    """A trial that was started."""
-
-    job: str | None
-
-    def poll(self) -> int | None: ...
-
-    def ask_to_stop(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-class Executor(Protocol):
-    """Where trials run."""
-
-    def free(self) -> bool: ...
-
-    def start(self, command: Callable[[], list[str]], folder: Path, environment: Mapping[str, str]) -> Handle: ...
-
-    def adopt(self, job: str | None, folder: Path) -> Handle | None: ...
 
 
 def train_command(devices: int) -> list[str]:
@@ -91,7 +69,7 @@ class Driver:
         self._running: dict[Trial, tuple[Handle, float]] = {}
 
     def run(self) -> None:
-        """Until all trials have ended; what has ended before is left alone.
+        """Runs until all trials have ended; those that ended before are left alone.
 
         Raises:
             UserError: if another driver holds the folder, or this one was stopped by Ctrl-C or SIGTERM.
@@ -111,7 +89,7 @@ class Driver:
             except KeyboardInterrupt:
                 self._stop_all()
                 how = shlex.quote(f"resume={self._folder}")
-                raise UserError(f"stopped; go on with: python -m src.sweep {how}") from None
+                raise UserError(f"stopped; resume with: python -m src.sweep {how}") from None
 
     def _make_plan(self, ended: Mapping[str, Mapping[str, Any]]) -> Plan:
         if not self._sweep.search:
@@ -130,34 +108,39 @@ class Driver:
                 status = handle.poll()
                 if status is not None:
                     self._end(trial, status)
-                elif self._sweep.search and self._plan.hopeless(trial, self._curve(trial)):
+                elif self._sweep.search and self._plan.should_prune(trial, self._curve(trial)):
                     handle.stop()
                     self._end(trial, None)
 
     def _start(self, trial: Trial) -> None:
-        """Starts a trial, or goes on with one that an earlier driver left."""
+        """Starts a trial, or takes over one that an earlier driver left."""
         folder, before = self._folder / "trials" / trial.id, self._lost.pop(trial.id, None)
         files.check_place(folder)
-        handle, again = None, ""
-        if before:
-            handle = self._executor.adopt(before.get("job"), folder)
-            if handle is None:
-                if trial.id not in last_records(self._journal.records, "lost"):  # or its time would count twice
-                    self._journal.append("lost", trial=trial.id, seconds=files.lasted(folder, before["time"]))
-                if files.value(folder, self._sweep.objective, self._sweep.direction) is not None:
-                    return self._end(trial, 0)
+        handle, how = self._executor.adopt(before.get("job"), folder) if before else None, "adopted"
         if handle is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            make = functools.partial(attempt, self._command, folder, self._sweep.options(trial))
-            resumed = files.arguments(folder, [])[0].startswith("resume=")
-            again = ", from its last checkpoint" if resumed else ""
-            self._journal.append("start", trial=trial.id, resumed=resumed)
-            names = {"WANDB_RUN_GROUP": self._folder.name, "WANDB_NAME": trial.id}
-            handle = self._executor.start(make, folder, {**names, MARK: str(folder)})
-            if handle.job is not None:
-                self._journal.append("start", trial=trial.id, resumed=resumed, job=handle.job)
+            if before and self._has_ended(trial, folder, before):
+                return self._end(trial, 0)
+            handle, how = self._launch(trial, folder)
         self._running[trial] = (handle, time.time())
-        self._say(f"{trial.id}: {'adopted' if before and handle.job and not again else 'started'}{again}")
+        self._say(f"{trial.id}: {how}")
+
+    def _has_ended(self, trial: Trial, folder: Path, before: Mapping[str, Any]) -> bool:
+        """Notes the time of an attempt that nobody watched to its end; whether it has left a result nevertheless."""
+        if trial.id not in last_records(self._journal.records, "lost"):  # or its time would count twice
+            self._journal.append("lost", trial=trial.id, seconds=files.lasted(folder, before["time"]))
+        return files.value(folder, self._sweep.objective, self._sweep.direction) is not None
+
+    def _launch(self, trial: Trial, folder: Path) -> tuple[Handle, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        make = functools.partial(attempt, self._command, folder, self._sweep.options(trial))
+        resumed = files.arguments(folder, [])[0].startswith("resume=")
+        # Written before the trial starts: if this driver is killed in between, the next one looks for its processes.
+        self._journal.append("start", trial=trial.id, resumed=resumed)
+        names = {"WANDB_RUN_GROUP": self._folder.name, "WANDB_NAME": trial.id}
+        handle = self._executor.start(make, folder, {**names, MARK: str(folder)})
+        if handle.job is not None:
+            self._journal.append("start", trial=trial.id, resumed=resumed, job=handle.job)
+        return handle, "started, from its last checkpoint" if resumed else "started"
 
     def _end(self, trial: Trial, code: int | None) -> None:
         """``code`` is the exit status; ``None``: pruned."""
@@ -171,7 +154,8 @@ class Driver:
             status, value, message = "failed", None, files.reason(folder, code)
         elif value is None:
             status, message = "failed", f"it ended well but left no '{self._sweep.objective}'; see sweep.objective"
-        record = {"trial": trial.id, "status": status, "value": value, "seconds": round(time.time() - begun, 1)}
+        seconds = round(time.time() - begun, 1)
+        record: dict[str, Any] = {"trial": trial.id, "status": status, "value": value, "seconds": seconds}
         if message:
             record |= {"message": message, "code": code}
         if self._sweep.search:
@@ -181,7 +165,7 @@ class Driver:
         self._say(f"{trial.id}: {status}{shown}{f' ({message})' if message else ''}")
 
     def _curve(self, trial: Trial) -> list[tuple[int, float]]:
-        """Of the objective, where it is one that is measured on the way."""
+        """Steps and values of the objective, if it is one that is logged during training."""
         known = "/" in self._sweep.objective
         return files.curve(self._folder / "trials" / trial.id, self._sweep.objective) if known else []
 

@@ -1,4 +1,4 @@
-"""What has happened, one JSON object a line: only ever added to, on the disk before the next step is taken."""
+"""The events of a sweep, one JSON object a line: only ever added to, on the disk before the next step is taken."""
 
 from __future__ import annotations
 
@@ -51,9 +51,15 @@ class _Suggest(Open):
     params: dict[str, Number | bool | str | None]
 
 
-_Record = Annotated[
-    _Start | _End | _Lost | _Suggest, Field(discriminator="event"), AfterValidator(lambda it: _whole(it))
-]
+def _whole(record: dict[str, Any]) -> dict[str, Any]:
+    if record["event"] == "end" and record["status"] == "done" and record["value"] is None:
+        raise ValueError("a trial that is done should have a value")
+    if record["event"] == "end" and record["status"] == "failed" and "message" not in record:
+        raise ValueError("a trial that has failed should have a message")
+    return record
+
+
+_Record: Any = Annotated[_Start | _End | _Lost | _Suggest, Field(discriminator="event"), AfterValidator(_whole)]
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -66,20 +72,12 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: is a link; put the file itself there")
     if not path.exists():
         return []
-    remedy = "delete that line to go on without it"
+    remedy = "delete that line to resume without it"
     lines = limited(path, _LARGEST, remedy="start a new sweep").split(b"\n")[:-1]
     return [
         parsed(line, _Record, where=f"{path}: line {number} is no record", remedy=remedy)
         for number, line in enumerate(lines, 1)
     ]
-
-
-def _whole(record: dict[str, Any]) -> dict[str, Any]:
-    if record["event"] == "end" and record["status"] == "done" and record["value"] is None:
-        raise ValueError("a trial that is done should have a value")
-    if record["event"] == "end" and record["status"] == "failed" and "message" not in record:
-        raise ValueError("a trial that has failed should have a message")
-    return record
 
 
 def last_records(records: list[dict[str, Any]], event: str) -> dict[str, dict[str, Any]]:

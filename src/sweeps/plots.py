@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ _MARKERS = "os^Dv"
 
 def draw(sweep: Sweep, found: Sequence[Result], costs: Costs) -> dict[str, bytes]:
     """PNG files by name: bars with the spread of the seeds, and the score against latency and multiply-adds."""
-    known = [result for result in found if result.mean is not None]
+    known = [result for result in found if result.values]
     if not known:
         return {}
     pictures = {"bars.png": _bars(sweep, known), "cost.png": _against_cost(sweep, known, costs)}
@@ -32,10 +33,8 @@ def _bars(sweep: Sweep, known: Sequence[Result]) -> bytes:
     published = {place: result.row.published for place, result in enumerate(known) if result.row.published is not None}
     figure, places = Figure(figsize=(12 if published else 8, 1.4 + 0.4 * len(known))), range(len(known))
     panels = figure.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
-    means, spreads = (
-        [sweep.unit * result.mean for result in known],
-        [sweep.unit * (result.spread or 0.0) for result in known],
-    )
+    means = [sweep.unit * statistics.mean(result.values) for result in known]
+    spreads = [sweep.unit * (result.spread or 0.0) for result in known]
     panels[0].barh(places, means, xerr=spreads, color=_OURS, ecolor=_INK, capsize=3)
     for place, result in zip(places, known, strict=True):
         values = [sweep.unit * value for value in result.values]
@@ -75,7 +74,7 @@ def _against_cost(sweep: Sweep, known: Sequence[Result], costs: Costs) -> bytes 
             place, low, high = places[result.row.index], *costs.of[result.row.index].quartiles
             axes.errorbar(
                 place,
-                sweep.unit * result.mean,
+                sweep.unit * statistics.mean(result.values),
                 xerr=[[max(0.0, place - low)], [max(0.0, high - place)]] if places is latency else None,
                 yerr=None if result.spread is None else sweep.unit * result.spread,
                 fmt=_MARKERS[number // 10 % len(_MARKERS)],

@@ -1,4 +1,4 @@
-"""A sweep as Markdown and as HTML: the table of a paper with our column beside the published one."""
+"""The report of a sweep, Markdown and HTML: the table of a paper with our column beside the published one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from src.files.atomic import write_bytes
 from src.files.text_table import markdown_table
 from src.reports.html_templates import render_page
 from src.sweeps.cost import Costs
+from src.sweeps.plots import draw
 from src.sweeps.results import Result
 from src.sweeps.spec import Sweep
 
-__all__ = ["page", "tell_apart", "text"]
+__all__ = ["page", "tell_apart", "text", "write_report"]
 
 
 def text(sweep: Sweep, found: Sequence[Result], costs: Costs, pictures: Sequence[Path]) -> str:
@@ -93,25 +95,38 @@ def _three(number: float) -> str:
 
 
 def tell_apart(sweep: Sweep, found: Sequence[Result]) -> str:
-    """A sentence on which rows the spread of the seeds tells from the best, and which it does not."""
-    known = [result for result in found if result.mean is not None]
+    """A sentence on which rows differ from the best one by more than the spread over seeds, and which do not."""
+    known = [result for result in found if result.values]
     if len(known) < 2:
         return ""
-    if any(result.spread is None for result in known):
+    if any(len(result.values) < 2 for result in known):
         return "Rows with one seed have no spread, so no order of rows is claimed."
-    sign = 1 if sweep.direction == "maximize" else -1
-    best = max(known, key=lambda result: sign * result.mean)
+    means = [statistics.mean(result.values) for result in known]
+    place = means.index(max(means) if sweep.direction == "maximize" else min(means))
+    best = known[place]
     near = [
         result.row.name
-        for result in known
-        if result is not best and abs(best.mean - result.mean) <= 2 * _error(best, result)
+        for result, mean in zip(known, means, strict=True)
+        if result is not best and abs(means[place] - mean) <= 2 * _error(best, result)
     ]
-    beside = f"; not told from it: {', '.join(near)}" if near else "; the others lie further below"
+    beside = f"; not distinguishable from it: {', '.join(near)}" if near else "; the others lie further below"
     return (
-        f"Best mean: {best.row.name}{beside}. Told apart is what differs by more than two standard errors of the"
-        " difference, which with so few seeds is a hint and no proof."
+        f"Best mean: {best.row.name}{beside}. Rows count as different if they differ by more than two standard errors"
+        " of the difference, which with so few seeds is a hint and no proof."
     )
 
 
 def _error(first: Result, second: Result) -> float:
-    return sum(result.spread**2 / len(result.values) for result in (first, second)) ** 0.5
+    """Standard error of the difference of two means."""
+    return sum(statistics.variance(result.values) / len(result.values) for result in (first, second)) ** 0.5
+
+
+def write_report(sweep: Sweep, found: Sequence[Result], costs: Costs, folder: Path) -> str:
+    """Writes ``report.md``, ``report.html`` and pictures into the sweep's folder; returns what to print."""
+    pictures = {folder / name: content for name, content in draw(sweep, found, costs).items()}
+    for path, content in pictures.items():
+        write_bytes(path, content)
+    written = text(sweep, found, costs, list(pictures))
+    write_bytes(folder / "report.md", written.encode())
+    write_bytes(folder / "report.html", page(sweep, found, costs, list(pictures)).encode())
+    return f"{written.split('![')[0].rstrip()}\n\nreport: {folder / 'report.md'}, {folder / 'report.html'}"

@@ -1,9 +1,9 @@
-"""What a sweep has come to so far, read from its journal and its trials' files."""
+"""The results of a sweep so far, read from its journal and its trials' files."""
 
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ __all__ = ["Result", "results"]
 
 @dataclass(frozen=True)
 class Result:
-    """A row and what its trials gave.
+    """A row and the results of its trials.
 
     ``values`` are those of finished trials, fractions; ``seconds`` their times; ``states`` counts trials by what became
     of them; ``failures`` holds id and message; ``data`` says what was scored, ``devices`` on what (``"cpu"`` or a GPU's
@@ -38,12 +38,12 @@ class Result:
 
     @property
     def mean(self) -> float | None:
-        """Over seeds."""
+        """Mean over seeds."""
         return statistics.mean(self.values) if self.values else None
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of the seeds; it takes two."""
+        """Standard deviation over seeds; it takes two."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
@@ -66,22 +66,22 @@ def results(sweep: Sweep, folder: Path) -> list[Result]:
 def _result(
     trials: list[Trial], folder: Path, *, ended: dict[str, Any], started: set[str], spent: dict[str, float]
 ) -> Result:
-    states: dict[str, int] = defaultdict(int)
+    states = {}
     for trial in trials:
-        states[ended[trial.id]["status"] if trial.id in ended else "started" if trial.id in started else "waiting"] += 1
-    done = [trial for trial in trials if trial.id in ended and ended[trial.id]["status"] == "done"]
+        if trial.id in ended:
+            states[trial] = ended[trial.id]["status"]
+        else:
+            states[trial] = "started" if trial.id in started else "waiting"
+    done = [trial for trial in trials if states[trial] == "done"]
     configs = [folder / "trials" / trial.id / CONFIG for trial in trials]
-    stamps = [(files.scores(folder / "trials" / trial.id) or {}).get("protocol") or {} for trial in done]
+    saved = [files.scores(folder / "trials" / trial.id) or {} for trial in done]
+    stamps: list[dict[str, Any]] = [dict(scores.get("protocol") or {}) for scores in saved]
     return Result(
         row=trials[0].row,
         values=tuple(ended[trial.id]["value"] for trial in done),
         seconds=tuple(spent[trial.id] for trial in done),
-        states=dict(states),
-        failures=tuple(
-            (trial.id, ended[trial.id]["message"])
-            for trial in trials
-            if trial.id in ended and ended[trial.id]["status"] == "failed"
-        ),
+        states=Counter(states.values()),
+        failures=tuple((trial.id, ended[trial.id]["message"]) for trial in trials if states[trial] == "failed"),
         data=frozenset(_data(stamp) for stamp in stamps),
         devices=frozenset(stamp["device"] for stamp in stamps if stamp.get("device")),
         config=next((path for path in configs if path.is_file()), None),

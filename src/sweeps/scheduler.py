@@ -1,4 +1,4 @@
-"""Which trial comes next: those of a table in order, or what a search suggests."""
+"""Which trial starts next: the rows of a table in order, or the suggestions of a search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Curve = Sequence[tuple[int, float]]
 
 
 class Plan(Protocol):
-    """Hands out trials; is told how they end."""
+    """Order of the trials."""
 
     def next(self) -> Trial | None:
         """The next one to start; ``None`` if there is none, or none before another ends."""
@@ -27,8 +27,8 @@ class Plan(Protocol):
     def ended(self, trial: Trial, record: Record) -> None:
         """``record`` is the journal's: ``status``, ``value``, ``curve``."""
 
-    def hopeless(self, trial: Trial, curve: Curve) -> bool:
-        """Whether to stop a trial whose objective went so far."""
+    def should_prune(self, trial: Trial, curve: Curve) -> bool:
+        """Whether to stop a trial, by its objective so far."""
 
 
 class Listed:
@@ -44,7 +44,7 @@ class Listed:
     def ended(self, trial: Trial, record: Record) -> None:
         pass
 
-    def hopeless(self, trial: Trial, curve: Curve) -> bool:
+    def should_prune(self, trial: Trial, curve: Curve) -> bool:
         return False
 
 
@@ -56,7 +56,8 @@ def row_of(index: int, params: Mapping[str, Any]) -> Row:
 class Search:
     """Suggestions of Optuna (the tree-structured Parzen estimator), rebuilt from the journal at each start.
 
-    The first seed of a suggestion may be pruned; the others run once it has finished. Its value is their mean.
+    Optuna's own storage is not used, so that the journal stays the one record of a sweep. The first seed of a
+    suggestion may be pruned; the others start once it has finished, and Optuna is told the mean over seeds.
 
     Args:
         sweep: with a ``search``.
@@ -72,10 +73,10 @@ class Search:
         self._sweep, self._options, self._note = sweep, dict(sweep.search or {}), note
         self._space = {name: _Space(self._optuna, name, given) for name, given in self._options["space"].items()}
         self._study = self._new_study(len(suggested))
-        self._open: dict[int, Any] = {}  # row -> Optuna's trial
+        self._open: dict[int, Any] = {}  # row -> Optuna's trial, until Optuna has been told how it ended
         self._records: dict[str, Record] = {}
         self._left: deque[Trial] = deque()
-        self._told: dict[str, int] = {}  # trial -> values reported
+        self._told: dict[str, int] = {}  # trial -> validations that Optuna has been told of
         self._count = 0
         for record in suggested:
             self._replay(record, ended)
@@ -83,7 +84,7 @@ class Search:
     def _new_study(self, past: int) -> Any:
         optuna, startup = self._optuna, self._options["startup"]
         samplers, pruners = optuna.samplers, optuna.pruners
-        seed = self._options["seed"] + past  # a search that goes on does not repeat its first draws
+        seed = self._options["seed"] + past  # a resumed search must not repeat the first draws of its sampler
         joint = {"multivariate": True, "group": True}  # options are drawn together, those of a condition by themselves
         makers = {
             "tpe": functools.partial(samplers.TPESampler, seed=seed, n_startup_trials=startup, **joint),
@@ -104,17 +105,19 @@ class Search:
         return optuna.create_study(direction=self._sweep.direction, sampler=sampler, pruner=pruner)
 
     def _replay(self, record: Record, ended: Mapping[str, Record]) -> None:
-        """An earlier suggestion: finished for Optuna, or asked for again."""
-        self._study.enqueue_trial(dict(record["params"]))
+        """Brings an earlier suggestion back: finished for Optuna if its trials have ended, else they will be run."""
+        self._study.enqueue_trial(dict(record["params"]))  # the next question to Optuna is answered with these
         row = self._ask(note=False)
         for trial in self._sweep.trials(row):
             if trial.id in ended:
-                self.hopeless(trial, ended[trial.id].get("curve") or [])
+                self.should_prune(trial, ended[trial.id].get("curve") or [])  # the pruner compares with earlier curves
                 self.ended(trial, ended[trial.id])
 
     def _ask(self, *, note: bool = True) -> Row:
+        """Gets a suggestion, writes it down unless it comes from the journal, and queues its first seed."""
         index, asked, params = self._count, self._study.ask(), {}
         self._count += 1
+        # Option by option, since whether one exists may depend on those before it.
         for name, space in self._space.items():
             if space.applies(params):
                 params[name] = space.suggest(asked)
@@ -132,28 +135,30 @@ class Search:
 
     def ended(self, trial: Trial, record: Record) -> None:
         asked, states = self._open.get(trial.row.index), self._optuna.trial.TrialState
-        if trial in self._left:
+        if trial in self._left:  # it had ended before this driver started
             self._left.remove(trial)
         if asked is None:
             return
         self._records[trial.id] = record
-        every = self._sweep.trials(trial.row)
-        if trial == every[0] and record["status"] == "done":
-            self._left.extend(every[1:])
-        elif trial == every[0]:
+        first, *others = self._sweep.trials(trial.row)
+        if trial == first and record["status"] != "done":  # a bad start is not worth the other seeds
             del self._open[trial.row.index]
             self._study.tell(asked, state=states.PRUNED if record["status"] == "pruned" else states.FAIL)
-        if trial.row.index in self._open and all(each.id in self._records for each in every):
-            values = [self._records[each.id]["value"] for each in every]
+            return
+        if trial == first:
+            self._left.extend(others)
+        if all(each.id in self._records for each in (first, *others)):
+            values = [self._records[each.id]["value"] for each in (first, *others)]
             del self._open[trial.row.index]
             self._study.tell(asked, statistics.mean(value for value in values if value is not None))
 
-    def hopeless(self, trial: Trial, curve: Curve) -> bool:
+    def should_prune(self, trial: Trial, curve: Curve) -> bool:
         asked = self._open.get(trial.row.index)
         if asked is None or trial != self._sweep.trials(trial.row)[0] or not curve:
             return False
         told = self._told.get(trial.id, 0)
-        for number, (_, value) in enumerate(curve[told:], told):  # of the validation: steps differ with batch sizes
+        # Validations are numbered: trials of other batch sizes have other steps, and could not be compared by them.
+        for number, (_, value) in enumerate(curve[told:], told):
             asked.report(value, number)
         self._told[trial.id] = len(curve)
         return len(curve) > told and asked.should_prune()
@@ -165,11 +170,13 @@ class _Space:
     def __init__(self, optuna: Any, name: str, given: Mapping[str, Any]) -> None:
         self._name, given = name, dict(given)
         self._when = dict(given.pop("when", None) or {})
+        self._is_choice, self._is_whole = "choices" in given, False
         kinds = optuna.distributions
         try:
-            if "choices" in given:
+            if self._is_choice:
                 self._kind = kinds.CategoricalDistribution(**given)
             elif isinstance(given["low"], int) and isinstance(given["high"], int):
+                self._is_whole = True
                 self._kind = kinds.IntDistribution(**given)
             else:
                 self._kind = kinds.FloatDistribution(**given)
@@ -184,9 +191,9 @@ class _Space:
 
     def suggest(self, trial: Any) -> Any:
         kind = self._kind
-        if hasattr(kind, "choices"):
+        if self._is_choice:
             return trial.suggest_categorical(self._name, kind.choices)
-        suggest = trial.suggest_int if isinstance(kind.low, int) else trial.suggest_float
+        suggest = trial.suggest_int if self._is_whole else trial.suggest_float
         return suggest(self._name, kind.low, kind.high, step=kind.step, log=kind.log)
 
 

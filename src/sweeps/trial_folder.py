@@ -1,4 +1,4 @@
-"""A trial's folder: how a trial starts or goes on in it, and what its files say."""
+"""A trial's folder: how a trial starts or is resumed in it, and what its files say."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FOLLOWS = "error: another process of this run has ended"  # from processes that
 
 
 def make_ready(folder: Path) -> None:
-    """Leaves a folder that a run can go on in, or an empty one but for the log.
+    """Leaves a folder that a run can resume in, or an empty one but for the log.
 
     Raises:
         UserError: if the folder is a link, or lies behind one: what is removed must be of the sweep.
@@ -59,7 +59,7 @@ def check_place(folder: Path) -> None:
 
 
 def arguments(folder: Path, options: Sequence[str]) -> list[str]:
-    """For ``src.train``: to go on from the folder's last checkpoint, or to start in the folder."""
+    """For ``src.train``: to resume from the folder's last checkpoint, or to start in the folder."""
     if (folder / LAST_CHECKPOINT).is_file():
         return [f"resume={folder}"]
     return [quoted("hydra.run.dir", folder), *options]
@@ -74,7 +74,7 @@ def scores(folder: Path) -> SavedScores | None:
     for stage in ("test", "val"):
         path = folder / scores_file(stage)
         if path.is_file():
-            return read_json(path, SavedScores, remedy="remove it, and go on with resume= retry_failed=true")
+            return read_json(path, SavedScores, remedy="remove it, and resume with resume= retry_failed=true")
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from src.cli.command import command
 from src.commands import sweep
 from src.sweep import prepare as prepare_sweep
 from src.sweeps import Driver, train_command
@@ -17,4 +18,4 @@ def _stub(devices: int) -> list[str]:
 if __name__ == "__main__":
     assert train_command(2)[-2:] == ["-m", "src.train"]
     sweep.Driver = functools.partial(Driver, command=_stub)
-    sweep.command("sweep", sweep.sweep, prepare=prepare_sweep)
+    command("sweep", sweep.sweep, prepare=prepare_sweep)

@@ -17,7 +17,8 @@ import pytest
 from src.errors import UserError
 from src.files.atomic import locked
 from src.sweeps import Driver, results
-from src.sweeps.executors.local import MARK, Local, gpus, slots
+from src.sweeps.executors.base import MARK
+from src.sweeps.executors.local import Local, gpus, slots
 from src.sweeps.journal import Journal, read_journal
 from src.sweeps.trial_folder import reason
 from tests.conftest import ROOT

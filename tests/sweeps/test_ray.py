@@ -18,7 +18,7 @@ import pytest
 
 from src.errors import UserError
 from src.sweeps import Driver, Sweep, results
-from src.sweeps.executors.local import MARK
+from src.sweeps.executors.base import MARK
 from src.sweeps.executors.ray import RayCluster
 from src.sweeps.executors.supervisor import guarded
 from src.sweeps.journal import read_journal

@@ -84,15 +84,15 @@ def test_further_seeds_wait_for_the_first_and_the_mean_counts() -> None:
     assert plan._study.trials[0].value == pytest.approx(0.3)
 
 
-def test_a_trial_below_the_median_is_hopeless() -> None:
+def test_a_trial_below_the_median_should_be_pruned() -> None:
     book = Book()
     plan = book.plan(search())
     for _ in range(3):
         trial = plan.next()
-        plan.hopeless(trial, [(10, 0.5)])
+        plan.should_prune(trial, [(10, 0.5)])
         book.end(plan, trial, 0.6)
-    assert not plan.hopeless(plan.next(), [(10, 0.55)])
-    assert plan.hopeless(plan.next(), [(10, 0.1)])
+    assert not plan.should_prune(plan.next(), [(10, 0.55)])
+    assert plan.should_prune(plan.next(), [(10, 0.1)])
 
 
 def test_a_search_runs_prunes_and_ranks(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def result(name: str, *values: float) -> Result:
 def test_nothing_is_claimed_that_the_spread_does_not_carry() -> None:
     spec = sweep([{"name": "a"}])
     close = [result("a", 0.70, 0.72), result("b", 0.69, 0.71), result("c", 0.10, 0.11)]
-    assert "Best mean: a; not told from it: b." in tell_apart(spec, close)
+    assert "Best mean: a; not distinguishable from it: b." in tell_apart(spec, close)
     assert "no order of rows is claimed" in tell_apart(spec, [result("a", 0.7), result("b", 0.6)])
     lowest = sweep([{"name": "a"}], direction="minimize")
     assert tell_apart(lowest, close).startswith("Best mean: c; the others")

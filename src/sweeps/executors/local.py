@@ -1,4 +1,4 @@
-"""Trials as processes of this machine, side by side on slots of devices."""
+"""Trials as parallel processes of this machine, on slots of devices."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from typing import Any
 from src.errors import UserError
 from src.schema.faults import checked
 from src.schema.types import Count, Minutes
+from src.sweeps.executors.base import PATIENCE, Executor, Handle, stop_leftovers
 from src.sweeps.trial_folder import LOG
 
-__all__ = ["MARK", "Local", "Process", "gpus", "slots", "stop_leftovers"]
-
-MARK = "SEMSEG_TRIAL"  # in the environment of every process of a trial
-_PATIENCE = 30.0  # seconds between being asked to end and being ended
+__all__ = ["Local", "Process", "gpus", "slots"]
 
 
 def gpus(chosen: Any = "auto") -> list[str]:
@@ -45,21 +43,24 @@ def gpus(chosen: Any = "auto") -> list[str]:
 
 @checked("")
 def slots(devices: Sequence[str], *, per_trial: Count, jobs: Count | None) -> list[dict[str, str]]:
-    """The environments of trials that run side by side.
+    """The environments of trials that run in parallel.
 
     Args:
         devices: GPUs; none for the CPU.
         per_trial: devices of each trial.
-        jobs: trials side by side; ``None``: as many as the GPUs allow, or one.
+        jobs: trials in parallel; ``None``: as many as the GPUs allow, or one.
 
     Raises:
         UserError: if there are too few GPUs.
     """
     if not devices:
         jobs = jobs or 1
-        threads = max(1, len(os.sched_getaffinity(0)) // (jobs * per_trial)) if hasattr(os, "sched_getaffinity") else 1
-        own = {} if "OMP_NUM_THREADS" in os.environ or jobs * per_trial == 1 else {"OMP_NUM_THREADS": str(threads)}
-        return [{"CUDA_VISIBLE_DEVICES": "", **own} for _ in range(jobs)]
+        environment = {"CUDA_VISIBLE_DEVICES": ""}
+        if "OMP_NUM_THREADS" not in os.environ and jobs * per_trial > 1:
+            # Every process would take all cores for itself, and parallel trials would run slower than in turn.
+            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+            environment["OMP_NUM_THREADS"] = str(max(1, cores // (jobs * per_trial)))
+        return [dict(environment) for _ in range(jobs)]
     groups = [devices[first : first + per_trial] for first in range(0, len(devices) - per_trial + 1, per_trial)]
     if not groups or (jobs or 0) > len(groups):
         raise UserError(
@@ -69,10 +70,8 @@ def slots(devices: Sequence[str], *, per_trial: Count, jobs: Count | None) -> li
     return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups[:jobs]]
 
 
-class Process:
+class Process(Handle):
     """A trial that runs; its process leads a session of its own."""
-
-    job = None  # nothing to find it by from another driver
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path, *, patience: float | None = None) -> None:
         self._process, self._folder, self._patience = process, folder, patience
@@ -80,7 +79,7 @@ class Process:
     def poll(self) -> int | None:
         """The exit status, ``None`` while it runs; one that has gone silent is ended."""
         status = self._process.poll()
-        if status is None and self._patience is not None and silent(self._folder) > 60 * self._patience:
+        if status is None and self._patience is not None and _silent(self._folder) > 60 * self._patience:
             with (self._folder / LOG).open("a") as log:
                 log.write(f"error: no sign of life for {self._patience:g} minutes, so it was ended; see patience=\n")
             self.stop()
@@ -88,22 +87,20 @@ class Process:
         return status
 
     def ask_to_stop(self) -> None:
-        """Does not wait."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
 
     def stop(self) -> None:
-        """Ends it and every process that it started."""
         self.ask_to_stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_PATIENCE)
+            self._process.wait(PATIENCE)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         stop_leftovers(self._folder)
 
 
-class Local:
+class Local(Executor):
     """Starts trials on slots that are free.
 
     Args:
@@ -117,12 +114,10 @@ class Local:
         self._taken: dict[int, Process] = {}
 
     def free(self) -> bool:
-        """Whether another trial may start."""
         self._taken = {slot: trial for slot, trial in self._taken.items() if trial.poll() is None}
         return len(self._taken) < len(self._slots)
 
     def start(self, command: Callable[[], list[str]], folder: Path, environment: Mapping[str, str]) -> Process:
-        """Runs what ``command`` returns; what it prints is added to ``log.txt``."""
         arguments = command()
         slot = next(slot for slot in range(len(self._slots)) if slot not in self._taken)
         variables = {**os.environ, **environment, **self._slots[slot], "PYTHONUNBUFFERED": "1"}
@@ -139,12 +134,8 @@ class Local:
         self._taken[slot] = Process(process, folder, patience=self._patience)
         return self._taken[slot]
 
-    def adopt(self, job: str | None, folder: Path) -> Process | None:
-        """Ends what an earlier driver left running: nobody can learn its exit status any more."""
-        stop_leftovers(folder)
 
-
-def silent(folder: Path) -> float:
+def _silent(folder: Path) -> float:
     """Seconds since something in the trial's folder was written."""
     places = [folder, *folder.glob("*"), *folder.glob("checkpoints/*")]
     written = []
@@ -160,25 +151,3 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 def _ends_with_its_parent() -> None:
     if _LIBC is not None:
         _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: holds for a driver killed with -9 as well
-
-
-def stop_leftovers(folder: Path) -> None:
-    """Ends processes of the trial in ``folder`` that still run, whoever started them (Linux)."""
-    deadline, asked = time.monotonic() + _PATIENCE, False
-    while pids := _marked(folder):
-        late = time.monotonic() > deadline
-        for pid in pids if late or not asked else ():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-        asked = True
-        time.sleep(0.05)
-
-
-def _marked(folder: Path) -> list[int]:
-    """Living processes whose environment names ``folder``."""
-    mark, found = f"{MARK}={folder}".encode(), []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return found

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.sweeps.executors.local import Local, stop_leftovers
+from src.sweeps.executors.base import Executor, Handle, stop_leftovers
+from src.sweeps.executors.local import Local
 from src.sweeps.executors.supervisor import guarded
 from src.sweeps.trial_folder import LOG
 
@@ -20,14 +21,16 @@ _STORE = 80 << 20  # bytes for Ray's objects, of which there are none
 _PATIENCE = 60.0  # seconds that a task has to end its trial
 
 
-class Task:
-    """A trial that waits for a machine or runs on one; started again where Ray lost the machine."""
+class Task(Handle):
+    """A trial that waits for a machine or runs on one; started again where Ray lost the machine.
 
-    job = None  # tasks end with their driver
+    It has no ``job``: tasks end with their driver.
+    """
 
     def __init__(self, ray: Any, submit: Callable[[], Any], folder: Path, *, restarts: int) -> None:
         self._ray, self._submit, self._folder, self._restarts = ray, submit, folder, restarts
-        self._task, self._status = submit(), None
+        self._task = submit()
+        self._status: int | None = None
 
     def poll(self) -> int | None:
         """The exit status, ``None`` while it waits or runs; 1 if nothing could run it, or it was cancelled."""
@@ -54,19 +57,17 @@ class Task:
         return None
 
     def ask_to_stop(self) -> None:
-        """Does not wait."""
         self._restarts = 0
         self._ray.cancel(self._task)
 
     def stop(self) -> None:
-        """Takes it from the queue, or ends it with every process that it started."""
         self.ask_to_stop()
         if not self._ray.wait([self._task], timeout=_PATIENCE)[0]:
             self._ray.cancel(self._task, force=True)
         stop_leftovers(self._folder)
 
 
-class RayCluster:
+class RayCluster(Executor):
     """Hands trials to Ray, as many at a time as its machines hold or ``jobs`` says.
 
     Args:
@@ -118,18 +119,16 @@ class RayCluster:
         folder.mkdir(parents=True, exist_ok=True)
 
     def _room(self) -> int:
-        """Trials that the machines hold side by side."""
+        """Trials that fit on the machines together."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         needs = [(kind, number) for kind, number in self._needs.items() if number]
         return sum(min(int(node.get(kind, 0) // number) for kind, number in needs) for node in nodes)
 
     def free(self) -> bool:
-        """Whether another trial may be handed over."""
         self._running = [task for task in self._running if task.poll() is None]
         return not self._running or len(self._running) < (self._jobs or self._room())
 
     def start(self, command: Callable[[], list[str]], folder: Path, environment: Mapping[str, str]) -> Task:
-        """Hands over a task that runs what ``command`` returns once it has a machine."""
         submit = functools.partial(
             self._remote.remote,
             command,
@@ -142,10 +141,6 @@ class RayCluster:
         self._running.append(Task(self._ray, submit, folder, restarts=self._restarts))
         return self._running[-1]
 
-    def adopt(self, job: str | None, folder: Path) -> None:
-        """Ends what is left on this machine; on others it ends by itself, and the next attempt waits for that."""
-        stop_leftovers(folder)
-
 
 def _connect(address: str | None, gpus: Sequence[str] | None) -> Any:
     """The module ``ray``, connected."""
@@ -155,7 +150,7 @@ def _connect(address: str | None, gpus: Sequence[str] | None) -> Any:
         raise UserError(f"ray.address={address} is of Ray's client; use ray.address=auto on a machine of the cluster")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
-        import ray
+        import ray  # pyrefly: ignore[missing-import]  # an optional package
     except ImportError:
         raise UserError("executor=ray needs ray; install it: pip install ray==2.60.0") from None
     if address and ":" in address:

@@ -16,7 +16,7 @@ from typing import Any
 
 from src.errors import UserError
 from src.files.untrusted import MiB, limited
-from src.sweeps.executors.local import stop_leftovers
+from src.sweeps.executors.base import Executor, Handle, stop_leftovers
 from src.sweeps.trial_folder import LOG
 
 __all__ = ["Cluster", "Job"]
@@ -56,7 +56,7 @@ class _Attempt:
         return DelayedSubmission(_Attempt(self.command, self.folder, self.environment))
 
 
-class Job:
+class Job(Handle):
     """A trial in the queue or on a machine."""
 
     def __init__(self, submitted: Any, folder: Path) -> None:
@@ -75,11 +75,10 @@ class Job:
         return not self._submitted.paths.result_pickle.is_file() or self.poll() in _TERMINATED
 
     def ask_to_stop(self) -> None:
-        """Does not wait."""
         self._submitted.cancel(check=False)
 
     def stop(self) -> None:
-        """Takes it from the queue, or ends it; waits until the cluster says so: the next driver would take it up."""
+        """Takes it from the queue, or ends it; waits until the cluster says so: the next driver would take it over."""
         self.ask_to_stop()
         stop_leftovers(self._folder)  # of a job on this machine
         deadline = time.monotonic() + _PATIENCE
@@ -87,7 +86,7 @@ class Job:
             time.sleep(1)  # each look is a call of sacct
 
 
-class Cluster:
+class Cluster(Executor):
     """Submits trials; as many at a time as ``jobs`` says, all if it is ``None``.
 
     Args:
@@ -102,7 +101,8 @@ class Cluster:
         except ImportError:
             raise UserError("executor=submitit needs submitit; install it: pip install submitit==1.5.4") from None
         given = {name: value for name, value in options.items() if value is not None}
-        self._folder, self._jobs, self._running = folder, jobs, []
+        self._folder, self._jobs = folder, jobs
+        self._running: list[Job] = []
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=given.pop("cluster", None))
             self._executor.update_parameters(**given)
@@ -110,24 +110,22 @@ class Cluster:
             raise UserError(f"cluster: {' '.join(str(error).split())}; correct cluster.<option>=") from error
 
     def free(self) -> bool:
-        """Whether another trial may be submitted."""
         self._running = [job for job in self._running if job.poll() is None]
         return self._jobs is None or len(self._running) < self._jobs
 
     def start(self, command: Callable[[], list[str]], folder: Path, environment: Mapping[str, str]) -> Job:
-        """Submits a job that runs what ``command`` returns once it has a machine."""
         self._running.append(Job(self._executor.submit(_Attempt(command, folder, environment)), folder))
         return self._running[-1]
 
-    def adopt(self, job: str | None, folder: Path) -> Job | None:
+    def adopt(self, job: str | None, folder: Path) -> Handle | None:
         """The job of an earlier driver, ended or not; ``None`` if there is none, or it was stopped."""
         import submitit
 
         if self._executor.cluster != "slurm":
-            stop_leftovers(folder)
-            return None
+            return super().adopt(job, folder)
         submitted = self._submitted(folder)
-        if (job := job or next(iter(submitted), None)) not in submitted:  # never another job of this user
+        job = job or next(iter(submitted), None)
+        if job not in submitted:  # a journal may come from anywhere: never take over another job of this user
             return None
         found = Job(submitit.SlurmJob(folder=self._folder, job_id=job, tasks=[0]), folder)
         if found.was_stopped():

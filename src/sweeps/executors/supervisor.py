@@ -13,9 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO, cast
 
 from src.files.project import PROJECT
-from src.sweeps.executors.local import Local, stop_leftovers
+from src.sweeps.executors.base import stop_leftovers
+from src.sweeps.executors.local import Local
 from src.sweeps.trial_folder import LOG
 
 __all__ = ["guarded"]
@@ -43,28 +45,30 @@ def guarded(
     with lock.open("a") as file, (folder / LOG).open("ab") as log:
         _hold(file.fileno(), lock)
         stop_leftovers(folder)
-        order = {"command": command(), "folder": str(folder), "directory": directory, "patience": patience}
+        order = {
+            "command": command(),
+            "folder": str(folder),
+            "directory": directory,
+            "environment": dict(environment),
+            "patience": patience,
+        }
         guard = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "src.sweeps.executors.supervisor",
-                json.dumps({**order, "environment": {**environment}}),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, "-m", "src.sweeps.executors.supervisor", json.dumps(order)],
+            stdin=subprocess.PIPE,  # its end tells the guard to stop the trial
+            stdout=subprocess.PIPE,  # on which it writes the exit status
             stderr=log,
             cwd=PROJECT,
             pass_fds=[file.fileno()],  # only the guard has the lock from now on
             start_new_session=True,
         )
-    guard.wait()  # it goes on as a grandchild
+    alive, outcome = cast("IO[bytes]", guard.stdin), cast("IO[bytes]", guard.stdout)
+    guard.wait()  # it continues as a grandchild
     try:
-        while not select.select([guard.stdout], [], [], _LOOK)[0]:
+        while not select.select([outcome], [], [], _LOOK)[0]:
             pass  # Ray interrupts between two lines of Python, not within a call
     finally:
-        guard.stdin.close()
-        status = guard.stdout.read()
+        alive.close()
+        status = outcome.read()
     if not status:  # the guard itself was killed
         stop_leftovers(folder)
     return int(status or -signal.SIGKILL)
