@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from src.build.config_values import as_plain
 from src.build.saved_config import MODEL, read_sections
 from src.errors import UserError
 from src.files.project import CONFIG_DIR
@@ -39,19 +40,16 @@ def resumed_config(config: Any, where: object, given: Sequence[str] = ()) -> dic
         UserError: as ``read_sections``, and for callbacks and loggers that neither ``conf`` nor ``given`` has.
     """
     installed = _conf("train")
-    own = [
-        name for name in installed if name not in (*_STEERING, *_TRAINING, "callbacks", "logger", "hydra", "defaults")
-    ]
+    others = {*_STEERING, *_TRAINING, "callbacks", "logger", "hydra", "defaults"}
+    own = [name for name in installed if name not in others]
     found = read_sections(config, where, (*_TRAINING, *own))
-    trainer, known = (
-        found.get("trainer"),
-        {name for path in CONFIG_DIR.glob("trainer/*.yaml") for name in OmegaConf.load(path)},
-    )
+    of_trainer = {*_TRAINER, *(name for path in CONFIG_DIR.glob("trainer/*.yaml") for name in OmegaConf.load(path))}
+    trainer = _mapping(found.get("trainer"))
     loggers = [path.stem for path in CONFIG_DIR.glob("logger/*.yaml")]
     return {
         **{name: installed[name] for name in (*_STEERING, *own)},
         **found,
-        "trainer": {name: value for name, value in _mapping(trainer).items() if name in known or name in _TRAINER},
+        "trainer": {name: value for name, value in trainer.items() if name in of_trainer},
         "callbacks": _switched("callbacks", config.get("callbacks"), ["default"], where, given),
         "logger": _switched("logger", config.get("logger"), loggers, where, given),
     }
@@ -99,4 +97,4 @@ def _sets(override: str, option: str) -> bool:
 
 
 def _conf(name: str) -> dict[str, Any]:
-    return OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / f"{name}.yaml"), resolve=False) or {}
+    return as_plain(OmegaConf.load(CONFIG_DIR / f"{name}.yaml"), resolve=False) or {}

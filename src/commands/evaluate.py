@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
 from src.build import from_checkpoint, from_config
+from src.build.config_values import with_values
 from src.callbacks import Evaluation
 from src.cli.scored_size import say_difference
 from src.data import LabelSpace, SegmentationDataModule
@@ -42,7 +43,7 @@ def evaluate(cfg: DictConfig) -> float:
         cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
     )
     say_difference(cfg, data_are_resized=True)
-    cfg.data.splits = {"test": cfg.data.splits.get(cfg.split, [cfg.split])}
+    cfg = with_values(cfg, {"data.splits": {"test": cfg.data.splits.get(cfg.split, [cfg.split])}})
     datamodule = from_config.build_datamodule(cfg)
     space = _check_classes(cfg, module, datamodule)
     options = {
@@ -76,7 +77,7 @@ def evaluate(cfg: DictConfig) -> float:
 
     tester = from_config.build_tester(cfg, Evaluation(space.num_classes, folder=run_dir, then=write, **options))
     if OmegaConf.select(cfg, "inference.refine.search"):
-        _tune(cfg, module, datamodule, tester)
+        cfg = _tune(cfg, module, datamodule, tester)
     tester.test(module, datamodule, verbose=False)
     if tester.is_global_zero:
         console.pictures(module.test_scores, space, run_dir, stage=cfg.split)
@@ -95,14 +96,17 @@ def _check_classes(cfg: DictConfig, module: SegmentationModule, datamodule: Segm
     return space
 
 
-def _tune(cfg: DictConfig, module: SegmentationModule, datamodule: SegmentationDataModule, tester: pl.Trainer) -> None:
-    """Searches the CRF's options, and puts the best into ``module`` and ``cfg``."""
+def _tune(
+    cfg: DictConfig, module: SegmentationModule, datamodule: SegmentationDataModule, tester: pl.Trainer
+) -> DictConfig:
+    """Searches the CRF's options, and puts the best into ``module``; returns ``cfg`` with them."""
     table = Path(cfg.run_dir) / "refine_search.csv"
     best, miou = tune(module, datamodule.test_dataset, tester, images=cfg.search_images, table=table)
     found = {option: getattr(best, option) for option in cfg.inference.refine.search}
-    cfg.inference.refine.update({**found, "search": None})
     words = " ".join(f"inference.refine.{option}={value}" for option, value in found.items())
     console.say(f"best refinement: {words} (mIoU {100 * miou:.2f} on the images of the search; all: {table})")
+    chosen = {f"inference.refine.{option}": value for option, value in {**found, "search": None}.items()}
+    return with_values(cfg, chosen)
 
 
 def compare(cfg: DictConfig) -> float:

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
 from src.build import from_checkpoint, from_config, init_from
-from src.build.training_length import settle_length
+from src.build.training_length import with_length
 from src.callbacks import Evaluation, throughput_of
 from src.cli.resume import LAST_CHECKPOINT, has_checkpoint
 from src.data import SegmentationDataModule
@@ -62,10 +62,10 @@ def train(cfg: DictConfig) -> float:
     if cfg.preflight:
         pl.utilities.rank_zero_only(console.say)(before_fit(datamodule))
     scored = _scored_stage(datamodule)
-    from_config.settle_class_weights(cfg, datamodule)
+    cfg = from_config.with_class_weights(from_config.with_classes(cfg, datamodule.label_space), datamodule)
     callbacks = from_config.build_callbacks(cfg)
     if cfg.get("budget") and not cfg.ckpt_path:  # a resumed run keeps the length that was chosen
-        line, deadline = settle_length(cfg, datamodule, began=began, scored=scored)
+        cfg, line, deadline = with_length(cfg, datamodule, began=began, scored=scored)
         pl.utilities.rank_zero_only(console.say)(line)
         callbacks.append(deadline)
         pl.seed_everything(cfg.seed, verbose=False)  # measuring drew numbers
@@ -78,7 +78,7 @@ def train(cfg: DictConfig) -> float:
         write_start(run_dir, OmegaConf.to_yaml(cfg, resolve=True), resumed=bool(cfg.ckpt_path))
         names = {"model": cfg.model.name, "data": cfg.data.name, "run_dir": Path(cfg.run_dir)}
         console.say(console.headline(module, datamodule, **names) + _few_images(cfg, datamodule, trainer.world_size))
-    with from_checkpoint.telling_of_damage(cfg.ckpt_path):
+    with from_checkpoint.naming_unusable_state(cfg.ckpt_path):
         trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     run_dir = Path(trainer.strategy.broadcast(str(run_dir)))  # processes that torchrun started have other names for it
     if cfg.score == "best":
