@@ -171,10 +171,12 @@ class _Reader:
 
 def _is_name(text: str, config: Mapping[str, Any]) -> bool:
     """Whether a short text has references in it, such as ``smp_${model.net.arch}``, each to a short plain value."""
-    found = [_select(config, match[1].split(".")) for match in _REFERENCE.finditer(text)]
-    if not all(value and isinstance(value[0], bool | int | float | str) for value in found):
-        return False
-    parts = [_REFERENCE.sub("", text), *(str(value[0]) for value in found)]
+    parts = [_REFERENCE.sub("", text)]
+    for match in _REFERENCE.finditer(text):
+        found = _select(config, match[1].split("."))
+        if found is None or not isinstance(found[0], bool | int | float | str):
+            return False
+        parts.append(str(found[0]))
     return len(text) < _NAME and all("${" not in part and len(part) < _NAME for part in parts)
 
 

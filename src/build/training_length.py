@@ -132,6 +132,7 @@ def with_length(
     """
     seconds = seconds_of(cfg.budget)
     speed = measure(cfg, datamodule, seconds=seconds, scored=scored)
+    assert datamodule.trainer is not None  # that of measuring
     passed = datamodule.trainer.strategy.broadcast(time.monotonic() - began)
     length = fitting_length(seconds - passed, speed, datamodule.train_batches)
     chosen = {"max_epochs": length.epochs, "max_steps": -1, "check_val_every_n_epoch": length.validate_every}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from src.cli.offers import offer
+from src.cli.checkpoint_defaults import offer
 from src.cli.overrides import name_of, quoted, value_of, without
 from src.errors import UserError
 from src.files.project import CONFIG_DIR

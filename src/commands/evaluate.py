@@ -26,12 +26,12 @@ from src.metrics import Measures
 from src.reports import console
 from src.reports.run_folder import write_start
 from src.runtime.run_lock import held
-from src.runtime.signals import gives_way
+from src.runtime.signals import stoppable
 from src.training.module import SegmentationModule
 
 
 @held("writing scores there")
-@gives_way
+@stoppable
 def evaluate(cfg: DictConfig) -> float:
     """Scores ``cfg.ckpt`` on ``cfg.split``; returns its mIoU, or for ``cfg.compare`` the difference of two runs'."""
     if cfg.compare:

@@ -26,7 +26,7 @@ from src.metrics import Measures
 from src.reports import console
 from src.reports.run_folder import write_start
 from src.runtime.run_lock import first_process, held
-from src.runtime.signals import gives_way
+from src.runtime.signals import stoppable
 from src.training.rehearsal import rehearse
 
 
@@ -48,7 +48,7 @@ def _says_how_to_go_on(task: Callable[[DictConfig], float]) -> Callable[[DictCon
 
 @held("training in it")
 @_says_how_to_go_on
-@gives_way
+@stoppable
 def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
     began = time.monotonic()

@@ -30,7 +30,8 @@ AHEAD = 4  # images read before they are needed
 
 LISTS = {".txt", ".lst"}
 
-Item, Read = TypeVar("Item"), TypeVar("Read")
+Item = TypeVar("Item")
+Read = TypeVar("Read")
 
 
 def find_images(source: str) -> tuple[Path, list[Path]]:
@@ -79,7 +80,7 @@ def _walk(base: Path, *, told: bool = True) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         raise UserError(
-            f"{error.filename}: cannot be listed ({error.strerror}); mend its permissions, or move it out of"
+            f"{error.filename}: cannot be listed ({error.strerror}); correct its permissions, or move it out of"
             f" source={base}"
         ) from error
 

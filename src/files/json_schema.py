@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from src.errors import UserError
@@ -23,10 +23,9 @@ Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Line = Annotated[str, AfterValidator(lambda text: " ".join(printable(text).split()))]  # safe to print
 
 
+@with_config(ConfigDict(extra="allow", strict=True))
 class Open(TypedDict):
     """What may have further entries: files of later versions do."""
-
-    __pydantic_config__ = ConfigDict(extra="allow", strict=True)
 
 
 _Bounds = Annotated[list[Share | None], Field(min_length=2, max_length=2)]
