@@ -161,7 +161,7 @@ def test_steps_that_become_slower_do_not_break_the_budget(
         clock.slow_down(3.0)
         return found
 
-    monkeypatch.setattr(training_length, "with_length", then_slower)
+    monkeypatch.setattr("src.commands.train.with_length", then_slower)
     train(config(tmp_path, "budget=25s"))
     assert clock.passed <= 25 + 3  # a step that has begun is finished
     assert "budget: training ends at batch" in capsys.readouterr().out
