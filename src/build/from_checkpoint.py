@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +19,23 @@ from src.build import allowed
 from src.build.config_values import as_config, as_plain, with_values
 from src.build.from_config import build_net
 from src.build.instantiate import instantiate
-from src.build.resumed_config import resumed_config
 from src.build.saved_config import read_sections
 from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.load import load_checkpoint, weights_of_run
 from src.data import LabelSpace
 from src.errors import UserError
-from src.files.atomic import write_bytes
 from src.inference import Inference
 from src.losses import Supervision
 from src.training.module import SegmentationModule
 
 __all__ = [
     "checkpoint_file",
-    "config_to_resume",
-    "keep_wandb_id",
     "load_best",
     "load_last",
     "load_module",
     "naming_checkpoint",
     "naming_unusable_state",
-    "readable_checkpoint",
+    "read_metadata",
     "saved_config",
     "untrained",
 ]
@@ -64,48 +59,22 @@ def checkpoint_file(path: str | Path) -> Path:
     return best if best.is_file() and not wants_last else last
 
 
-def readable_checkpoint(run_dir: Path) -> Path:
-    """The last checkpoint of a run, or its best one, and a line that says so, where the last is damaged.
-
-    Raises:
-        UserError: if the best cannot be read either.
-    """
-    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
-    try:
-        saved_config(last)
-    except UserError as error:
-        if not best.is_file():
-            raise
-        saved_config(best)
-        print(f"note: resuming from {best}, because the last checkpoint cannot be used: {error}", flush=True)
-        return best
-    return last
-
-
-def keep_wandb_id(checkpoint: Path, run_dir: Path) -> None:
-    """Writes the id of the wandb run to resume, which a checkpoint names, into a run folder that has lost it."""
-    saved = _metadata(load_checkpoint(checkpoint, mmap=True), checkpoint).get("wandb_id")
-    file = run_dir / "wandb_id.txt"
-    if isinstance(saved, str) and re.fullmatch(r"[\w-]{1,64}", saved) and not file.is_file():
-        write_bytes(file, saved.encode())
-
-
 def saved_config(path: str | Path) -> DictConfig:
     """What a checkpoint's config says of its model and data, references kept (``src.build.saved_config``).
 
     Raises:
         UserError: if the file is no checkpoint of this project, or its config cannot be used.
     """
-    return as_config(read_sections(_metadata(load_checkpoint(path, mmap=True), path)["config"], path))
+    return as_config(read_sections(read_metadata(path)["config"], path))
 
 
-def config_to_resume(path: str | Path, given: Sequence[str]) -> dict[str, Any]:
-    """The config with which the run of a checkpoint is resumed, see ``src.build.resumed_config``.
+def read_metadata(path: str | Path) -> Mapping[str, Any]:
+    """What a checkpoint holds beside weights and the trainer's state: its config, its classes, its run's wandb id.
 
     Raises:
-        UserError: as ``saved_config``.
+        UserError: if the file is no checkpoint of this project.
     """
-    return resumed_config(_metadata(load_checkpoint(path, mmap=True), path)["config"], path, given)
+    return _metadata(load_checkpoint(path, mmap=True), path)
 
 
 def _metadata(checkpoint: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:

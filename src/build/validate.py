@@ -97,7 +97,7 @@ def _further_faults(command: str, values: Mapping[str, Any], *, built: bool) -> 
     """What is wrong with ``values`` where each option has the right type."""
     found: list[Fault] = []
     if built:
-        from src.build.targets import target_faults  # imports torch, which --help need not wait for
+        from src.build.allowed import target_faults  # imports torch, which --help need not wait for
 
         found += target_faults(values)
     return [*found, *rule_faults(command, values), *not_finite(values)]

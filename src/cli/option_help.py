@@ -121,7 +121,7 @@ def _options(node: Any, kind: Any, path: tuple[str, ...]) -> Iterator[_Option]:
 def _kinds_inside(node: Any, kind: Any, path: tuple[str, ...]) -> Mapping[str, Any] | None:
     """What the options inside ``node`` may be; ``None`` where it is a value of its own."""
     if isinstance(node, Mapping) and "_target_" in node:
-        from src.build.targets import called_at  # imports torch, which --help alone need not wait for
+        from src.build.allowed import called_at  # imports torch, which --help alone need not wait for
 
         return spelled_hints(called_at(path, node["_target_"]))
     models = [each for each in (kind, *typing.get_args(kind)) if isinstance(each, type) and issubclass(each, Options)]

@@ -1,4 +1,4 @@
-"""``resume=...`` of ``src.train``: the config, the folder and the checkpoint of the run to go on with."""
+"""``resume=...`` of ``src.train``: the config, the folder and the checkpoint of the run to resume."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     """Turns ``resume=...`` into the config of that run, its folder, and its last checkpoint.
 
-    ``resume=auto`` is for commands that a scheduler gives again as they are: it goes on with the run in its folder, and
-    starts it where there is no checkpoint yet.
+    ``resume=auto`` is for commands that a scheduler repeats as they are: it resumes the run in its folder, and starts
+    it where there is no checkpoint yet.
     """
     check_alone(value_of("budget", overrides), overrides)
     resume = value_of("resume", overrides)
@@ -41,19 +41,18 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
         )
     if groups := [item for item in own if _chooses_group(item)]:
         raise UserError(
-            f"{groups[0]}: a resumed run keeps its own choices; override single values"
-            " (trainer.accelerator=cpu), or start a"
-            " new run with init_from"
+            f"{groups[0]}: a resumed run keeps its own choices; override single values (trainer.accelerator=cpu), or"
+            " start a new run with init_from"
         )
     return _resumed(run_dir, own)
 
 
 def _resumed(run_dir: Path, overrides: list[str]) -> tuple[str, list[str]]:
-    from src.build import from_checkpoint  # and torch, which --help need not wait for
+    from src.build import resumed_config  # imports torch, which --help need not wait for
 
-    checkpoint = from_checkpoint.readable_checkpoint(run_dir)
-    from_checkpoint.keep_wandb_id(checkpoint, run_dir)
-    offer(None, "resumed", from_checkpoint.config_to_resume(checkpoint, overrides))
+    checkpoint = resumed_config.readable_checkpoint(run_dir)
+    resumed_config.keep_wandb_id(checkpoint, run_dir)
+    offer(None, "resumed", resumed_config.config_to_resume(checkpoint, overrides))
     return "resumed", [
         *overrides,
         "init_from=null",

@@ -9,9 +9,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from src.errors import UserError
+from src.errors import UserError, printable
 
-__all__ = ["DEEPEST", "Count", "Finite", "Line", "Number", "Open", "SavedScores", "Share", "checked", "printable"]
+__all__ = ["DEEPEST", "Count", "Finite", "Line", "Number", "Open", "SavedScores", "Share", "checked"]
 
 DEEPEST = 64  # levels of nesting; a resolved config has about 8
 
@@ -20,7 +20,7 @@ Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Number = Annotated[int, Field(strict=True)] | Finite
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-Line = Annotated[str, AfterValidator(lambda text: " ".join(printable(text).split()))]  # safe to print
+Line = Annotated[str, AfterValidator(lambda text: printable(" ".join(text.split())))]  # safe to print
 
 
 @with_config(ConfigDict(extra="allow", strict=True))
@@ -79,14 +79,8 @@ def checked(tree: Any, kind: type[T], *, where: str, remedy: str) -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         entry = ".".join(_keys(tree, first)) or "what it holds"
         what = first["msg"].replace("Input should", "should", 1).replace("Field required", "is missing")
-        what = what.removeprefix("Value error, ")
-        what = printable(what)[:200]
+        what = printable(what.removeprefix("Value error, "))[:200]
         raise UserError(f"{where}: {entry} {what[:1].lower()}{what[1:]}; {remedy}") from None
-
-
-def printable(text: str) -> str:
-    """``text`` without what a terminal would obey."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _too_deep(tree: Any) -> bool:

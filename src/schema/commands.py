@@ -285,20 +285,8 @@ class Sweep(Options):
     run_dir: PathText
 
 
-COMMANDS: dict[str, type[Options]] = {
-    "autolabel": Autolabel,
-    "benchmark": Benchmark,
-    "convert": Convert,
-    "dashboard": Dashboard,
-    "doctor": Doctor,
-    "evaluate": Evaluate,
-    "export": Export,
-    "predict": Predict,
-    "shards": Shards,
-    "submit": Submit,
-    "sweep": Sweep,
-    "train": Train,
-}
+_ALL = (Autolabel, Benchmark, Convert, Dashboard, Doctor, Evaluate, Export, Predict, Shards, Submit, Sweep, Train)
+COMMANDS: dict[str, type[Options]] = {model.__name__.lower(): model for model in _ALL}
 
 
 def model_of(command: str, values: Mapping[str, Any]) -> type[Options] | None:

@@ -1,4 +1,4 @@
-"""Groups of options that several commands share, as models; what is built is for ``src.build.targets``."""
+"""Groups of options that several commands share, as models; what is built is for ``src.build.allowed``."""
 
 from __future__ import annotations
 
