@@ -154,7 +154,7 @@ def test_equal_classes_are_no_news_and_others_start_anew(tmp_path: Path) -> None
     assert "classes:" not in init_from(_module("road", "car"), path)
     module = _module("cat", "dog")
     before = module.net.head.classifier.weight.clone()
-    assert "classes: 0 of 2 carried over by name, the others start anew" in init_from(module, path)
+    assert "classes: 0 of 2 carried over by name, the others are initialised anew" in init_from(module, path)
     assert torch.equal(module.net.head.classifier.weight, before)
 
 

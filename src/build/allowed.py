@@ -1,4 +1,4 @@
-"""What each place of a config may name as ``_target_``, and the check of what it names and gives to it.
+"""What each place of a config may name as ``_target_``, and the check of names and arguments.
 
 The same lists hold for a command line and for a file from elsewhere, so a checkpoint can name nothing but parts of a
 model, and none of these does more than its constructor says. What steers the program (callbacks, loggers) is never

@@ -137,7 +137,7 @@ def load_module(
     state = weights_of_run(checkpoint, path)
     applied = instantiate(inference, allowed.INFERENCE) if inference is not None else None
     with naming_checkpoint(path):
-        with torch.device("meta"):
+        with torch.device("meta"):  # first without memory: a damaged config may describe a net of any size
             _check_fit(build_net(config), state)
         module = untrained(
             config,
@@ -147,7 +147,7 @@ def load_module(
             metadata={"config": as_plain(config, resolve=False)},
         )
         module.load_state_dict(state)
-    if model is not None and not same_kind:
+    if model is not None and not same_kind:  # scales without weights go around the net once it has its own
         module.net = _with_scales(module.net.net if saved else module.net, wanted)
     return module.eval()
 
@@ -165,7 +165,7 @@ def naming_unusable_state(checkpoint: str | Path | None) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        if not _while_restoring(error) or "Error(s) in loading state_dict" in reason:  # of another net, as is told
+        if not _while_restoring(error) or "Error(s) in loading state_dict" in reason:  # another net
             raise
         raise UserError(
             f"{checkpoint}: the run cannot be resumed from it ({type(error).__name__}: {reason[:200]});"

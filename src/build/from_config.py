@@ -80,7 +80,7 @@ def with_classes(cfg: DictConfig, label_space: LabelSpace) -> DictConfig:
 
 
 def with_class_weights(cfg: DictConfig, datamodule: SegmentationDataModule) -> DictConfig:
-    """``cfg`` with numbers for a rule in ``data.class_weights``: those it gives for the labels that are trained on.
+    """``cfg`` with numbers in place of a rule in ``data.class_weights``, computed from the training labels.
 
     Raises:
         UserError: for an unknown rule, labels that cannot be read, or a loss that weighs no classes.
@@ -197,7 +197,7 @@ def _schedule(make: Callable[..., Callable[[int], float]], *steps: int) -> Calla
 
 
 def _called(option: str, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """What ``make`` gives; a value that it cannot use is the option's fault."""
+    """Calls ``make``; blames ``option`` for a value that it cannot use."""
     try:
         return make(*arguments, **named)
     except (TypeError, ValueError) as error:

@@ -32,8 +32,8 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
 
     ``path`` may be a run folder (``src.build.from_checkpoint.checkpoint_file``), or a file of this project, a plain
     state dict of the net, or one of the projects in ``SOURCES``. A checkpoint of this project knows its classes: where
-    the run's are others, each classifier takes the rows of the classes that both name, and the rest of its rows start
-    anew.
+    the run has other classes, each classifier takes the rows of those that both name, and its other rows are
+    initialised anew.
 
     Raises:
         UserError: if the file cannot be read, or nothing in it fits.
@@ -116,12 +116,12 @@ def _by_name(
     pairs = same_classes(given, wanted)
     names = [wanted[place] for _, place in pairs]
     listed = f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
-    told = f"\n  classes: {len(names)} of {len(wanted)} carried over by name{listed}, the others start anew"
-    return carry_over(state, own, axes, pairs), told
+    line = f"\n  classes: {len(names)} of {len(wanted)} carried over by name{listed}, the others are initialised anew"
+    return carry_over(state, own, axes, pairs), line
 
 
 def _other_input(module: SegmentationModule, data: Mapping[str, Any], origin: str) -> str:
-    """A line where weights were trained on images in another order or range than the run gives them."""
+    """A line where the weights were trained on images with another channel order or range than those of the run."""
     normalize, expected = module.normalize, None
     if data.get("mean"):
         expected = Statistics(tuple(data["mean"]), tuple(data["std"]), data.get("channel_order", "rgb"))

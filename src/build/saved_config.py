@@ -128,7 +128,7 @@ class _Reader:
         sizes: dict[str, int] = {}  # reference -> values that it stands for
         being_followed: set[str] = set()
 
-        def size(node: Any, path: str) -> int:
+        def size(node: Any, path: str) -> int:  # counted, since a few references can stand for billions of values
             if isinstance(node, dict):
                 total = 1 + sum(size(value, f"{path}/{name}") for name, value in node.items())
             elif isinstance(node, list):

@@ -27,7 +27,7 @@ def check_line(command: str, config_dir: str, config_name: str, overrides: list[
     Args:
         command: name of its root config.
         config_dir: absolute path of the folder of configs.
-        config_name: root config that stands in for it, as that of a run to resume.
+        config_name: root config composed in its place, such as that of a run to resume.
         overrides: of the command line.
 
     Returns:
@@ -41,7 +41,7 @@ def check_line(command: str, config_dir: str, config_name: str, overrides: list[
     try:
         with hydra.initialize_config_dir(config_dir, version_base="1.3"):
             cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
-    except (TypeError, AttributeError, AssertionError) as error:  # as Hydra meets a group that is no name
+    except (TypeError, AttributeError, AssertionError) as error:  # Hydra's, for a group that is no name
         raise UserError(
             "a group must be the name of one of its options, or a list of names (--help lists them)"
         ) from error
@@ -59,7 +59,7 @@ def check_line(command: str, config_dir: str, config_name: str, overrides: list[
 
 
 def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
-    """Checks every option of a command: type, range, choices, rules between them, and what this machine can bear.
+    """Checks every option of a command: type, range, choices, rules between them, and limits of this machine.
 
     Args:
         command: name of the root config.

@@ -39,7 +39,7 @@ def described(command: str, names: Sequence[str], config_name: str, overrides: S
     Args:
         command: name of its root config.
         names: such as ``optimizer``, ``optimizer.lr``, or ``lr`` alone.
-        config_name: root config that stands in for it.
+        config_name: root config composed in its place.
         overrides: that choose groups and values first.
 
     Raises:

@@ -31,6 +31,8 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
         run_dir = _folder_of_job(own)
         if not has_checkpoint(run_dir):
             return "train", [*own, quoted("hydra.run.dir", run_dir), "resume=auto"]
+        # The command is the one that started the run, whose choices and additions its checkpoint has: groups and
+        # deletions are left out, and +name=value becomes ++name=value, which also sets what is there.
         own = [item for item in without("hydra.run.dir", own) if not _chooses_group(item) and not item.startswith("~")]
         own = [f"+{item}" if item.startswith("+") and not item.startswith("++") else item for item in own]
     else:

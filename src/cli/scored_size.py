@@ -1,4 +1,4 @@
-"""What a checkpoint was scored with, and how far a command applies it otherwise."""
+"""The rules a checkpoint was scored with, and where a command applies other ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def say_difference(cfg: DictConfig, **options: Any) -> None:
 def difference(
     saved: DictConfig, cfg: DictConfig, *, data_are_resized: bool = False, precision: str = "32-true"
 ) -> str | None:
-    """One line that names every rule a command applies otherwise than the checkpoint was scored; ``None`` for none.
+    """One line that names every rule by which command and scoring of the checkpoint differ; ``None`` for none.
 
     Args:
         saved: the config the checkpoint was trained with.
@@ -66,7 +66,7 @@ def difference(
     now = _rules(cfg, edge, precision)
     if not cfg.get("output_stride"):
         before.pop("output_stride", None)  # as it was trained
-    _take_apart(before, now)
+    _split_groups(before, now)
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if not names:
         return None
@@ -74,8 +74,8 @@ def difference(
     return f"note: the checkpoint was scored with {first}; applied here: {second}"
 
 
-def _take_apart(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Puts the options of a group, such as a window's, in its place where both have the same kind of it."""
+def _split_groups(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Replaces a group, such as a window, by its single options where both sides have the same kind of it."""
     for name in [name for name, value in before.items() if isinstance(value, Mapping)]:
         if isinstance(now.get(name), Mapping) and before[name].get("_target_") == now[name].get("_target_"):
             for rules in (before, now):

@@ -27,7 +27,7 @@ def shards(cfg: DictConfig) -> None:
     print(f"read them with: {_options(cfg, out)}", flush=True)
     if left_out:
         raise UserError(
-            "files were left out; mend them and write the shards anew, or train without them:\n  "
+            "files were left out; correct them and write the shards again, or train without them:\n  "
             + "\n  ".join(left_out)
         )
 

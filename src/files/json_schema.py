@@ -99,7 +99,7 @@ def _children(node: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
 
 
 def _keys(tree: Any, error: Mapping[str, Any]) -> Iterator[str]:
-    """The keys that lead to an error, without the names that pydantic gives to choices between kinds."""
+    """The keys that lead to an error, without the names that pydantic adds for unions."""
     for place, part in enumerate(error["loc"], 1):
         known = part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int)
         if known or (error["type"] == "missing" and place == len(error["loc"])):

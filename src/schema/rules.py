@@ -101,7 +101,7 @@ def _fits(path: tuple[str, ...], size: list[int], batch: int, batch_option: str)
 
 
 def _memory() -> int | None:
-    """Bytes of main memory, where that can be told."""
+    """Bytes of main memory, where the system says so."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -77,7 +77,7 @@ def _plural(text: str) -> str:
 
 
 def choices(annotation: Any) -> list[str]:
-    """The words that ``annotation`` lists, for the nearest one to be told."""
+    """The words that ``annotation`` lists, from which a message suggests the nearest."""
     arguments = get_args(annotation)
     if get_origin(annotation) is Literal:
         return list(map(str, arguments))
