@@ -115,7 +115,8 @@ def _by_name(
         return state, ""  # one logit for two classes
     pairs = same_classes(given, wanted)
     names = [wanted[place] for _, place in pairs]
-    listed = f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
+    shown = [*names[:5], "..."] if len(names) > 5 else names
+    listed = f" ({', '.join(shown)})" if shown else ""
     line = f"\n  classes: {len(names)} of {len(wanted)} carried over by name{listed}, the others are initialised anew"
     return carry_over(state, own, axes, pairs), line
 

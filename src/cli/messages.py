@@ -23,7 +23,7 @@ from omegaconf.errors import (
 )
 
 from src.errors import UserError, memory_full, out_of_memory
-from src.files.atomic import cache_dir, fitting_name
+from src.files.atomic import cache_dir, fitting_name, write_bytes
 
 __all__ = ["chain", "known_message", "unexpected"]
 
@@ -156,8 +156,7 @@ def _saved(error: BaseException) -> str:
     for folder in (cache_dir(), Path(tempfile.gettempdir()) / "semseg"):
         with contextlib.suppress(OSError):
             path = folder / "tracebacks" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            write_bytes(path, content)
             return str(path)
     sys.stderr.write(trace)
     return "the trace above, since it could not be saved"

@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -95,7 +95,8 @@ def explain(error: Exception, config_name: str, *, also: Iterable[str] = (), ove
     if gone := re.search(r"Could not delete.* '([^']+)'", text):
         return f"~{gone[1]}: there is no such option.{_meant(gone[1], config_name, tuple(also), overrides)}"
     if "override_grammar" in text:
-        return _unreadable(getattr(error, "override", None) or text.splitlines()[0], config_name)
+        given = error.override if isinstance(error, OverrideParseException) else text.splitlines()[0]
+        return _unreadable(given, config_name)
     if override := re.search(r"Error merging override (.*)", text):
         return rf"{override[1]}: cannot be read{_cause(error)}; where ${{ is part of a name, write \${{"
     return " ".join(line.strip() for line in text.splitlines()[:3])

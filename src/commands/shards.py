@@ -43,4 +43,6 @@ def _options(cfg: DictConfig, out: Path) -> str:
     for name in ("mean", "std", "scale", "crop_size"):
         given.append(f"'data.{name}={[*cfg.data[name]]}'")
     order = cfg.data.get("channel_order", "rgb")
-    return " ".join(given + [f"data.channel_order={order}"] * (order != "rgb"))
+    if order != "rgb":
+        given.append(f"data.channel_order={order}")
+    return " ".join(given)
