@@ -52,11 +52,11 @@ def prepare(cfg: DictConfig) -> None:
 
 def _problems(source: object, split: str, cfg: DictConfig) -> list[str]:
     """What is wrong with a split that could be listed."""
-    from src.build.from_config import settle_classes
+    from src.build.from_config import with_classes
     from src.data.doctor.audit import audit
     from src.data.sets.download_check import count_finding
 
-    settle_classes(cfg, source.label_space)
+    with_classes(cfg, source.label_space)
     count = count_finding(cfg.data.release, split, len(source))
     return [*([count] if count else []), *audit(source, limit=cfg.limit, progress=True).problems]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 __all__ = ["UserError", "memory_full", "nearest", "noted", "out_of_memory", "printable"]
 
-# What libraries write when main memory cannot be had: NumPy, OpenCV, C++, torch, the C library.
+# What libraries write when main memory is full: NumPy, OpenCV, C++, torch, the C library.
 _NO_MEMORY = re.compile(
     r"\bMemoryError\b|Unable to allocate \S+ \w+|Insufficient memory|Failed to allocate \d+ bytes|std::bad_alloc"
     r"|DefaultCPUAllocator|Cannot allocate memory|can't start new thread"
@@ -18,7 +18,7 @@ _NO_MEMORY = re.compile(
 
 
 class UserError(Exception):
-    """A mistake the user can mend: its message names the file or option, the value, and the remedy."""
+    """A mistake that the user can correct: its message names the file or option, the value, and the remedy."""
 
 
 def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
@@ -35,7 +35,7 @@ def out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, UserError) or type(error).__name__ == "OutOfMemoryError":
         return False
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return bool(_NO_MEMORY.search(str(error)))
 
@@ -46,12 +46,13 @@ def memory_full(error: BaseException) -> str:
     # From a loading process the text is a whole trace, whose last line is the error.
     said = next((line for line in reversed(lines) if _NO_MEMORY.search(line)), "")
     if asked := re.search(r"(\d+) bytes", said):
-        said = f"another {int(asked[1]) / 1e6:,.1f} MB could not be had"
+        said = f"another {int(asked[1]) / 1e6:,.1f} MB could not be allocated"
     elif isinstance(error, MemoryError) and not said and lines:
         said = lines[-1]
     said = re.sub(r"^[\w.]*Error: ?", "", said)
+    said = f": {said}" if said else ""
     return (
-        f"main memory is full{': ' * bool(said)}{said}; for training lower data.batch_size, data.num_workers or"
+        f"main memory is full{said}; for training lower data.batch_size, data.num_workers or"
         " transforms.crop_size, for large images use inference/window=sliding or a lower huge.pixels, or end other"
         " programs"
     )
@@ -73,7 +74,7 @@ def _spelled(character: str) -> str:
 
 @contextlib.contextmanager
 def noted(what: object) -> Iterator[None]:
-    """Print an error in the block as one note and go on: for what shows a result, which it must never cost.
+    """Print an error in the block as one note and continue: a chart that fails must not cost the result it shows.
 
     Args:
         what: the block writes.
@@ -82,4 +83,4 @@ def noted(what: object) -> Iterator[None]:
         yield
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"note: {what}: not written ({reason}); the run goes on", flush=True)
+        print(f"note: {what}: not written ({reason}); the run continues", flush=True)

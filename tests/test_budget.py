@@ -155,14 +155,14 @@ def test_a_run_ends_within_its_budget_and_resumes_without(
 def test_steps_that_become_slower_do_not_break_the_budget(
     tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settle = training_length.settle_length
+    settle = training_length.with_length
 
     def then_slower(*arguments: Any, **options: Any) -> Any:
         found = settle(*arguments, **options)
         clock.slow_down(3.0)
         return found
 
-    monkeypatch.setattr("src.commands.train.settle_length", then_slower)
+    monkeypatch.setattr("src.commands.train.with_length", then_slower)
     train(config(tmp_path, "budget=25s"))
     assert clock.passed <= 25 + 3  # a step that has begun is finished
     assert "budget: training ends at batch" in capsys.readouterr().out

@@ -147,7 +147,7 @@ def test_a_reference_that_leads_nowhere_says_how_a_name_is_written(ends: Ends, s
         ("pretrained=true", "Did you mean 'model.net.backbone.pretrained'? model=ann and "),
         ("gamma=2", "Did you mean 'loss.gamma'? loss=focal has it."),
         ("loss.gamma=2", "loss.gamma: there is no such option. It is one of loss=focal."),
-        ("model=unet", "It is to be had as model=smp model.net.arch=unet."),
+        ("model=unet", "It is available as model=smp model.net.arch=unet."),
         ("schedule.q=1", "schedule has: "),
         ("modle=fcn8s", "Did you mean 'model'?"),
         ("~optimizer.lrr", "~optimizer.lrr: there is no such option. Did you mean 'optimizer.lr'?"),
@@ -305,17 +305,17 @@ def _in_worker(error: BaseException) -> BaseException:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (_full("a.csv"), ["a.csv cannot be written to its end", "free room"]),
-        (_full(None), ["a file cannot be written to its end", "free room"]),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), ["Disk quota exceeded", "free room"]),
-        (OSError(errno.EFBIG, "File too large", "b.csv"), ["b.csv", "free room"]),
-        (OSError("5000 requested and 123 written"), ["a file could not be written", "free room"]),
-        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), ["free room"]),
+        (_full("a.csv"), ["a.csv cannot be written completely", "free space"]),
+        (_full(None), ["a file cannot be written completely", "free space"]),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), ["Disk quota exceeded", "free space"]),
+        (OSError(errno.EFBIG, "File too large", "b.csv"), ["b.csv", "free space"]),
+        (OSError("5000 requested and 123 written"), ["a file could not be written", "free space"]),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), ["free space"]),
         (OSError(errno.EMFILE, "Too many open files"), ["Too many open files", "ulimit -n", "data.num_workers"]),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.txt"), ["x.txt", "check the path"]),
         (OSError(errno.EACCES, "Permission denied", "x.txt"), ["x.txt: Permission denied", "permissions"]),
         (OSError(errno.ENAMETOOLONG, "File name too long", "xxx"), ["xxx: File name too long", "shorter"]),
-        (_in_worker(_full("w.csv")), ["w.csv cannot be written", "free room"]),
+        (_in_worker(_full("w.csv")), ["w.csv cannot be written", "free space"]),
         (_in_worker(OSError(errno.EACCES, "Permission denied", "w.png")), ["w.png: Permission denied", "permissions"]),
         (_in_worker(KeyError("label")), ["KeyError: 'label'; this is a fault of semseg"]),
         (_in_worker(UserError("a.png: broken; remove it")), ["a.png: broken; remove it"]),
@@ -343,7 +343,7 @@ def test_a_full_disk_is_told_with_the_file(ends: Ends, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(Path, "write_bytes", full)
     line = ends("dashboard", "run=x", task=lambda cfg: write_bytes(tmp_path / "metrics.csv", b"x"))
-    assert line.startswith(f"{tmp_path}/metrics.csv cannot be written to its end (No space left on device); free room")
+    assert line.startswith(f"{tmp_path}/metrics.csv cannot be written completely (No space left on device); free space")
 
 
 def test_ctrl_c_is_one_word(ends: Ends) -> None:

@@ -43,7 +43,7 @@ def test_memory_that_cannot_be_had_is_told_apart_in_this_process_and_from_a_load
 
 def test_what_was_asked_for_is_said() -> None:
     error = _raised(lambda: torch.empty(TOO_MUCH, dtype=torch.uint8))
-    assert "another 70,368,744.2 MB could not be had" in memory_full(error)
+    assert "another 70,368,744.2 MB could not be allocated" in memory_full(error)
     assert memory_full(MemoryError("a.png: no room for 7000x7000 pixels")).startswith(
         "main memory is full: a.png: no room for 7000x7000 pixels; "
     )

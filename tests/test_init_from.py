@@ -36,6 +36,11 @@ def _wrapped() -> nn.Module:
     return _net("model/scales=hierarchical", *SMALL)
 
 
+def _holding(net: nn.Module) -> SimpleNamespace:
+    """What ``init_from`` reads of a module: the net, and how it normalises images."""
+    return SimpleNamespace(net=net, normalize=SimpleNamespace(std=torch.full((3,), 255 * 0.225), channel_order="rgb"))
+
+
 @pytest.mark.parametrize("source", [_plain, _wrapped])
 @pytest.mark.parametrize("target", [_plain, _wrapped])
 def test_own_checkpoints_fill_nets_with_and_without_scales(source, target, tmp_path: Path) -> None:
@@ -43,7 +48,7 @@ def test_own_checkpoints_fill_nets_with_and_without_scales(source, target, tmp_p
     given, net = source(), target()
     state = {f"net.{name}": tensor for name, tensor in given.state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "own.ckpt")
-    told = init_from(SimpleNamespace(net=net), tmp_path / "own.ckpt")
+    told = init_from(_holding(net), tmp_path / "own.ckpt")
     assert "this project" in told
     theirs, ours = getattr(given, "net", given).state_dict(), getattr(net, "net", net).state_dict()
     assert all(torch.equal(theirs[name], ours[name]) for name in ours)
@@ -57,7 +62,7 @@ def test_another_projects_file_fills_the_net_inside_the_scales(key: str | None, 
     fill(state)
     torch.save({key: state} if key else state, tmp_path / "theirs.pth")
     net = _net("model/scales=hierarchical", "model.net.backbone.name=resnet50", "data.num_classes=21")
-    told = init_from(SimpleNamespace(net=net), tmp_path / "theirs.pth")
+    told = init_from(_holding(net), tmp_path / "theirs.pth")
     assert "torchvision, inside the scales" in told
     assert torch.equal(net.net.head.classifier.weight, state["classifier.4.weight"])
     assert torch.equal(net.net.backbone.trunk.conv1.weight, state["backbone.conv1.weight"])
@@ -66,7 +71,7 @@ def test_another_projects_file_fills_the_net_inside_the_scales(key: str | None, 
 def test_a_plain_file_is_called_plain_even_with_the_prefix_of_parallel_training(tmp_path: Path) -> None:
     net = _plain()
     torch.save({f"module.{name}": tensor for name, tensor in net.state_dict().items()}, tmp_path / "plain.pth")
-    told = init_from(SimpleNamespace(net=_plain()), tmp_path / "plain.pth")
+    told = init_from(_holding(_plain()), tmp_path / "plain.pth")
     assert "a plain state dict" in told
     assert f"loaded {len(net.state_dict())} of {len(net.state_dict())}" in told
 
@@ -74,7 +79,7 @@ def test_a_plain_file_is_called_plain_even_with_the_prefix_of_parallel_training(
 def test_a_file_of_nothing_known_says_what_it_holds(tmp_path: Path) -> None:
     torch.save({"weights.of.another": torch.zeros(3)}, tmp_path / "odd.pth")
     with pytest.raises(UserError, match=r"weights\.of\.another"):
-        init_from(SimpleNamespace(net=_plain()), tmp_path / "odd.pth")
+        init_from(_holding(_plain()), tmp_path / "odd.pth")
 
 
 @pytest.mark.parametrize(("score", "taken"), [("best", 1.0), ("last", 2.0)])
@@ -86,18 +91,18 @@ def test_of_a_run_folder_the_weights_that_it_scored_are_taken(score: str, taken:
         torch.save(
             {"state_dict": state, METADATA_KEY: {"config": {"score": score}}}, tmp_path / f"checkpoints/{name}.ckpt"
         )
-    init_from(SimpleNamespace(net=net), tmp_path)
+    init_from(_holding(net), tmp_path)
     assert (net.head.classifier.weight == taken).all()
     (tmp_path / "checkpoints/last.ckpt").unlink()
     (tmp_path / "checkpoints/best.ckpt").unlink()
     with pytest.raises(UserError, match=r"holds no checkpoints/best\.ckpt"):
-        init_from(SimpleNamespace(net=net), tmp_path)
+        init_from(_holding(net), tmp_path)
 
 
 def test_another_backbone_is_refused(tmp_path: Path) -> None:
     torch.save(_net("model.net.backbone.name=resnet18").state_dict(), tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"only \d+ of the backbone's \d+ tensors fit"):
-        init_from(SimpleNamespace(net=_plain()), tmp_path / "other.pth")
+        init_from(_holding(_plain()), tmp_path / "other.pth")
 
 
 def test_what_a_file_lacks_and_what_it_has_beside_is_listed(tmp_path: Path) -> None:
@@ -107,7 +112,7 @@ def test_what_a_file_lacks_and_what_it_has_beside_is_listed(tmp_path: Path) -> N
     del state["head.classifier.bias"]
     state["head.classifier.weight"] = state["head.classifier.weight"][:5]
     torch.save(state, tmp_path / "theirs.pth")
-    told = init_from(SimpleNamespace(net=_plain()), tmp_path / "theirs.pth")
+    told = init_from(_holding(_plain()), tmp_path / "theirs.pth")
     assert "missing 1: head.classifier.bias" in told
     assert "unexpected 1: head.convs.9.conv.weight" in told
     assert "misshaped 1: head.classifier.weight (5, " in told
@@ -149,7 +154,7 @@ def test_equal_classes_are_no_news_and_others_start_anew(tmp_path: Path) -> None
     assert "classes:" not in init_from(_module("road", "car"), path)
     module = _module("cat", "dog")
     before = module.net.head.classifier.weight.clone()
-    assert "classes: 0 of 2 carried over by name, the others start anew" in init_from(module, path)
+    assert "classes: 0 of 2 carried over by name, the others are initialised anew" in init_from(module, path)
     assert torch.equal(module.net.head.classifier.weight, before)
 
 

@@ -58,7 +58,9 @@ def check(ended: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(("megabytes", "said"), [(120, "large.png: there is no room"), (700, "MB could not be had")])
+@pytest.mark.parametrize(
+    ("megabytes", "said"), [(120, "large.png: there is no room"), (700, "MB could not be allocated")]
+)
 def test_predict(tmp_path: Path, megabytes: int, said: str) -> None:
     ckpt = _save(tmp_path / "net.ckpt")
     Image.new("RGB", (7000, 7000)).save(tmp_path / "large.png")

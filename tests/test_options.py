@@ -120,7 +120,7 @@ REPORTED = [  # command, option, what the line says of it
     ("train", "data.name=a/../../b", "data.name=a/../../b must be a name of at most 100 bytes without / and \\"),
     ("train", "+optimzer=5", "optimzer: there is no such option. Did you mean 'optimizer'?"),
     ("train", "+model.net.fusoin=sum", "model.net.fusoin: there is no such option. Did you mean 'fusion'?"),
-    ("train", "seed=-1 ema=2 compile=maybe", "(2 more to mend)"),
+    ("train", "seed=-1 ema=2 compile=maybe", "(2 more to correct)"),
     ("shards", "out=x shard_mb=nan", "shard_mb=nan must be a number above 0"),
     ("shards", "out=x split=[]", "split=[] must be a text or a list of names"),
     ("benchmark", "size=[5]", "size=[5] must be [height, width] in pixels"),

@@ -135,7 +135,7 @@ def test_a_damaged_last_checkpoint_is_told_and_the_best_one_taken(
     last, best = (run / f"checkpoints/{name}.ckpt" for name in ("last", "best"))
     last.write_bytes(last.read_bytes()[:-100])
     assert f"ckpt_path='{best}'" in prepare([f"resume={run}"])[1]
-    assert f"going on from {best}, because the last checkpoint cannot be used: {last}" in capsys.readouterr().out
+    assert f"resuming from {best}, because the last checkpoint cannot be used: {last}" in capsys.readouterr().out
     best.unlink()
     with pytest.raises(UserError, match=r"last\.ckpt"):
         prepare([f"resume={run}"])

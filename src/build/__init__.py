@@ -1,1 +1,1 @@
-"""From configs and checkpoints to objects: the only library code, besides the command line's, that knows Hydra."""
+"""From configs and checkpoints to objects: with the command line, the only code that uses Hydra."""

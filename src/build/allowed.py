@@ -1,4 +1,4 @@
-"""What each place of a config may name as ``_target_``: the kinds for ``src.build.instantiate``.
+"""What each place of a config may name as ``_target_``, and the check of names and arguments.
 
 The same lists hold for a command line and for a file from elsewhere, so a checkpoint can name nothing but parts of a
 model, and none of these does more than its constructor says. What steers the program (callbacks, loggers) is never
@@ -8,6 +8,8 @@ taken from a file (``src.build.saved_config``).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger
@@ -17,9 +19,12 @@ from torch.optim import Optimizer
 from src.build.instantiate import Kind
 from src.data.augment.pipeline import STEPS
 from src.data.sampling.samplers import Shuffle
+from src.errors import UserError
 from src.files.project import CONFIG_DIR
 from src.inference import DenseCRF, Inference, Sliding
 from src.models import ExplicitAttention, HierarchicalAttention, PooledScales
+from src.schema.faults import Fault, call_faults
+from src.schema.words import written
 
 __all__ = [
     "CALLBACK",
@@ -33,6 +38,8 @@ __all__ = [
     "SCALES",
     "SCHEDULE",
     "TRANSFORM",
+    "called_at",
+    "target_faults",
 ]
 
 
@@ -59,3 +66,65 @@ SCHEDULE = Kind(
 )
 CALLBACK = Kind("callbacks", ("src", "pytorch_lightning.callbacks"), (Callback,))
 LOGGER = Kind("loggers", ("src", "pytorch_lightning.loggers"), (Logger,), frozenset({"src.loggers.wandb.wandb_logger"}))
+_KINDS = {
+    "model.net": NET,
+    "model.scales": SCALES,
+    "inference": INFERENCE,
+    "data.dataset": DATA,
+    "transforms": TRANSFORM,
+    "sampler": SAMPLER,
+    "loss": LOSS,
+    "aux_loss": LOSS,
+    "optimizer.algorithm": OPTIMIZER,
+    "schedule": SCHEDULE,
+    "callbacks": CALLBACK,
+    "logger": LOGGER,
+}
+_CHECKED = ("src.", "torch.optim.", "pytorch_lightning.")  # those of others check their arguments themselves
+
+
+def called_at(path: tuple[str, ...], target: Any) -> Any:
+    """What a ``_target_`` at a place of the config names.
+
+    Raises:
+        UserError: if that place does not allow it.
+    """
+    for place, kind in _KINDS.items():
+        if path[: place.count(".") + 1] == tuple(place.split(".")):
+            return kind.find(target)
+    raise UserError(f"{'.'.join(path)}._target_={target}: nothing is built here; leave it out")
+
+
+def target_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """What is wrong with what ``values``, a tree of plain containers, describes in the places that are built."""
+    for place, kind in _KINDS.items():
+        path, node = tuple(place.split(".")), values
+        for name in path:
+            node = node.get(name) if isinstance(node, Mapping) else None
+        yield from _faults(node, path, kind)
+
+
+def _faults(node: Any, path: tuple[str, ...], kind: Kind) -> Iterator[Fault]:
+    if isinstance(node, list | tuple):
+        for each in node:
+            yield from _faults(each, path, kind)
+    if not isinstance(node, Mapping):
+        return
+    if "_target_" in node:
+        yield from _own_faults(node, path, kind)
+    for name, value in node.items():
+        yield from _faults(value, (*path, str(name)), kind)
+
+
+def _own_faults(node: Mapping[str, Any], path: tuple[str, ...], kind: Kind) -> Iterator[Fault]:
+    if not isinstance(node.get("_partial_", True), bool):
+        yield Fault((*path, "_partial_"), f"={written(node['_partial_'])} must be true or false")
+    try:
+        call = kind.find(node["_target_"])
+    except UserError as error:
+        yield Fault((*path, "_target_"), f"={error}")
+        return
+    if node["_target_"].startswith(_CHECKED):
+        given = {name: value for name, value in node.items() if not str(name).startswith("_")}
+        for fault in call_faults(call, given, complete=not node.get("_partial_"), described=True):
+            yield Fault((*path, *fault.path), fault.sentence)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,31 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from src.build import allowed
+from src.build.config_values import as_config, as_plain, with_values
 from src.build.from_config import build_net
 from src.build.instantiate import instantiate
-from src.build.resumed_config import resumed_config
 from src.build.saved_config import read_sections
 from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.load import load_checkpoint, weights_of_run
 from src.data import LabelSpace
 from src.errors import UserError
-from src.files.atomic import write_bytes
 from src.inference import Inference
 from src.losses import Supervision
 from src.training.module import SegmentationModule
 
 __all__ = [
-    "blaming",
     "checkpoint_file",
-    "config_to_resume",
-    "keep_wandb_id",
     "load_best",
     "load_last",
     "load_module",
-    "readable_checkpoint",
+    "naming_checkpoint",
+    "naming_unusable_state",
+    "read_metadata",
     "saved_config",
-    "telling_of_damage",
     "untrained",
 ]
 
@@ -62,50 +59,22 @@ def checkpoint_file(path: str | Path) -> Path:
     return best if best.is_file() and not wants_last else last
 
 
-def readable_checkpoint(run_dir: Path) -> Path:
-    """The last checkpoint of a run, or its best one, and a line that says so, where the last is damaged.
-
-    Raises:
-        UserError: if the best cannot be read either.
-    """
-    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
-    try:
-        saved_config(last)
-    except UserError as error:
-        if not best.is_file():
-            raise
-        saved_config(best)
-        print(f"note: going on from {best}, because the last checkpoint cannot be used: {error}", flush=True)
-        return best
-    return last
-
-
-def keep_wandb_id(checkpoint: Path, run_dir: Path) -> None:
-    """Lets a run whose folder was made anew go on in the wandb run that its checkpoint names."""
-    saved, file = (
-        _metadata(load_checkpoint(checkpoint, mmap=True), checkpoint).get("wandb_id"),
-        run_dir / "wandb_id.txt",
-    )
-    if isinstance(saved, str) and re.fullmatch(r"[\w-]{1,64}", saved) and not file.is_file():
-        write_bytes(file, saved.encode())
-
-
 def saved_config(path: str | Path) -> DictConfig:
     """What a checkpoint's config says of its model and data, references kept (``src.build.saved_config``).
 
     Raises:
         UserError: if the file is no checkpoint of this project, or its config cannot be used.
     """
-    return OmegaConf.create(read_sections(_metadata(load_checkpoint(path, mmap=True), path)["config"], path))
+    return as_config(read_sections(read_metadata(path)["config"], path))
 
 
-def config_to_resume(path: str | Path, given: Sequence[str]) -> dict[str, Any]:
-    """The config with which the run of a checkpoint goes on, see ``src.build.resumed_config``.
+def read_metadata(path: str | Path) -> Mapping[str, Any]:
+    """What a checkpoint holds beside weights and the trainer's state: its config, its classes, its run's wandb id.
 
     Raises:
-        UserError: as ``saved_config``.
+        UserError: if the file is no checkpoint of this project.
     """
-    return resumed_config(_metadata(load_checkpoint(path, mmap=True), path)["config"], path, given)
+    return _metadata(load_checkpoint(path, mmap=True), path)
 
 
 def _metadata(checkpoint: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
@@ -156,36 +125,36 @@ def load_module(
     path = checkpoint_file(path)
     checkpoint = load_checkpoint(path)
     metadata = _metadata(checkpoint, path)
-    config = OmegaConf.create(read_sections(metadata["config"], path))
+    config = as_config(read_sections(metadata["config"], path))
     if missing := [name for name in ("model", "data", "inference") if name not in config]:
         raise UserError(f"{path}: its config has no {missing[0]}; the file is damaged, or of another program")
     saved, wanted = config.model.get("scales"), None if model is None else model.get("scales")
     same_kind = bool(saved) and bool(wanted) and saved["_target_"] == wanted["_target_"]
     if same_kind:
-        config.model.scales = wanted
+        config = with_values(config, {"model.scales": wanted})
     if output_stride is not None:
-        _set_output_stride(config, output_stride)
+        config = _with_output_stride(config, output_stride)
     state = weights_of_run(checkpoint, path)
     applied = instantiate(inference, allowed.INFERENCE) if inference is not None else None
-    with blaming(path):
-        with torch.device("meta"):
+    with naming_checkpoint(path):
+        with torch.device("meta"):  # first without memory: a damaged config may describe a net of any size
             _check_fit(build_net(config), state)
         module = untrained(
             config,
             build_net(config),
             _label_space(metadata["label_space"]),
             inference=applied or instantiate(config.inference, allowed.INFERENCE),
-            metadata={"config": OmegaConf.to_container(config, resolve=False)},
+            metadata={"config": as_plain(config, resolve=False)},
         )
         module.load_state_dict(state)
-    if model is not None and not same_kind:
+    if model is not None and not same_kind:  # scales without weights go around the net once it has its own
         module.net = _with_scales(module.net.net if saved else module.net, wanted)
     return module.eval()
 
 
 @contextlib.contextmanager
-def telling_of_damage(checkpoint: str | Path | None) -> Iterator[None]:
-    """Names ``checkpoint`` where Lightning cannot put the state in it into a trainer; for a block with ``fit``.
+def naming_unusable_state(checkpoint: str | Path | None) -> Iterator[None]:
+    """Names ``checkpoint`` in the error where Lightning cannot restore a trainer from it; for a block with ``fit``.
 
     Raises:
         UserError: in place of whatever Lightning, or what it restores, raises over the entries of the file.
@@ -196,10 +165,10 @@ def telling_of_damage(checkpoint: str | Path | None) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        if not _while_restoring(error) or "Error(s) in loading state_dict" in reason:  # of another net, as is told
+        if not _while_restoring(error) or "Error(s) in loading state_dict" in reason:  # another net
             raise
         raise UserError(
-            f"{checkpoint}: the run cannot go on from it ({type(error).__name__}: {reason[:200]});"
+            f"{checkpoint}: the run cannot be resumed from it ({type(error).__name__}: {reason[:200]});"
             f" it is damaged, or options or versions have changed since: start a new run with init_from={checkpoint}"
         ) from error
 
@@ -211,8 +180,8 @@ def _while_restoring(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def blaming(path: str | Path) -> Iterator[None]:
-    """Names the file in whatever goes wrong while its entries are used."""
+def naming_checkpoint(path: str | Path) -> Iterator[None]:
+    """Names the file in any error that the use of its entries raises in the block."""
     try:
         yield
     except UserError as error:
@@ -248,7 +217,7 @@ def untrained(
     return SegmentationModule(
         net,
         label_space=label_space,
-        supervision=Supervision(None),
+        supervision=Supervision(nn.Identity()),  # of a loss that is never asked for
         inference=inference,
         optimizer=_no_training,
         schedule=_no_training,
@@ -260,13 +229,13 @@ def untrained(
     )
 
 
-def _set_output_stride(config: DictConfig, output_stride: int) -> None:
+def _with_output_stride(config: DictConfig, output_stride: int) -> DictConfig:
     if OmegaConf.select(config, "model.net.backbone.output_stride") is None:
         raise UserError(
             f"output_stride={output_stride}: model={config.model.name} has none to choose; leave it out, or use a net"
             " with atrous convolutions, such as deeplab_v3"
         )
-    config.model.net.backbone.output_stride = output_stride
+    return with_values(config, {"model.net.backbone.output_stride": output_stride})
 
 
 def _with_scales(net: nn.Module, scales: DictConfig | None) -> nn.Module:
@@ -299,8 +268,8 @@ def load_last(module: SegmentationModule, path: Path) -> Path | None:
 
 def load_best(module: SegmentationModule, trainer: pl.Trainer) -> Path | None:
     """Puts the weights of the best checkpoint of a finished fit into ``module``; ``None`` if nothing was saved."""
-    best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
-    if not best:
+    keeper = trainer.checkpoint_callback
+    if not isinstance(keeper, ModelCheckpoint) or not keeper.best_model_path:
         return None
-    module.load_state_dict(load_checkpoint(best)["state_dict"])
-    return Path(best)
+    module.load_state_dict(load_checkpoint(keeper.best_model_path)["state_dict"])
+    return Path(keeper.best_model_path)

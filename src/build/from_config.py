@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from src.build import allowed
+from src.build.config_values import as_plain, with_values
 from src.build.instantiate import instantiate, targets
 from src.build.saved_config import plain_references
 from src.callbacks import LargestFirst, Progress, StopOnSignal, TimeLimit, only_own_handlers
@@ -32,12 +34,12 @@ __all__ = [
     "build_net",
     "build_tester",
     "build_trainer",
-    "settle_class_weights",
-    "settle_classes",
+    "with_class_weights",
+    "with_classes",
     "without_download",
 ]
 
-_PRETRAINED = {"model.net.backbone.pretrained": False, "model.net.encoder_weights": None}  # option and its off
+_PRETRAINED = {"model.net.backbone.pretrained": False, "model.net.encoder_weights": None}  # option -> value for "none"
 
 
 def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
@@ -47,7 +49,7 @@ def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     eval_edge = cfg.data.get("eval_long_edge")
     return SegmentationDataModule(
         instantiate(cfg.data.dataset, allowed.DATA),
-        OmegaConf.to_container(cfg.data.splits, resolve=True),
+        as_plain(cfg.data.splits),
         train_transform=instantiate(transforms, allowed.TRANSFORM) if transforms else None,
         eval_transform=None if eval_edge is None else eval_transform(eval_edge),
         sampler=instantiate(sampler, allowed.SAMPLER) if sampler else None,
@@ -58,14 +60,14 @@ def build_datamodule(cfg: DictConfig) -> SegmentationDataModule:
     )
 
 
-def settle_classes(cfg: DictConfig, label_space: LabelSpace) -> None:
-    """Sets ``cfg.data.num_classes`` where it is left to the data, and checks it where it is not.
+def with_classes(cfg: DictConfig, label_space: LabelSpace) -> DictConfig:
+    """``cfg`` with the number of classes of the data, where it is left to them.
 
     Raises:
         UserError: if the config and the data set disagree.
     """
     if cfg.data.num_classes is None:
-        cfg.data.num_classes = label_space.num_classes
+        return with_values(cfg, {"data.num_classes": label_space.num_classes})
     if cfg.data.num_classes != label_space.num_classes:
         names = ", ".join(label_space.names[:4])
         raise UserError(
@@ -73,17 +75,18 @@ def settle_classes(cfg: DictConfig, label_space: LabelSpace) -> None:
             f" {label_space.num_classes} classes"
             f" ({names}, ...); set data.num_classes={label_space.num_classes} or correct its class list"
         )
+    return cfg
 
 
-def settle_class_weights(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
-    """Replaces a rule named in ``cfg.data.class_weights`` by the factors it gives for the labels that are trained on.
+def with_class_weights(cfg: DictConfig, datamodule: SegmentationDataModule) -> DictConfig:
+    """``cfg`` with numbers in place of a rule in ``data.class_weights``, computed from the training labels.
 
     Raises:
         UserError: for an unknown rule, labels that cannot be read, or a loss that weighs no classes.
     """
     rule = cfg.data.get("class_weights")
     if rule is None:
-        return
+        return cfg
     losses = [*targets(cfg.loss), *targets(cfg.get("aux_loss") or {})]
     if not any("class_weights" in options for _, options in losses):
         raise UserError(
@@ -91,12 +94,14 @@ def settle_class_weights(cfg: DictConfig, datamodule: SegmentationDataModule) ->
             " (loss=cross_entropy, ohem, bce, ce_dice, ...), or set data.class_weights=null"
         )
     if isinstance(rule, str):
-        cfg.data.class_weights = class_weights(datamodule.train_dataset.source, rule)
-    elif len(rule) != datamodule.label_space.num_classes:
+        weights = class_weights(datamodule.train_dataset.source, rule)
+        return with_values(cfg, {"data.class_weights": weights})
+    if len(rule) != datamodule.label_space.num_classes:
         raise UserError(
             f"data.class_weights has {len(rule)} entries but there are {datamodule.label_space.num_classes} classes;"
             " give one per class"
         )
+    return cfg
 
 
 def _check_head(net: nn.Module, label_space: LabelSpace) -> None:
@@ -133,8 +138,8 @@ def build_net(cfg: DictConfig) -> nn.Module:
 
 def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule:
     """The net of ``cfg.model`` with its loss, inference, optimiser and schedule."""
-    settle_classes(cfg, label_space)
-    net = build_net(without_download(cfg.copy()) if cfg.ckpt_path else cfg)
+    cfg = with_classes(cfg, label_space)
+    net = build_net(without_download(cfg) if cfg.ckpt_path else cfg)
     _check_head(net, label_space)
     mean, std = _statistics(cfg, net)
     if cfg.compile:
@@ -144,11 +149,11 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
         label_space=label_space,
         supervision=Supervision(
             instantiate(cfg.loss, allowed.LOSS),
-            _given(cfg.model.aux_weights),
+            {name: weight for name, weight in (as_plain(cfg.model.aux_weights) or {}).items() if weight is not None},
             aux_criterion=instantiate(cfg.aux_loss, allowed.LOSS) if cfg.get("aux_loss") else None,
         ),
         inference=instantiate(cfg.inference, allowed.INFERENCE),
-        optimizer=functools.partial(_optimizer, OmegaConf.to_container(cfg.optimizer, resolve=True)),
+        optimizer=functools.partial(_optimizer, as_plain(cfg.optimizer)),
         schedule=functools.partial(_schedule, instantiate(cfg.schedule, allowed.SCHEDULE)),
         mean=mean,
         std=std,
@@ -159,42 +164,28 @@ def build_module(cfg: DictConfig, label_space: LabelSpace) -> SegmentationModule
     )
 
 
-def as_config(plain: Mapping[str, Any]) -> DictConfig:
-    """Plain containers as a config that the functions here take."""
-    return OmegaConf.create(dict(plain))
-
-
-def as_plain(node: Any) -> Any:
-    """A node of a config as plain containers, references resolved; anything else as it is."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
 def without_download(config: DictConfig) -> DictConfig:
-    """``config`` itself, changed for a net whose weights all come from a checkpoint."""
-    for option, off in _PRETRAINED.items():
-        if OmegaConf.select(config, option):
-            OmegaConf.update(config, option, off)
-    return config
+    """``config`` for a net whose weights all come from a checkpoint."""
+    return with_values(config, {name: none for name, none in _PRETRAINED.items() if OmegaConf.select(config, name)})
 
 
 def _statistics(cfg: DictConfig, net: nn.Module) -> tuple[list[float], list[float]]:
     """RGB mean and std, 0..1: those that a pretrained backbone was trained with, else the data's."""
     if any(OmegaConf.select(cfg, option) for option in _PRETRAINED):
         for part in net.modules():
-            if hasattr(part, "pretrained_cfg"):
-                return list(part.pretrained_cfg["mean"]), list(part.pretrained_cfg["std"])
+            if hasattr(part, "pretrained_cfg"):  # as timm names it
+                known = cast(Mapping[str, Any], part.pretrained_cfg)
+                return list(known["mean"]), list(known["std"])
     return cfg.data.mean, cfg.data.std
-
-
-def _given(weights: DictConfig | None) -> dict[str, float]:
-    return {name: weight for name, weight in (weights or {}).items() if weight is not None}
 
 
 def _optimizer(options: Mapping[str, Any], net: nn.Module, images_per_step: int) -> Any:
     """``options`` are those of ``cfg.optimizer``; its rate is for ``reference_batch`` images a step."""
     named = dict(options)
-    algorithm, reference = instantiate(named.pop("algorithm"), allowed.OPTIMIZER), named.pop("reference_batch", None)
-    lr = named.pop("lr") * (images_per_step / reference if reference else 1)
+    algorithm = instantiate(named.pop("algorithm"), allowed.OPTIMIZER)
+    lr, reference = named.pop("lr"), named.pop("reference_batch", None)
+    if reference:
+        lr *= images_per_step / reference
     return _called("optimizer.algorithm", algorithm, _called("optimizer", param_groups, net, lr=lr, **named), lr=lr)
 
 
@@ -205,7 +196,7 @@ def _schedule(make: Callable[..., Callable[[int], float]], *steps: int) -> Calla
 
 
 def _called(option: str, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """What ``make`` gives; a value that it cannot use is the option's fault."""
+    """Calls ``make``; blames ``option`` for a value that it cannot use."""
     try:
         return make(*arguments, **named)
     except (TypeError, ValueError) as error:
@@ -229,7 +220,7 @@ def build_loggers(cfg: DictConfig) -> list[Any]:
 
 def build_trainer(cfg: DictConfig, *, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
     """A Lightning trainer; checkpoints are written whole, and loaders bring their own sharding."""
-    options = OmegaConf.to_container(cfg.trainer, resolve=True)
+    options = as_plain(cfg.trainer)
     if limit := options.pop("max_time", None):
         callbacks = [*callbacks, TimeLimit(limit)]
     plugins: list[Any] = [AtomicCheckpointIO()]
@@ -240,7 +231,7 @@ def build_trainer(cfg: DictConfig, *, callbacks: list[pl.Callback], loggers: lis
 
 def build_tester(cfg: DictConfig, *callbacks: pl.Callback) -> pl.Trainer:
     """A trainer on the same devices that only tests, with ``callbacks``; it neither logs nor saves."""
-    trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
+    trainer = as_plain(cfg.trainer)
     same = ("accelerator", "devices", "strategy", "num_nodes", "precision", "limit_test_batches", "deterministic")
     return _trainer(
         **{name: trainer[name] for name in same if name in trainer},
@@ -254,6 +245,6 @@ def _trainer(*, callbacks: list[pl.Callback], **options: Any) -> pl.Trainer:
     callbacks = [*callbacks, LargestFirst(), StopOnSignal()]
     try:
         trainer = pl.Trainer(**options, callbacks=callbacks, use_distributed_sampler=False, enable_model_summary=False)
-    except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}; correct trainer=... or its options") from error
     return only_own_handlers(trainer)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from src.build.from_checkpoint import blaming, checkpoint_file
+from src.build.config_values import as_config, with_values
+from src.build.from_checkpoint import checkpoint_file, naming_checkpoint
 from src.build.from_config import build_net, without_download
 from src.build.saved_config import read_sections
 from src.checkpoints.class_rows import carry_over, class_axes, count_classes, same_classes
@@ -32,8 +32,8 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
 
     ``path`` may be a run folder (``src.build.from_checkpoint.checkpoint_file``), or a file of this project, a plain
     state dict of the net, or one of the projects in ``SOURCES``. A checkpoint of this project knows its classes: where
-    the run's are others, each classifier takes the rows of the classes that both name, and the rest of its rows start
-    anew.
+    the run has other classes, each classifier takes the rows of those that both name, and its other rows are
+    initialised anew.
 
     Raises:
         UserError: if the file cannot be read, or nothing in it fits.
@@ -53,7 +53,7 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
             f"init_from {path} ({origin}): only {len(found)} of the backbone's {len(trunk)} tensors fit; choose the"
             " model and backbone it was trained with"
         )
-    with blaming(path):
+    with naming_checkpoint(path):
         names, data = _known_of(checkpoint, path)
         fitting, classes = _by_name(module, fitting, names)
         check_finite(fitting, path)
@@ -90,8 +90,9 @@ def _readings(net: nn.Module, state: Mapping[str, Tensor]) -> Iterator[tuple[str
     ours = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
     yield "this project", ours
     yield "this project, without its scales", {name.removeprefix("net."): tensor for name, tensor in ours.items()}
-    if isinstance(getattr(net, "net", None), nn.Module):
-        for project, reading in _readings(net.net, state):
+    inner = dict(net.named_children()).get("net")
+    if inner is not None:  # the net inside scales
+        for project, reading in _readings(inner, state):
             yield f"{project}, inside the scales", {f"net.{name}": tensor for name, tensor in reading.items()}
     yield "a plain state dict", {name.removeprefix("module."): tensor for name, tensor in state.items()}
     for source in SOURCES.values():
@@ -107,28 +108,27 @@ def _by_name(
     if tuple(given) == tuple(wanted):
         return state, ""
     own = module.net.state_dict()
-    config = OmegaConf.create(module.metadata["config"])
-    config.model.net.num_classes = len(wanted) + 1
+    config = with_values(as_config(module.metadata["config"]), {"model.net.num_classes": len(wanted) + 1})
     with torch.device("meta"):
         axes = class_axes(own, build_net(without_download(config)).state_dict())
     if count_classes(state, axes) != len(given) or count_classes(own, axes) != len(wanted):
         return state, ""  # one logit for two classes
     pairs = same_classes(given, wanted)
     names = [wanted[place] for _, place in pairs]
-    listed = f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
-    told = f"\n  classes: {len(names)} of {len(wanted)} carried over by name{listed}, the others start anew"
-    return carry_over(state, own, axes, pairs), told
+    shown = [*names[:5], "..."] if len(names) > 5 else names
+    listed = f" ({', '.join(shown)})" if shown else ""
+    line = f"\n  classes: {len(names)} of {len(wanted)} carried over by name{listed}, the others are initialised anew"
+    return carry_over(state, own, axes, pairs), line
 
 
 def _other_input(module: SegmentationModule, data: Mapping[str, Any], origin: str) -> str:
-    """A line where weights were trained on images in another order or range than the run gives them."""
-    normalize = getattr(module, "normalize", None)
+    """A line where the weights were trained on images with another channel order or range than those of the run."""
+    normalize, expected = module.normalize, None
     if data.get("mean"):
         expected = Statistics(tuple(data["mean"]), tuple(data["std"]), data.get("channel_order", "rgb"))
-    else:
-        source = next((each for each in SOURCES.values() if origin.startswith(each.project)), None)
-        expected = source and source.statistics_for("")
-    if normalize is None or expected is None:
+    elif source := next((each for each in SOURCES.values() if origin.startswith(each.project)), None):
+        expected = source.statistics_for("")
+    if expected is None:
         return ""
     ratio = normalize.std.flatten().mean() / (255 * sum(expected.std) / 3)
     if normalize.channel_order == expected.channel_order and 0.5 < ratio < 2:

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from src.build.config_values import as_plain
 from src.build.moved_names import current_name
 from src.errors import UserError
 
@@ -85,8 +84,7 @@ def instantiate(node: Any, kind: Kind, **arguments: Any) -> Any:
     Raises:
         UserError: for a ``_target_`` that is not allowed, or arguments that it does not take.
     """
-    plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
-    return _built(plain, kind, arguments)
+    return _built(as_plain(node, throw_on_missing=True), kind, arguments)
 
 
 def _built(node: Any, kind: Kind, arguments: Mapping[str, Any] | None = None) -> Any:
@@ -145,8 +143,13 @@ def _reason(error: BaseException) -> str:
 
 def targets(node: Any) -> list[tuple[str, Mapping[str, Any]]]:
     """Every target in ``node`` with its options, references as they are."""
-    plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+    plain = as_plain(node, resolve=False)
+    found: list[tuple[str, Mapping[str, Any]]] = []
     if isinstance(plain, Mapping):
-        own = [(plain["_target_"], plain)] if "_target_" in plain else []
-        return own + [found for value in plain.values() for found in targets(value)]
-    return [found for value in plain for found in targets(value)] if isinstance(plain, list) else []
+        if "_target_" in plain:
+            found.append((plain["_target_"], plain))
+        plain = list(plain.values())
+    if isinstance(plain, list):
+        for value in plain:
+            found += targets(value)
+    return found

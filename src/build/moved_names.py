@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["current_name"]
+__all__ = ["MOVED", "current_name"]
 
-_MOVED = {  # module -> where it is now
+MOVED = {  # module -> where it is now
     "src.callbacks.dashboards": "src.callbacks.experiment_loggers",
     "src.callbacks.finite": "src.callbacks.non_finite_loss",
     "src.callbacks.images": "src.callbacks.panels",
@@ -49,4 +49,4 @@ _MOVED = {  # module -> where it is now
 def current_name(target: str) -> str:
     """The name that what ``target`` names has today; ``target`` itself where that has not changed."""
     module, _, name = target.rpartition(".")
-    return f"{_MOVED[module]}.{name}" if module in _MOVED else target
+    return f"{MOVED[module]}.{name}" if module in MOVED else target

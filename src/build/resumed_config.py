@@ -1,18 +1,22 @@
-"""The config with which a run goes on: values from its checkpoint, and what steers the program from ``conf``."""
+"""How a run is resumed: from which checkpoint, with values from that, and what steers the program from ``conf``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from src.build.config_values import as_plain
+from src.build.from_checkpoint import read_metadata, saved_config
 from src.build.saved_config import MODEL, read_sections
 from src.errors import UserError
+from src.files.atomic import write_bytes
 from src.files.project import CONFIG_DIR
 
-__all__ = ["resumed_config"]
+__all__ = ["config_to_resume", "keep_wandb_id", "readable_checkpoint", "resumed_config"]
 
 _TRAINING = (*MODEL, "transforms", "sampler", "loss", "aux_loss", "optimizer", "schedule", "trainer")
 _STEERING = ("task", "run_dir", "resume", "init_from", "ckpt_path")  # options of src.train that no file sets
@@ -21,6 +25,41 @@ _TRAINER = (  # options of Lightning's trainer that conf/trainer lacks: plain va
     *("min_epochs", "min_steps", "max_time", "overfit_batches", "benchmark", "detect_anomaly", "profiler"),
     *("gradient_clip_algorithm", "fast_dev_run", "enable_progress_bar"),
 )
+
+
+def readable_checkpoint(run_dir: Path) -> Path:
+    """The last checkpoint of a run, or its best one, and a line that says so, where the last is damaged.
+
+    Raises:
+        UserError: if the best cannot be read either.
+    """
+    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    try:
+        saved_config(last)
+    except UserError as error:
+        if not best.is_file():
+            raise
+        saved_config(best)
+        print(f"note: resuming from {best}, because the last checkpoint cannot be used: {error}", flush=True)
+        return best
+    return last
+
+
+def keep_wandb_id(checkpoint: Path, run_dir: Path) -> None:
+    """Writes the id of the wandb run to resume, which a checkpoint names, into a run folder that has lost it."""
+    saved = read_metadata(checkpoint).get("wandb_id")
+    file = run_dir / "wandb_id.txt"
+    if isinstance(saved, str) and re.fullmatch(r"[\w-]{1,64}", saved) and not file.is_file():
+        write_bytes(file, saved.encode())
+
+
+def config_to_resume(path: str | Path, given: Sequence[str]) -> dict[str, Any]:
+    """The config with which the run of a checkpoint is resumed, see ``resumed_config``.
+
+    Raises:
+        UserError: as ``read_metadata`` and ``resumed_config``.
+    """
+    return resumed_config(read_metadata(path)["config"], path, given)
 
 
 def resumed_config(config: Any, where: object, given: Sequence[str] = ()) -> dict[str, Any]:
@@ -39,19 +78,16 @@ def resumed_config(config: Any, where: object, given: Sequence[str] = ()) -> dic
         UserError: as ``read_sections``, and for callbacks and loggers that neither ``conf`` nor ``given`` has.
     """
     installed = _conf("train")
-    own = [
-        name for name in installed if name not in (*_STEERING, *_TRAINING, "callbacks", "logger", "hydra", "defaults")
-    ]
+    others = {*_STEERING, *_TRAINING, "callbacks", "logger", "hydra", "defaults"}
+    own = [name for name in installed if name not in others]
     found = read_sections(config, where, (*_TRAINING, *own))
-    trainer, known = (
-        found.get("trainer"),
-        {name for path in CONFIG_DIR.glob("trainer/*.yaml") for name in OmegaConf.load(path)},
-    )
+    of_trainer = {*_TRAINER, *(name for path in CONFIG_DIR.glob("trainer/*.yaml") for name in OmegaConf.load(path))}
+    trainer = _mapping(found.get("trainer"))
     loggers = [path.stem for path in CONFIG_DIR.glob("logger/*.yaml")]
     return {
         **{name: installed[name] for name in (*_STEERING, *own)},
         **found,
-        "trainer": {name: value for name, value in _mapping(trainer).items() if name in known or name in _TRAINER},
+        "trainer": {name: value for name, value in trainer.items() if name in of_trainer},
         "callbacks": _switched("callbacks", config.get("callbacks"), ["default"], where, given),
         "logger": _switched("logger", config.get("logger"), loggers, where, given),
     }
@@ -69,7 +105,7 @@ def _switched(
         elif options is not None and not any(_sets(item, f"{section}.{name}") for item in given):
             raise UserError(
                 f"{where}: the run has {section}.{name}, which conf/{section} does not have, and a file may not bring"
-                f" one; give it on the command line again, '+{section}.{name}={{_target_: ...}}', or go on without it,"
+                f" one; give it on the command line again, '+{section}.{name}={{_target_: ...}}', or resume without it,"
                 f" +{section}.{name}=null"
             )
     return parts
@@ -99,4 +135,4 @@ def _sets(override: str, option: str) -> bool:
 
 
 def _conf(name: str) -> dict[str, Any]:
-    return OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / f"{name}.yaml"), resolve=False) or {}
+    return as_plain(OmegaConf.load(CONFIG_DIR / f"{name}.yaml"), resolve=False) or {}

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from src.build.config_values import as_plain
 from src.build.moved_names import current_name
 from src.errors import UserError
 
@@ -73,10 +74,9 @@ def plain_references(config: Any) -> dict[str, Any]:
             return [settled(item, f"{path}[{index}]") for index, item in enumerate(node)]
         if not isinstance(node, str) or "${" not in node or is_reference(node):
             return node
-        found = OmegaConf.select(config, path)
-        return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
+        return as_plain(OmegaConf.select(config, path))
 
-    return settled(OmegaConf.to_container(config, resolve=False), "")
+    return settled(as_plain(config, resolve=False), "")
 
 
 def is_reference(text: str) -> bool:
@@ -128,7 +128,7 @@ class _Reader:
         sizes: dict[str, int] = {}  # reference -> values that it stands for
         being_followed: set[str] = set()
 
-        def size(node: Any, path: str) -> int:
+        def size(node: Any, path: str) -> int:  # counted, since a few references can stand for billions of values
             if isinstance(node, dict):
                 total = 1 + sum(size(value, f"{path}/{name}") for name, value in node.items())
             elif isinstance(node, list):
@@ -145,7 +145,8 @@ class _Reader:
             if _is_name(text, config):
                 return 1
             match = _REFERENCE.fullmatch(text)
-            target = match and _select(config, match[1].split("."))
+            names = [] if match is None else match[1].split(".")
+            target = _select(config, names) if names else None
             if target is None:
                 raise UserError(
                     f"{self._where}: its config has {_option(path)}={text[:80]}, which is no reference to one of its"
@@ -156,7 +157,7 @@ class _Reader:
                 raise self._hostile(f"refers to itself, or from value to value without end ({text[:80]})", path)
             if text not in sizes:
                 being_followed.add(text)
-                sizes[text] = size(target[0], "/".join(match[1].split(".")))
+                sizes[text] = size(target[0], "/".join(names))
                 being_followed.remove(text)
             return sizes[text]
 
@@ -170,10 +171,12 @@ class _Reader:
 
 def _is_name(text: str, config: Mapping[str, Any]) -> bool:
     """Whether a short text has references in it, such as ``smp_${model.net.arch}``, each to a short plain value."""
-    found = [_select(config, match[1].split(".")) for match in _REFERENCE.finditer(text)]
-    if not all(value and isinstance(value[0], bool | int | float | str) for value in found):
-        return False
-    parts = [_REFERENCE.sub("", text), *(str(value[0]) for value in found)]
+    parts = [_REFERENCE.sub("", text)]
+    for match in _REFERENCE.finditer(text):
+        found = _select(config, match[1].split("."))
+        if found is None or not isinstance(found[0], bool | int | float | str):
+            return False
+        parts.append(str(found[0]))
     return len(text) < _NAME and all("${" not in part and len(part) < _NAME for part in parts)
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.build import from_config
+from src.build.config_values import with_values
 from src.callbacks import Deadline
 from src.data import SegmentationDataModule
 from src.training.budget import Speed, fitting_length, seconds_of, spell_seconds
 
-__all__ = ["measure", "settle_length"]
+__all__ = ["measure", "with_length"]
 
 _STEPS = (1, 50)  # measured behind the first, which warms up: at least and at most
 _SHARE = 0.05  # of the budget that measuring may take, once there is one step
@@ -35,8 +36,6 @@ def measure(cfg: DictConfig, datamodule: SegmentationDataModule, *, seconds: flo
         seconds: of the whole budget; measuring takes a small share of it, but two steps at least.
         scored: split that is scored at the end.
     """
-    cfg = cfg.copy()
-    OmegaConf.set_struct(cfg, False)
     short = {
         "max_epochs": 1,
         "max_steps": -1,
@@ -47,9 +46,9 @@ def measure(cfg: DictConfig, datamodule: SegmentationDataModule, *, seconds: flo
         "enable_checkpointing": False,
         "enable_progress_bar": False,
     }
-    cfg.trainer = {**cfg.trainer, **short}
     if cfg.trainer.limit_val_batches:
-        cfg.trainer.limit_val_batches = _VAL_BATCHES
+        short["limit_val_batches"] = _VAL_BATCHES
+    cfg = with_values(cfg, {f"trainer.{name}": value for name, value in short.items()})
     watch = _Stopwatch(seconds * _SHARE)
     trainer = from_config.build_trainer(cfg, callbacks=[watch], loggers=[])
     trainer.fit(from_config.build_module(from_config.without_download(cfg), datamodule.label_space), datamodule)
@@ -113,31 +112,32 @@ def _now(pl_module: pl.LightningModule) -> float:
     return time.monotonic()
 
 
-def settle_length(
+def with_length(
     cfg: DictConfig, datamodule: SegmentationDataModule, *, began: float, scored: str
-) -> tuple[str, Deadline]:
-    """Set ``cfg.trainer`` to the longest run that ends within ``cfg.budget``, before the schedule is built.
+) -> tuple[DictConfig, str, Deadline]:
+    """Choose the longest run that ends within ``cfg.budget``, before the schedule is built.
 
     Args:
-        cfg: of the run; its length is changed, so that checkpoints hold what was chosen.
+        cfg: of the run.
         datamodule: what it reads.
         began: when the run began, on the clock of ``time.monotonic``.
         scored: split that is scored at the end.
 
     Returns:
-        A line that says what was chosen, and the callback that keeps to it.
+        The config with that length, so that checkpoints hold it; a line that says what was chosen; and the callback
+        that keeps to it.
 
     Raises:
         UserError: for a budget that cannot be read, or is too short for one step.
     """
     seconds = seconds_of(cfg.budget)
     speed = measure(cfg, datamodule, seconds=seconds, scored=scored)
+    assert datamodule.trainer is not None  # that of measuring
     passed = datamodule.trainer.strategy.broadcast(time.monotonic() - began)
     length = fitting_length(seconds - passed, speed, datamodule.train_batches)
-    cfg.trainer.max_epochs, cfg.trainer.max_steps = length.epochs, -1
-    cfg.trainer.check_val_every_n_epoch = length.validate_every
+    chosen = {"max_epochs": length.epochs, "max_steps": -1, "check_val_every_n_epoch": length.validate_every}
     if length.batches < datamodule.train_batches:
-        cfg.trainer.limit_train_batches = length.batches
+        chosen["limit_train_batches"] = length.batches
     every = "" if length.validate_every == 1 else f" every {length.validate_every} epochs"
     line = (
         f"budget {cfg.budget}: {length.epochs} {'epoch' if length.epochs == 1 else 'epochs'} of {length.batches} steps"
@@ -146,4 +146,5 @@ def settle_length(
     steps = length.epochs * length.batches
     if steps < _FEW_STEPS:
         line += f"; {steps} steps are few, {_FEW_STEPS} would take about {spell_seconds(_FEW_STEPS * speed.step)}"
-    return line, Deadline(began + seconds, validation=speed.validation, test=speed.test)
+    cfg = with_values(cfg, {f"trainer.{name}": value for name, value in chosen.items()})
+    return cfg, line, Deadline(began + seconds, validation=speed.validation, test=speed.test)

@@ -12,7 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from src.build.config_values import as_plain
 from src.errors import UserError
+from src.schema.commands import model_of
+from src.schema.faults import Fault, model_faults, not_finite
+from src.schema.rules import rule_faults
 
 __all__ = ["check_launch", "check_line", "check_options"]
 
@@ -23,7 +27,7 @@ def check_line(command: str, config_dir: str, config_name: str, overrides: list[
     Args:
         command: name of its root config.
         config_dir: absolute path of the folder of configs.
-        config_name: root config that stands in for it, as that of a run to resume.
+        config_name: root config composed in its place, such as that of a run to resume.
         overrides: of the command line.
 
     Returns:
@@ -37,7 +41,7 @@ def check_line(command: str, config_dir: str, config_name: str, overrides: list[
     try:
         with hydra.initialize_config_dir(config_dir, version_base="1.3"):
             cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
-    except (TypeError, AttributeError, AssertionError) as error:  # as Hydra meets a group that is no name
+    except (TypeError, AttributeError, AssertionError) as error:  # Hydra's, for a group that is no name
         raise UserError(
             "a group must be the name of one of its options, or a list of names (--help lists them)"
         ) from error
@@ -55,7 +59,7 @@ def check_line(command: str, config_dir: str, config_name: str, overrides: list[
 
 
 def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
-    """Checks every option of a command: type, range, choices, rules between them, and what this machine can bear.
+    """Checks every option of a command: type, range, choices, rules between them, and limits of this machine.
 
     Args:
         command: name of the root config.
@@ -66,22 +70,15 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
         UserError: naming the first option that cannot be, as it is typed on the command line, its value, what it may
             be, and how many more there are.
     """
-    from src.build.targets import target_faults
-    from src.schema.commands import model_of
-    from src.schema.faults import model_faults, not_finite
-    from src.schema.rules import rule_faults
-
     check_launch(cfg)
-    raw = OmegaConf.to_container(cfg, resolve=False)
+    raw = as_plain(cfg, resolve=False)
     model = model_of(command, raw)
     if model is None:
         return
     if model.model_config.get("extra") == "ignore":
         cfg = OmegaConf.masked_copy(cfg, [name for name in model.model_fields if name in cfg])
-    values = _without_missing(OmegaConf.to_container(cfg, resolve=True))
-    found = model_faults(model, values)
-    if not found:
-        found = [*(target_faults(values) if built else ()), *rule_faults(command, values), *not_finite(values)]
+    values = _without_missing(as_plain(cfg))
+    found = model_faults(model, values) or _further_faults(command, values, built=built)
     lines: dict[tuple[str, ...], str] = {}
     for fault in found:
         lines.setdefault(_typed(raw, fault.path), fault.sentence)
@@ -92,8 +89,18 @@ def check_options(command: str, cfg: DictConfig, *, built: bool = True) -> None:
         lines.pop(("data", "class_weights"), None)  # a rule, which the labels will replace by numbers
     if lines:
         path, sentence = next(iter(lines.items()))
-        more = f" ({len(lines) - 1} more to mend)" if len(lines) > 1 else ""
+        more = f" ({len(lines) - 1} more to correct)" if len(lines) > 1 else ""
         raise UserError(f"{'.'.join(path)}{sentence}{more}")
+
+
+def _further_faults(command: str, values: Mapping[str, Any], *, built: bool) -> list[Fault]:
+    """What is wrong with ``values`` where each option has the right type."""
+    found: list[Fault] = []
+    if built:
+        from src.build.allowed import target_faults  # imports torch, which --help need not wait for
+
+        found += target_faults(values)
+    return [*found, *rule_faults(command, values), *not_finite(values)]
 
 
 def _without_missing(node: Any) -> Any:
@@ -123,14 +130,10 @@ def check_launch(cfg: DictConfig) -> None:
     """Checks how processes were started.
 
     Raises:
-        UserError: for ``--multirun`` with several processes, or restarts that could not work.
+        UserError: for ``--multirun`` with several processes, each of which would run a sweep of its own, or for
+            restarts by torchrun without the setting that they need.
     """
-    _check_multirun(cfg)
     _check_restarts()
-
-
-def _check_multirun(cfg: DictConfig) -> None:
-    """Refuses ``--multirun`` with several processes: each of them would run a sweep of its own, and mix trials."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN or cfg.get("trainer") is None:
         return
     devices, cpu = cfg.trainer.get("devices"), cfg.trainer.get("accelerator") == "cpu"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from src.cli.offers import offer, offer_inference
+from src.build.config_values import as_plain
 from src.cli.overrides import quoted, value_of, without
 from src.files.project import CONFIG_DIR
 
-__all__ = ["file_of_run", "mirrored_at_several_scales", "of_checkpoint", "with_data_of_checkpoint"]
+__all__ = ["file_of_run", "mirrored_at_several_scales", "of_checkpoint", "offer", "with_data_of_checkpoint"]
+
+
+def offer(group: str | None, name: str, node: Any, *, package: str | None = None) -> None:
+    """Makes ``node`` an option of a config group (or a root config) for this process, before Hydra composes."""
+    ConfigStore.instance().store(group=group, name=name, node=node, package=package)
 
 
 def of_checkpoint(overrides: list[str], *, data_are_resized: bool = False) -> tuple[dict[str, Any], list[str]]:
@@ -24,18 +31,26 @@ def of_checkpoint(overrides: list[str], *, data_are_resized: bool = False) -> tu
         The config it was trained with, empty without ``ckpt=``; and the overrides, a run folder replaced by its file,
         and scale 1 set to the size at which the checkpoint was scored.
     """
-    ckpt, saved = value_of("ckpt", overrides), {}
-    if ckpt:
-        from src.build.from_checkpoint import checkpoint_file, saved_config
-        from src.cli.scored_size import size_overrides  # imports torch, which --help need not wait for
+    saved: dict[str, Any] = {}
+    overrides = file_of_run(overrides)
+    if file := value_of("ckpt", overrides):
+        from src.build.from_checkpoint import saved_config  # these import torch, which --help need not wait for
+        from src.cli.scored_size import size_overrides
 
-        file = checkpoint_file(ckpt)
-        saved = OmegaConf.to_container(saved_config(file), resolve=False)
-        overrides = [*without("ckpt", overrides), quoted("ckpt", file)]
+        saved = as_plain(saved_config(file), resolve=False)
         overrides = [*size_overrides(saved, overrides, data_are_resized=data_are_resized), *overrides]
-    offer_inference(saved.get("inference", {}))
+    _offer_inference(saved.get("inference", {}))
     offer("model/scales", "checkpoint", saved.get("model", {}).get("scales") or {})
     return saved, overrides
+
+
+def _offer_inference(saved: Mapping[str, Any]) -> None:
+    """Makes the inference of a checkpoint the option ``checkpoint``, with window and refinement that can be swapped."""
+    parts = ("window", "refine")
+    for part in parts:
+        offer(f"inference/{part}", "checkpoint", {part: saved.get(part)}, package="inference")
+    rest = {name: value for name, value in saved.items() if name not in parts}
+    offer("inference", "checkpoint", {"defaults": [*({part: "checkpoint"} for part in parts), "_self_"], **rest})
 
 
 def with_data_of_checkpoint(overrides: list[str], *, data_are_resized: bool = False) -> list[str]:
@@ -49,15 +64,16 @@ def mirrored_at_several_scales(overrides: list[str]) -> list[str]:
     """As ``of_checkpoint``, but at several scales and mirrored, unless the net has scales of its own."""
     saved, overrides = of_checkpoint(overrides)
     if value_of("inference", overrides) is None and not saved.get("model", {}).get("scales"):
-        several = OmegaConf.load(CONFIG_DIR / "inference/multiscale.yaml")
+        several = as_plain(OmegaConf.load(CONFIG_DIR / "inference/multiscale.yaml"))
         overrides = [f"++inference.{name}={several[name]}".lower() for name in ("scales", "flip")] + overrides
     return overrides
 
 
 def file_of_run(overrides: list[str]) -> list[str]:
     """The overrides with the checkpoint of a run folder in place of the folder."""
-    if ckpt := value_of("ckpt", overrides):
-        from src.build.from_checkpoint import checkpoint_file  # imports torch, which --help need not wait for
+    ckpt = value_of("ckpt", overrides)
+    if not ckpt:
+        return overrides
+    from src.build.from_checkpoint import checkpoint_file  # imports torch, which --help need not wait for
 
-        overrides = [*without("ckpt", overrides), quoted("ckpt", checkpoint_file(ckpt))]
-    return overrides
+    return [*without("ckpt", overrides), quoted("ckpt", checkpoint_file(ckpt))]

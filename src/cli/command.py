@@ -23,8 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from src.build.config_values import as_plain
 from src.build.validate import check_line, check_options
-from src.cli.messages import chain, told, unexpected
+from src.cli.messages import chain, known_message, unexpected
+from src.cli.option_help import described
 from src.cli.option_hints import NO_PACKAGE, explain, unknown_flag
 from src.cli.overrides import readable
 from src.errors import UserError, printable
@@ -67,7 +69,7 @@ def command(
             config_name, overrides = prepare(overrides)
         sys.argv[1:] = overrides
         if asked_about:
-            print(_described(name, asked_about, config_name, overrides))
+            print(described(name, asked_about, config_name, overrides))
             return
         checked = check_line(name, str(CONFIG_DIR), config_name, overrides)
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
@@ -98,7 +100,7 @@ def _reporting(
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
         if not trace:
             del os.environ[_TRACE]  # and with this
-        folder = Path(OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)["output_dir"])
+        folder = Path(as_plain(HydraConfig.get().runtime, resolve=False)["output_dir"])
         try:
             _check(cfg, folder)
             if unchecked is not None:
@@ -151,17 +153,11 @@ def _asked_about(overrides: list[str]) -> tuple[list[str], list[str]]:
     return names, [item for item in overrides if item not in names and not item.startswith("-")]
 
 
-def _described(command: str, names: list[str], config_name: str, overrides: list[str]) -> str:
-    from src.cli.option_help import described  # and the schema, which other commands need later
-
-    return described(command, names, config_name, overrides)
-
-
 def _sentence(error: Exception, config_name: str, given: list[str]) -> str:
     """What to print; nothing is printed where nobody reads it any more."""
     if any(isinstance(cause, BrokenPipeError) for cause in chain(error)) and _drop_unread_output():
         sys.exit(1)
-    if message := told(error):
+    if message := known_message(error):
         return message
     if isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or _GROUP in str(error):
         return explain(error, config_name, overrides=given)

@@ -23,12 +23,12 @@ from omegaconf.errors import (
 )
 
 from src.errors import UserError, memory_full, out_of_memory
-from src.files.atomic import cache_dir, fitting_name
+from src.files.atomic import cache_dir, fitting_name, write_bytes
 
-__all__ = ["chain", "told", "unexpected"]
+__all__ = ["chain", "known_message", "unexpected"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FREE = "free room there, or choose another folder, and give the command again; a run goes on with resume=<its folder>"
+_FREE = "free space there, or choose another folder, and repeat the command; to resume a run: resume=<its folder>"
 # What torch and NumPy write when a disk is full, and the system's own words where only a text is left.
 _CUT_SHORT = re.compile(
     r"PytorchStreamWriter failed|unexpected pos \d+ vs|\d+ requested and \d+ written"
@@ -47,12 +47,16 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def told(error: BaseException) -> str | None:
+def known_message(error: BaseException) -> str | None:
     """Return the sentence for the user, if the error or what led to it is of a known kind."""
-    return next((message for cause in chain(error) if (message := _told(cause)) is not None), None)
+    for cause in chain(error):
+        message = _known_message(cause)
+        if message is not None:
+            return message
+    return None
 
 
-def _told(error: BaseException) -> str | None:
+def _known_message(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, UserError):  # from a loading process the message comes with the process's own trace
         return text.rsplit("UserError: ", 1)[-1].strip()
@@ -68,14 +72,14 @@ def _told(error: BaseException) -> str | None:
         near = error.object[max(0, error.start - 20) : error.start + 20]
         return f"a text file is not {error.encoding}, near {near!r}; save it as UTF-8"
     if found := _CUT_SHORT.search(text):
-        return f"a file could not be written to its end ({found[0]}), for want of room on the disk; {_FREE}"
+        return f"a file could not be written completely ({found[0]}), because the disk is full; {_FREE}"
     if "Error(s) in loading state_dict" in text:
         first = " ".join(text.split("\n", 2)[1].split())
         return f"the checkpoint does not fit the net: {first} Use resume=RUN_FOLDER, or init_from=... for what fits"
     if process := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", text):
         return (
-            f"loading process {process[1]} was killed, most often for want of memory (also of /dev/shm); lower"
-            " data.num_workers or data.batch_size and go on with resume=last, which starts at the last checkpoint"
+            f"loading process {process[1]} was killed, most often because memory (or /dev/shm) is full; lower"
+            " data.num_workers or data.batch_size and resume with resume=last, which starts at the last checkpoint"
         )
     if "parameters that were not used in producing the loss" in text:  # as Lightning puts it
         return (
@@ -114,7 +118,7 @@ def _of_system(error: OSError) -> str | None:
     if number is None and (found := re.search(r"\[Errno (\d+)\] (.*?)(?:: '(.*)')?$", _last_line(str(error)))):
         number, strerror, file = int(found[1]), found[2], found[3]  # all that a loading process hands over
     if number in _NO_ROOM:
-        return f"{file or 'a file'} cannot be written to its end ({strerror}); {_FREE}"
+        return f"{file or 'a file'} cannot be written completely ({strerror}); {_FREE}"
     if number in (errno.EMFILE, errno.ENFILE):
         return f"{strerror}: lower data.num_workers, or raise the limit (ulimit -n) of {file or 'this process'}"
     if file is None:
@@ -123,7 +127,7 @@ def _of_system(error: OSError) -> str | None:
         return f"{file}: {strerror}; check the path"
     if number == errno.ENAMETOOLONG:
         return f"{file}: {strerror}; choose a shorter one"
-    return f"{file}: {strerror}; choose another place, or mend its permissions"
+    return f"{file}: {strerror}; choose another place, or correct its permissions"
 
 
 def unexpected(error: BaseException) -> str:
@@ -152,17 +156,16 @@ def _saved(error: BaseException) -> str:
     for folder in (cache_dir(), Path(tempfile.gettempdir()) / "semseg"):
         with contextlib.suppress(OSError):
             path = folder / "tracebacks" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            write_bytes(path, content)
             return str(path)
     sys.stderr.write(trace)
     return "the trace above, since it could not be saved"
 
 
 def _about() -> str:
-    """Versions, machine and command, as far as they can be had in the state that things are in."""
+    """Versions, machine and command, or as much of them as can be found after the error."""
     try:
-        from src.runtime.environment import environment  # imports torch
+        from src.runtime.environment import environment  # imports torch, which may be what failed
 
         return json.dumps(environment(), indent=1)
     except Exception:

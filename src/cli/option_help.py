@@ -12,8 +12,12 @@ import hydra
 import yaml
 from omegaconf import OmegaConf
 
+from src.build.config_values import as_plain
 from src.errors import UserError, nearest
 from src.files.project import CONFIG_DIR
+from src.schema.commands import model_of
+from src.schema.faults import Options, annotation_of, spelled_hints
+from src.schema.words import words, written
 
 __all__ = ["described", "remarks"]
 
@@ -35,20 +39,17 @@ def described(command: str, names: Sequence[str], config_name: str, overrides: S
     Args:
         command: name of its root config.
         names: such as ``optimizer``, ``optimizer.lr``, or ``lr`` alone.
-        config_name: root config that stands in for it.
+        config_name: root config composed in its place.
         overrides: that choose groups and values first.
 
     Raises:
         UserError: for a name that no option has, with the nearest.
     """
-    from src.schema.commands import model_of
-    from src.schema.words import words, written
-
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = hydra.compose(config_name, [*overrides], return_hydra_config=True)
         if OmegaConf.is_missing(cfg, "ckpt") and cfg.hydra.runtime.choices.get("inference") == "checkpoint":
             cfg = hydra.compose(config_name, ["inference=single", *overrides], return_hydra_config=True)
-    values = {name: value for name, value in OmegaConf.to_container(cfg, resolve=False).items() if name != "hydra"}
+    values = {name: value for name, value in as_plain(cfg, resolve=False).items() if name != "hydra"}
     options = list(_options(values, model_of(command, values), ()))
     notes = remarks(command) | _notes_of_groups(dict(cfg.hydra.runtime.choices))
     lines = []
@@ -119,10 +120,8 @@ def _options(node: Any, kind: Any, path: tuple[str, ...]) -> Iterator[_Option]:
 
 def _kinds_inside(node: Any, kind: Any, path: tuple[str, ...]) -> Mapping[str, Any] | None:
     """What the options inside ``node`` may be; ``None`` where it is a value of its own."""
-    from src.schema.faults import Options, annotation_of, spelled_hints
-
     if isinstance(node, Mapping) and "_target_" in node:
-        from src.build.targets import called_at
+        from src.build.allowed import called_at  # imports torch, which --help alone need not wait for
 
         return spelled_hints(called_at(path, node["_target_"]))
     models = [each for each in (kind, *typing.get_args(kind)) if isinstance(each, type) and issubclass(each, Options)]

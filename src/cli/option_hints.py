@@ -12,10 +12,11 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.build.config_values import as_plain
 from src.cli.overrides import name_of
 from src.errors import nearest
 from src.files.project import CONFIG_DIR
@@ -68,7 +69,7 @@ def explain(error: Exception, config_name: str, *, also: Iterable[str] = (), ove
     if recipe := re.search(r"In '(\w+)/(\S+)': Could not override '\S+@\1\.", text):
         return f"{recipe[1]}={recipe[2]}: {NO_PACKAGE}"
     if choice := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text):
-        return _no_choice(*choice.groups(), text)
+        return _no_choice(choice[1], choice[2], text)
     if key := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
         full = re.search(r"full_key: (\S+)", text)
         name = full.group(1) if full else next(filter(None, key.groups()))
@@ -94,7 +95,8 @@ def explain(error: Exception, config_name: str, *, also: Iterable[str] = (), ove
     if gone := re.search(r"Could not delete.* '([^']+)'", text):
         return f"~{gone[1]}: there is no such option.{_meant(gone[1], config_name, tuple(also), overrides)}"
     if "override_grammar" in text:
-        return _unreadable(getattr(error, "override", None) or text.splitlines()[0], config_name)
+        given = error.override if isinstance(error, OverrideParseException) else text.splitlines()[0]
+        return _unreadable(given, config_name)
     if override := re.search(r"Error merging override (.*)", text):
         return rf"{override[1]}: cannot be read{_cause(error)}; where ${{ is part of a name, write \${{"
     return " ".join(line.strip() for line in text.splitlines()[:3])
@@ -133,7 +135,7 @@ def _as_value(group: str, word: str) -> str:
         for name, node in _scalars(yaml.compose(text)):
             comment = lines[node.start_mark.line].partition("#")[2].strip()
             if re.fullmatch(r"[\w-]+(, [\w-]+)+", comment) and word in (node.value, *comment.split(", ")):
-                return f" It is to be had as {group}={path.stem} {group}.{name}={word}."
+                return f" It is available as {group}={path.stem} {group}.{name}={word}."
     return ""
 
 
@@ -188,7 +190,7 @@ def _of_other_choices(given: str) -> str:
         group = path.parent.relative_to(CONFIG_DIR).as_posix()
         if group in (".", "sweep", *_RECIPES) or f"{last}:" not in path.read_text():
             continue
-        for name in _keys(OmegaConf.to_container(OmegaConf.load(path), resolve=False)):
+        for name in _keys(as_plain(OmegaConf.load(path), resolve=False)):
             if name.rpartition(".")[2] == last:
                 found[f"{group.replace('/', '.')}.{name}"].append(f"{group}={path.stem}")
     if not found:
@@ -208,7 +210,7 @@ def _tree(config_name: str, overrides: Sequence[str]) -> Any:
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         for chosen in (choices, []):
             try:
-                return OmegaConf.to_container(hydra.compose(config_name, list(chosen)), resolve=False)
+                return as_plain(hydra.compose(config_name, list(chosen)), resolve=False)
             except (HydraException, OmegaConfBaseException, ValueError):
                 continue
     return {}

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-__all__ = ["as_typed", "in_quotes", "name_of", "quoted", "readable", "value_of", "without"]
+__all__ = ["as_typed", "in_quotes", "name_of", "quoted", "readable", "sets_any", "value_of", "without"]
 
 _LISTS = {"compare", "onnx", "root"}  # options that take a path or a list of paths
 _PATHS = _LISTS | {"ckpt", "ckpt_path", "init_from", "resume", "report", "run", "source", "out", "dir", "cache"}
@@ -64,6 +64,11 @@ def value_of(name: str, overrides: list[str]) -> str | None:
             value = found.value()
             return value if isinstance(value, str) or value is None else item.partition("=")[2]
     return None
+
+
+def sets_any(names: tuple[str, ...], overrides: list[str]) -> bool:
+    """Return whether an override is of an option that begins with one of ``names``."""
+    return any(name_of(item).startswith(names) for item in overrides)
 
 
 def without(name: str, overrides: list[str]) -> list[str]:

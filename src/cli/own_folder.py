@@ -29,6 +29,6 @@ class OwnFolder(Callback):
         wanted = Path(config.hydra.run.dir)
         if wanted == Path():
             return  # of a command that has no folder of its own
-        with contextlib.suppress(OSError), read_write(config.hydra), open_dict(config.hydra):  # Hydra meets it again
+        with contextlib.suppress(OSError), read_write(config.hydra), open_dict(config.hydra):  # Hydra reports it later
             number = rank()
             config.hydra.run.dir = str(new_folder(wanted) if number == 0 else f"{wanted}_rank_{number}")

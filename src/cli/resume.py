@@ -1,11 +1,11 @@
-"""``resume=...`` of ``src.train``: the config, the folder and the checkpoint of the run to go on with."""
+"""``resume=...`` of ``src.train``: the config, the folder and the checkpoint of the run to resume."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from src.cli.offers import offer
+from src.cli.checkpoint_defaults import offer
 from src.cli.overrides import name_of, quoted, value_of, without
 from src.errors import UserError
 from src.files.project import CONFIG_DIR
@@ -18,8 +18,8 @@ __all__ = ["has_checkpoint", "newest_run", "prepare"]
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     """Turns ``resume=...`` into the config of that run, its folder, and its last checkpoint.
 
-    ``resume=auto`` is for commands that a scheduler gives again as they are: it goes on with the run in its folder, and
-    starts it where there is no checkpoint yet.
+    ``resume=auto`` is for commands that a scheduler repeats as they are: it resumes the run in its folder, and starts
+    it where there is no checkpoint yet.
     """
     check_alone(value_of("budget", overrides), overrides)
     resume = value_of("resume", overrides)
@@ -30,6 +30,8 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
         run_dir = _folder_of_job(own)
         if not has_checkpoint(run_dir):
             return "train", [*own, quoted("hydra.run.dir", run_dir), "resume=auto"]
+        # The command is the one that started the run, whose choices and additions its checkpoint has: groups and
+        # deletions are left out, and +name=value becomes ++name=value, which also sets what is there.
         own = [item for item in without("hydra.run.dir", own) if not _chooses_group(item) and not item.startswith("~")]
         own = [f"+{item}" if item.startswith("+") and not item.startswith("++") else item for item in own]
     else:
@@ -40,19 +42,18 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
         )
     if groups := [item for item in own if _chooses_group(item)]:
         raise UserError(
-            f"{groups[0]}: a resumed run keeps its own choices; override single values"
-            " (trainer.accelerator=cpu), or start a"
-            " new run with init_from"
+            f"{groups[0]}: a resumed run keeps its own choices; override single values (trainer.accelerator=cpu), or"
+            " start a new run with init_from"
         )
     return _resumed(run_dir, own)
 
 
 def _resumed(run_dir: Path, overrides: list[str]) -> tuple[str, list[str]]:
-    from src.build import from_checkpoint  # and torch, which --help need not wait for
+    from src.build import resumed_config  # imports torch, which --help need not wait for
 
-    checkpoint = from_checkpoint.readable_checkpoint(run_dir)
-    from_checkpoint.keep_wandb_id(checkpoint, run_dir)
-    offer(None, "resumed", from_checkpoint.config_to_resume(checkpoint, overrides))
+    checkpoint = resumed_config.readable_checkpoint(run_dir)
+    resumed_config.keep_wandb_id(checkpoint, run_dir)
+    offer(None, "resumed", resumed_config.config_to_resume(checkpoint, overrides))
     return "resumed", [
         *overrides,
         "init_from=null",

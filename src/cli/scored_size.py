@@ -1,4 +1,4 @@
-"""What a checkpoint was scored with, and how far a command applies it otherwise."""
+"""The rules a checkpoint was scored with, and where a command applies other ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.build.config_values import as_plain
 from src.build.from_checkpoint import saved_config
 from src.cli.overrides import name_of, quoted
 from src.inference import Inference
+from src.schema.words import written
 
 __all__ = ["difference", "say_difference", "size_overrides"]
 
@@ -51,7 +53,7 @@ def say_difference(cfg: DictConfig, **options: Any) -> None:
 def difference(
     saved: DictConfig, cfg: DictConfig, *, data_are_resized: bool = False, precision: str = "32-true"
 ) -> str | None:
-    """One line that names every rule a command applies otherwise than the checkpoint was scored; ``None`` for none.
+    """One line that names every rule by which command and scoring of the checkpoint differ; ``None`` for none.
 
     Args:
         saved: the config the checkpoint was trained with.
@@ -64,16 +66,16 @@ def difference(
     now = _rules(cfg, edge, precision)
     if not cfg.get("output_stride"):
         before.pop("output_stride", None)  # as it was trained
-    _take_apart(before, now)
+    _split_groups(before, now)
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if not names:
         return None
-    first, second = (", ".join(f"{name}={_words(rules.get(name))}" for name in names) for rules in (before, now))
+    first, second = (", ".join(f"{name}={_written(rules.get(name))}" for name in names) for rules in (before, now))
     return f"note: the checkpoint was scored with {first}; applied here: {second}"
 
 
-def _take_apart(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Puts the options of a group, such as a window's, in its place where both have the same kind of it."""
+def _split_groups(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Replaces a group, such as a window, by its single options where both sides have the same kind of it."""
     for name in [name for name, value in before.items() if isinstance(value, Mapping)]:
         if isinstance(now.get(name), Mapping) and before[name].get("_target_") == now[name].get("_target_"):
             for rules in (before, now):
@@ -82,14 +84,14 @@ def _take_apart(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 def _rules(cfg: DictConfig, edge: int | None, precision: str) -> dict[str, Any]:
     """Option -> value, of everything besides weights and image that a prediction depends on; nulls left out."""
-    inference = _DEFAULTS | (_plain(cfg, "inference") or {})
+    inference = _DEFAULTS | (as_plain(cfg.get("inference")) or {})
     size = _size(inference, edge)
     rules = {f"inference.{name}": value for name, value in (inference | {"resample": None} | size).items()}
     if any(inference[side] for side in _SIDES):
         rules["data.eval_long_edge"] = edge
     if inference["refine"]:
         rules["inference.refine at"] = f"a longer side of {edge}" if edge else "the image's own size"
-    rules["model.scales"] = _plain(cfg, "model.scales") or None
+    rules["model.scales"] = as_plain(OmegaConf.select(cfg, "model.scales")) or None
     rules["output_stride"] = cfg.get("output_stride") or OmegaConf.select(cfg, "model.net.backbone.output_stride")
     rules["trainer.precision"] = str(OmegaConf.select(cfg, "trainer.precision", default=precision))
     return {name: value for name, value in rules.items() if value is not None}
@@ -103,15 +105,8 @@ def _size(inference: Mapping[str, Any], edge: int | None) -> dict[str, Any]:
     return {"long_side": edge, "resample": "area"} if edge else {}
 
 
-def _plain(cfg: DictConfig, name: str) -> Any:
-    node = OmegaConf.select(cfg, name)
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
-def _words(value: Any) -> str:
+def _written(value: Any) -> str:
+    """``value`` as it is typed on the command line, without the class that a mapping names."""
     if isinstance(value, Mapping):
-        inside = (f"{name}: {_words(each)}" for name, each in value.items() if name != "_target_")
-        return f"{{{', '.join(inside)}}}"
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
+        value = {name: each for name, each in value.items() if name != "_target_"}
+    return written(value)

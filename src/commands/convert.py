@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from src.build import allowed
+from src.build.config_values import as_plain, with_values
 from src.build.from_checkpoint import saved_config, untrained
 from src.build.from_config import build_net, without_download
 from src.build.instantiate import instantiate
@@ -22,7 +23,7 @@ from src.checkpoints.class_rows import Axes, class_axes, count_classes, take_cla
 from src.checkpoints.identify import identify, renamed, translate
 from src.checkpoints.io import METADATA_KEY, AtomicCheckpointIO
 from src.checkpoints.load import load_checkpoint, tensors_of
-from src.checkpoints.projects.catalogue import SOURCES
+from src.checkpoints.projects.catalogue import SOURCES, Source
 from src.data import LabelSpace
 from src.data.label_space import IGNORE_INDEX
 from src.data.sets.registry import known_classes
@@ -43,7 +44,6 @@ def convert(cfg: DictConfig) -> Path:
             "model is not set; give it as model=NAME (docs/published_weights.md lists what loads which file)"
         )
     out = Path(cfg.out)
-    OmegaConf.set_struct(cfg, False)
     content = load_checkpoint(cfg.ckpt, weights_only=not cfg.unsafe_pickle)
     if METADATA_KEY in content:
         raise UserError(f"{cfg.ckpt}: is a checkpoint of this project already; use it as it is, ckpt={cfg.ckpt}")
@@ -54,8 +54,12 @@ def convert(cfg: DictConfig) -> Path:
     source = SOURCES[identify(state, kind, names, named=cfg.source, model=cfg.model.name, where=cfg.ckpt)]
     rules = source.rules[kind]
     found = _count(cfg, renamed(state, rules), axes)
-    label_space, rows = _classes(cfg, found)
-    _follow(cfg, source)
+    cfg = _with_data(cfg, found)
+    label_space = _label_space(cfg)
+    rows = _rows(cfg, label_space, found)
+    cfg = with_values(
+        cfg, {"data.num_classes": label_space.num_classes, **_statistics(cfg, source), **_protocol(cfg, source)}
+    )
     if net.num_classes != found:
         net, _ = _build(cfg, found)
     try:
@@ -74,7 +78,7 @@ def convert(cfg: DictConfig) -> Path:
     AtomicCheckpointIO().save_checkpoint(
         {"state_dict": module.state_dict(), METADATA_KEY: {**module.metadata, "label_space": space}}, out
     )
-    say(_told(cfg, source.project, found))
+    say(_summary(cfg, source.project, found))
     return out
 
 
@@ -87,14 +91,11 @@ def _check_out(out: Path, ckpt: str) -> None:
 
 def _build(cfg: DictConfig, classes: int | None = None) -> tuple[nn.Module, Axes]:
     """The net without memory, and which of its axes count classes."""
-    config = without_download(cfg.copy())
+    config = without_download(cfg)
     classes = classes or config.data.num_classes or next(iter(_DATA))
-    nets = []
     with torch.device("meta"):
-        for count in (classes, classes + 1):
-            config.model.net.num_classes = count
-            nets.append(build_net(config))
-    return nets[0], class_axes(nets[0].state_dict(), nets[1].state_dict())
+        net, wider = (build_net(with_values(config, {"model.net.num_classes": classes + more})) for more in (0, 1))
+    return net, class_axes(net.state_dict(), wider.state_dict())
 
 
 def _count(cfg: DictConfig, state: Mapping[str, Tensor], axes: Axes) -> int:
@@ -107,26 +108,29 @@ def _count(cfg: DictConfig, state: Mapping[str, Tensor], axes: Axes) -> int:
     return found
 
 
-def _classes(cfg: DictConfig, found: int) -> tuple[LabelSpace, list[int] | None]:
-    """The classes of the data, and which of the ``found`` outputs they are, where there is one for each stored value.
+def _with_data(cfg: DictConfig, found: int) -> DictConfig:
+    """``cfg`` with the data set that has ``found`` classes, where none is named."""
+    if cfg.data.name != "auto":
+        return cfg
+    if found not in _DATA:
+        raise UserError(
+            f"{cfg.ckpt}: has {found} classes, which tell no data set; name it with data=..., or list them with"
+            " data=folder 'data.classes=[...]'"
+        )
+    return with_values(cfg, {"data": OmegaConf.load(CONFIG_DIR / f"data/{_DATA[found]}.yaml")})
+
+
+def _rows(cfg: DictConfig, space: LabelSpace, found: int) -> list[int] | None:
+    """Which of the ``found`` outputs are the classes, where there is one for each stored value; ``None`` for all.
 
     Nets may have been trained on label files as they are: COCO-Stuff's 182 values of which 171 are classes, ADE20K's
     151 with 0 for what is not labelled. Outputs that stand for no class are left out.
     """
-    if cfg.data.name == "auto":
-        if found not in _DATA:
-            raise UserError(
-                f"{cfg.ckpt}: has {found} classes, which tell no data set; name it with data=..., or list them with"
-                " data=folder 'data.classes=[...]'"
-            )
-        cfg.data = OmegaConf.load(CONFIG_DIR / f"data/{_DATA[found]}.yaml")
-    space = _label_space(cfg)
-    cfg.data.num_classes = space.num_classes
     if found == space.num_classes:
-        return space, None
+        return None
     values = {train_id: value for value, train_id in (space.file_values or {}).items() if train_id != IGNORE_INDEX}
     if values and found == max(values.values()) + 1:
-        return space, [values[train_id] for train_id in range(space.num_classes)]
+        return [values[train_id] for train_id in range(space.num_classes)]
     other = f"data={_DATA[found]}" if found in _DATA else "data=folder 'data.classes=[...]'"
     raise UserError(
         f"{cfg.ckpt}: its net has {found} classes, but data={cfg.data.name} has {space.num_classes}; choose the data it"
@@ -135,43 +139,50 @@ def _classes(cfg: DictConfig, found: int) -> tuple[LabelSpace, list[int] | None]
 
 
 def _label_space(cfg: DictConfig) -> LabelSpace:
-    known = known_classes(OmegaConf.to_container(cfg.data.dataset, resolve=True))
+    known = known_classes(as_plain(cfg.data.dataset))
     return known or instantiate(cfg.data.dataset, allowed.DATA)(split=cfg.data.splits.val[0]).label_space
 
 
-def _follow(cfg: DictConfig, source: Any) -> None:
-    """Writes what the project's images and figures were like into ``cfg``."""
+def _statistics(cfg: DictConfig, source: Source) -> dict[str, Any]:
+    """Option -> value, of what the project's nets expect of an image; none where the command line gives it."""
+    if cfg.statistics != "source":
+        return {}
     statistics = source.statistics_for(cfg.data.name)
-    if cfg.statistics == "source" and statistics is None:
+    if statistics is None:
         raise UserError(
             f"{source.project} has statistics for {', '.join(source.statistics)} only, not for data={cfg.data.name};"
             " give them as 'data.mean=[...]' 'data.std=[...]', or statistics=given to take those of data"
         )
-    if cfg.statistics == "source":
-        cfg.data.mean, cfg.data.std = list(statistics.mean), list(statistics.std)
-        cfg.data.channel_order = statistics.channel_order
+    return {
+        "data.mean": list(statistics.mean),
+        "data.std": list(statistics.std),
+        "data.channel_order": statistics.channel_order,
+    }
+
+
+def _protocol(cfg: DictConfig, source: Source) -> dict[str, Any]:
+    """Option -> value, of how the project's figures were measured; none where the command line gives it."""
     if cfg.protocol != "source":
-        return
-    cfg.inference.multiple = 1  # none of these projects pads
-    protocol = source.protocols.get(cfg.data.name)
-    if protocol is None:
-        return
-    cfg.inference.short_side, cfg.inference.long_side = protocol.short_side, protocol.long_side
-    if protocol.scales and "low_scale" in (cfg.model.get("scales") or {}):
-        cfg.model.scales.scales, cfg.inference.flip = list(protocol.scales), protocol.flip
+        return {}
+    values: dict[str, Any] = {"inference.multiple": 1}  # none of these projects pads
+    if protocol := source.protocols.get(cfg.data.name):
+        values |= {"inference.short_side": protocol.short_side, "inference.long_side": protocol.long_side}
+        if protocol.scales and "low_scale" in (cfg.model.get("scales") or {}):
+            values |= {"model.scales.scales": list(protocol.scales), "inference.flip": protocol.flip}
+    return values
 
 
 def _kept(cfg: DictConfig, project: str) -> dict[str, Any]:
     """The config that the checkpoint carries, and which file it was."""
-    kept = OmegaConf.masked_copy(cfg, ["model", "data", "inference", "channels_last"])
     path = Path(cfg.ckpt)
-    kept.converted = {"project": project, "file": path.name}
+    converted = {"project": project, "file": path.name}
     if path.is_file():
-        kept.converted.sha256 = sha256(path)
-    return plain_references(kept)
+        converted["sha256"] = sha256(path)
+    kept = OmegaConf.masked_copy(cfg, ["model", "data", "inference", "channels_last"])
+    return plain_references(with_values(kept, {"converted": converted}))
 
 
-def _told(cfg: DictConfig, project: str, found: int) -> str:
+def _summary(cfg: DictConfig, project: str, found: int) -> str:
     classes = cfg.data.num_classes
     of = f" of the {found} outputs" if found != classes else ""
     mean, std = ([round(float(value), 4) for value in values] for values in (cfg.data.mean, cfg.data.std))

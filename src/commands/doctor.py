@@ -14,10 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from src.build import allowed, from_config
-from src.build.from_config import settle_classes
+from src.build.from_config import with_classes
 from src.build.instantiate import instantiate, targets
 from src.build.moved_names import current_name
-from src.build.training_length import settle_length
+from src.build.training_length import with_length
 from src.cli.overrides import name_of
 from src.commands.proposal import Given, command_line, proposed, training_overrides
 from src.data import Source
@@ -75,7 +75,7 @@ def _check_data(cfg: DictConfig) -> bool:
             else:
                 notes.append(f"{name}: {error}; without it a run ends with the scores of val")
             continue
-        settle_classes(cfg, sources[name].label_space)
+        cfg = with_classes(cfg, sources[name].label_space)
         found[name] = checkup(sources[name], limit=cfg.limit, fresh=cfg.fresh, progress=True)
         print(f"\n{cfg.data.name} / {name}\n{_first_pairs(sources[name])}{found[name].report}", flush=True)
         counts += filter(None, [count_finding(release, name, len(sources[name]))])
@@ -156,9 +156,9 @@ def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
     lines = ["a first training", *(f"  {option:<{width}}  {reason}" for option, reason in options)]
     if cfg.measure and budget is not None:
         kept = training_overrides(given)
-        run = compose("train", [*kept, *(option for option, _ in options), "run_dir=."])
+        run = compose("train", [*kept, *(option for option, _ in options), "run_dir=.", f"budget={budget}"])
         try:
-            lines.append(f"  {_expected(run, budget)}")
+            lines.append(f"  {_expected(run)}")
         except UserError as error:
             lines.append(f"  it cannot be timed: {error}")
     weights = (
@@ -187,14 +187,13 @@ def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: li
     )
 
 
-def _expected(cfg: DictConfig, budget: str) -> str:
-    """What a budget is good for, by a few steps on this computer."""
+def _expected(cfg: DictConfig) -> str:
+    """What ``cfg.budget`` is good for, by a few steps on this computer."""
     console.quiet()
     pl.seed_everything(cfg.seed, verbose=False)
-    cfg.budget = budget
     datamodule = from_config.build_datamodule(cfg)
-    from_config.settle_class_weights(cfg, datamodule)
-    line, _ = settle_length(cfg, datamodule, began=time.monotonic(), scored="val")
+    cfg = from_config.with_class_weights(cfg, datamodule)
+    _, line, _ = with_length(cfg, datamodule, began=time.monotonic(), scored="val")
     return f"measured here, {line}"
 
 

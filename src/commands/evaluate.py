@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from src.build import from_checkpoint, from_config
+from src.build.config_values import as_plain, with_values
 from src.callbacks import Evaluation
 from src.cli.scored_size import say_difference
 from src.data import LabelSpace
@@ -26,11 +27,11 @@ from src.metrics import Measures
 from src.reports import console
 from src.reports.run_folder import write_start
 from src.runtime.run_lock import held
-from src.runtime.signals import gives_way
+from src.runtime.signals import stoppable
 
 
 @held("writing scores there")
-@gives_way
+@stoppable
 def evaluate(cfg: DictConfig) -> float:
     """Scores ``cfg.ckpt`` on ``cfg.split``; returns its mIoU, or for ``cfg.compare`` the difference of two runs'."""
     if cfg.compare:
@@ -42,7 +43,7 @@ def evaluate(cfg: DictConfig) -> float:
         cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride
     )
     say_difference(cfg, data_are_resized=True)
-    cfg = _changed(cfg, "data.splits", {"test": cfg.data.splits.get(cfg.split, [cfg.split])})
+    cfg = with_values(cfg, {"data.splits": {"test": cfg.data.splits.get(cfg.split, [cfg.split])}})
     datamodule = from_config.build_datamodule(cfg)
     space = datamodule.test_dataset.source.label_space
     _check_classes(cfg, module.label_space, space)
@@ -50,7 +51,7 @@ def evaluate(cfg: DictConfig) -> float:
     def write(measures: Measures) -> None:
         write_start(run_dir, OmegaConf.to_yaml(scored, resolve=True))
         stamp = protocol(
-            from_config.as_plain(scored),
+            as_plain(scored),
             tester,
             datamodule=datamodule,
             stage="test",
@@ -85,18 +86,12 @@ def evaluate(cfg: DictConfig) -> float:
         found = {option: asdict(best)[option] for option in cfg.inference.refine.search}
         words = " ".join(f"inference.refine.{option}={value}" for option, value in found.items())
         console.say(f"best refinement: {words} (mIoU {100 * miou:.2f} on the images of the search; all: {table})")
-        scored = _changed(cfg, "inference.refine", {**cfg.inference.refine, **found, "search": None})
+        chosen = {f"inference.refine.{option}": value for option, value in {**found, "search": None}.items()}
+        scored = with_values(cfg, chosen)
     tester.test(module, datamodule, verbose=False)
     if tester.is_global_zero:
         console.pictures(module.test_scores, space, run_dir, stage=cfg.split)
     return module.test_scores.miou
-
-
-def _changed(cfg: DictConfig, option: str, value: object) -> DictConfig:
-    """A copy of ``cfg`` with another value of one option."""
-    changed = cfg.copy()
-    OmegaConf.update(changed, option, value, merge=False)
-    return changed
 
 
 def _check_classes(cfg: DictConfig, trained: LabelSpace, given: LabelSpace) -> None:

@@ -27,7 +27,7 @@ def shards(cfg: DictConfig) -> None:
     print(f"read them with: {_options(cfg, out)}", flush=True)
     if left_out:
         raise UserError(
-            "files were left out; mend them and write the shards anew, or train without them:\n  "
+            "files were left out; correct them and write the shards again, or train without them:\n  "
             + "\n  ".join(left_out)
         )
 
@@ -43,4 +43,6 @@ def _options(cfg: DictConfig, out: Path) -> str:
     for name in ("mean", "std", "scale", "crop_size"):
         given.append(f"'data.{name}={[*cfg.data[name]]}'")
     order = cfg.data.get("channel_order", "rgb")
-    return " ".join(given + [f"data.channel_order={order}"] * (order != "rgb"))
+    if order != "rgb":
+        given.append(f"data.channel_order={order}")
+    return " ".join(given)

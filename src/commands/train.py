@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from src.build import from_checkpoint, from_config, init_from
-from src.build.training_length import settle_length
+from src.build.training_length import with_length
 from src.callbacks import Evaluation, throughput_of
 from src.cli.resume import has_checkpoint
 from src.data import SegmentationDataModule
@@ -29,7 +29,7 @@ from src.metrics import Measures
 from src.reports import console
 from src.reports.run_folder import write_start
 from src.runtime.run_lock import first_process, held
-from src.runtime.signals import gives_way
+from src.runtime.signals import stoppable
 from src.training.rehearsal import rehearse
 
 
@@ -51,7 +51,7 @@ def _says_how_to_resume(task: Callable[[DictConfig], float]) -> Callable[[DictCo
 
 @held("training in it")
 @_says_how_to_resume
-@gives_way
+@stoppable
 def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
     began = time.monotonic()
@@ -65,10 +65,10 @@ def train(cfg: DictConfig) -> float:
     if cfg.preflight:
         rank_zero_only(console.say)(before_fit(datamodule))
     scored = _scored_stage(datamodule)
-    from_config.settle_class_weights(cfg, datamodule)
+    cfg = from_config.with_class_weights(from_config.with_classes(cfg, datamodule.label_space), datamodule)
     callbacks = from_config.build_callbacks(cfg)
     if cfg.get("budget") and not cfg.ckpt_path:  # a resumed run keeps the length that was chosen
-        line, deadline = settle_length(cfg, datamodule, began=began, scored=scored)
+        cfg, line, deadline = with_length(cfg, datamodule, began=began, scored=scored)
         rank_zero_only(console.say)(line)
         callbacks.append(deadline)
         pl.seed_everything(cfg.seed, verbose=False)  # measuring drew numbers
@@ -83,7 +83,7 @@ def train(cfg: DictConfig) -> float:
         console.say(
             console.headline(module.net, datamodule, **names) + _few_images(cfg, datamodule, trainer.world_size)
         )
-    with from_checkpoint.telling_of_damage(cfg.ckpt_path):
+    with from_checkpoint.naming_unusable_state(cfg.ckpt_path):
         trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     run_dir = Path(trainer.strategy.broadcast(str(run_dir)))  # processes that torchrun started have other names for it
     if cfg.score == "best":

@@ -59,7 +59,7 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     partial = path.with_name(fitting_name(mark, path.name))
     try:
         partial.unlink(missing_ok=True)
-        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
         yield partial
         partial.replace(path)
     except BaseException as error:

@@ -30,7 +30,8 @@ AHEAD = 4  # images read before they are needed
 
 LISTS = {".txt", ".lst"}
 
-Item, Read = TypeVar("Item"), TypeVar("Read")
+Item = TypeVar("Item")
+Read = TypeVar("Read")
 
 
 def find_images(source: str) -> tuple[Path, list[Path]]:
@@ -39,7 +40,7 @@ def find_images(source: str) -> tuple[Path, list[Path]]:
     Args:
         source: an image, a folder with its sub-folders, a glob, or a ``.txt`` or ``.lst`` file with a path a line,
             relative to its own folder. Names that begin with a dot, as macOS leaves them (``._x.png``), are no images
-            of a folder or glob. Links to folders are followed; a folder that is met again is left out, and told.
+            of a folder or glob. Links to folders are followed; a folder that is met again is left out, with a note.
 
     Raises:
         UserError: if there is no image, or a sub-folder cannot be read.
@@ -56,7 +57,7 @@ def find_images(source: str) -> tuple[Path, list[Path]]:
         base, pattern = Path(*path.parts[:wildcard]), path.parts[wildcard:]
         found = base.glob(str(Path(*pattern))) if pattern else ()
         if "**" in pattern and base.is_dir():
-            deque(_walk(base, told=False), maxlen=0)  # a glob passes over what it cannot read, without a word
+            deque(_walk(base, say=False), maxlen=0)  # a glob skips what it cannot read, without an error
     images = sorted(item for item in found if _is_image(item))
     if any(".." in image.parts[len(base.parts) :] for image in images):
         base, images = _resolved(images)
@@ -74,12 +75,12 @@ def _is_image(path: Path) -> bool:
     return named and (path.is_file() or path.is_symlink())
 
 
-def _walk(base: Path, *, told: bool = True) -> Iterator[Path]:
+def _walk(base: Path, *, say: bool = True) -> Iterator[Path]:
     """Every file below ``base``."""
 
     def refuse(error: OSError) -> None:
         raise UserError(
-            f"{error.filename}: cannot be listed ({error.strerror}); mend its permissions, or move it out of"
+            f"{error.filename}: cannot be listed ({error.strerror}); correct its permissions, or move it out of"
             f" source={base}"
         ) from error
 
@@ -87,7 +88,7 @@ def _walk(base: Path, *, told: bool = True) -> Iterator[Path]:
     for folder, below, names in os.walk(base, onerror=refuse, followlinks=True):
         state = Path(folder).stat()
         if (first := seen.setdefault((state.st_dev, state.st_ino), folder)) != folder:
-            if told:
+            if say:
                 print(
                     f"note: {printable(folder)} is the same folder as {printable(first)}, and is left out", flush=True
                 )

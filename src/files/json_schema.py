@@ -6,12 +6,12 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from src.errors import UserError
+from src.errors import UserError, printable
 
-__all__ = ["DEEPEST", "Count", "Finite", "Line", "Number", "Open", "SavedScores", "Share", "checked", "printable"]
+__all__ = ["DEEPEST", "Count", "Finite", "Line", "Number", "Open", "SavedScores", "Share", "checked"]
 
 DEEPEST = 64  # levels of nesting; a resolved config has about 8
 
@@ -20,13 +20,12 @@ Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Number = Annotated[int, Field(strict=True)] | Finite
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-Line = Annotated[str, AfterValidator(lambda text: " ".join(printable(text).split()))]  # safe to print
+Line = Annotated[str, AfterValidator(lambda text: printable(" ".join(text.split())))]  # safe to print
 
 
+@with_config(ConfigDict(extra="allow", strict=True))
 class Open(TypedDict):
     """What may have further entries: files of later versions do."""
-
-    __pydantic_config__ = ConfigDict(extra="allow", strict=True)
 
 
 _Bounds = Annotated[list[Share | None], Field(min_length=2, max_length=2)]
@@ -80,14 +79,8 @@ def checked(tree: Any, kind: type[T], *, where: str, remedy: str) -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         entry = ".".join(_keys(tree, first)) or "what it holds"
         what = first["msg"].replace("Input should", "should", 1).replace("Field required", "is missing")
-        what = what.removeprefix("Value error, ")
-        what = printable(what)[:200]
+        what = printable(what.removeprefix("Value error, "))[:200]
         raise UserError(f"{where}: {entry} {what[:1].lower()}{what[1:]}; {remedy}") from None
-
-
-def printable(text: str) -> str:
-    """``text`` without what a terminal would obey."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _too_deep(tree: Any) -> bool:
@@ -106,7 +99,7 @@ def _children(node: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
 
 
 def _keys(tree: Any, error: Mapping[str, Any]) -> Iterator[str]:
-    """The keys that lead to an error, without the names that pydantic gives to choices between kinds."""
+    """The keys that lead to an error, without the names that pydantic adds for unions."""
     for place, part in enumerate(error["loc"], 1):
         known = part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int)
         if known or (error["type"] == "missing" and place == len(error["loc"])):

@@ -15,7 +15,8 @@ import torch
 from pydantic import Field
 from tqdm import tqdm
 
-from src.build.from_config import as_config, as_plain, build_net, without_download
+from src.build.config_values import as_config, as_plain
+from src.build.from_config import build_net, without_download
 from src.errors import UserError
 from src.files.atomic import write_bytes
 from src.files.json_schema import Finite, Line, Open

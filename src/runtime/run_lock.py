@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,17 +23,20 @@ _OF_A_RUN = (CONFIG, HISTORY, "checkpoints/*.ckpt", *_OF_AN_END)
 def new_folder(wanted: Path) -> Path:
     """Make a folder that was not there: ``wanted``, or where it is taken ``<wanted>_2``, ``<wanted>_3``, ..."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
-        with contextlib.suppress(FileExistsError):
+    folder, number = wanted, 1
+    while True:
+        try:
             folder.mkdir()
             return folder
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}_{number}")
 
 
 def held(what: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
     """A decorator for tasks: the first process holds ``cfg.run_dir`` until the task ends.
 
-    The folder must be unused, unless ``ckpt_path`` lies there, or ``resume=auto`` starts a run anew that was stopped
+    The folder must be unused, unless ``ckpt_path`` lies there, or ``resume=auto`` restarts a run that was stopped
     before its first checkpoint.
 
     Args:
@@ -69,7 +71,7 @@ def check_unused(folder: Path, patterns: Sequence[str] = _OF_A_RUN) -> None:
     if found is not None:
         raise UserError(
             f"hydra.run.dir={folder}: holds a run already ({found.relative_to(folder)}), which another would overwrite;"
-            f" go on with it (src.train resume={folder}), name another folder, or leave hydra.run.dir out"
+            f" resume it (src.train resume={folder}), name another folder, or leave hydra.run.dir out"
         )
 
 

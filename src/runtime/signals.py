@@ -13,12 +13,12 @@ from typing import Any
 
 from src.runtime.run_lock import first_process
 
-__all__ = ["gives_way", "leave", "listen", "requeue"]
+__all__ = ["leave", "listen", "requeue", "stoppable"]
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows: one
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
-def gives_way(task: Callable[..., Any]) -> Callable[..., Any]:
+def stoppable(task: Callable[..., Any]) -> Callable[..., Any]:
     """A decorator: while ``task`` runs, either signal ends it by ``SystemExit``, as long as nobody else listens.
 
     So does an error that a signal or Ctrl-C has caused, by coming where a library was not prepared for an end.

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from annotated_types import Len
+from annotated_types import Ge, Len
 from pydantic import ConfigDict
 
-from src.schema.checkpoint_commands import Autolabel, Compare, Evaluate, Export, Predict, Submit
 from src.schema.faults import Options
-from src.schema.options import Data, Dataset, Model, NetSize, Norms, Optimizer, Trainer
+from src.schema.options import Data, Dataset, Huge, Model, NetOrNone, NetSize, Norms, Optimizer, Trainer
 from src.schema.types import (
     Between,
     Count,
@@ -21,6 +20,7 @@ from src.schema.types import (
     PathText,
     Positive,
     Seed,
+    Share,
     Target,
     Text,
     Whole,
@@ -30,6 +30,11 @@ from src.schema.types import (
 __all__ = ["COMMANDS", "model_of"]
 
 _Ema = Annotated[Between, Words("a decay between 0 and 1, such as 0.999")]
+_Stride = Literal[8, 16, 32]
+_Folders = Annotated[Sequence[PathText], Len(2, 2), Words("two run folders, such as [runs/train/a, runs/train/b]")]
+_Pair = Annotated[
+    Sequence[Annotated[int, Ge(1)]], Len(2, 2), Words("[width, height] in pixels, whole numbers of 1 or more")
+]
 _Paths = Annotated[Sequence[PathText], Len(1), Words("a list of paths")]
 
 
@@ -70,6 +75,97 @@ class Doctor(Train):
     limit: Count | None
     fresh: bool
     measure: bool
+
+
+class _OfCheckpoint(Options):
+    """What all commands that use a checkpoint have."""
+
+    ckpt: PathText
+    output_stride: _Stride | None
+    inference: Target
+    model: NetOrNone
+
+
+class Predict(_OfCheckpoint):
+    """``src.predict``."""
+
+    task: Name
+    source: PathText
+    out: PathText
+    save: Text | Annotated[Sequence[Text], Len(1), Words("a list of kinds")] | None
+    alpha: Share
+    device: Device
+    batch_size: Count | None
+    frames: Count | None
+    huge: Huge
+
+
+class Autolabel(_OfCheckpoint):
+    """``src.autolabel``."""
+
+    source: PathText
+    out: PathText
+    ids: (
+        Literal["train", "cityscapes"]
+        | Annotated[Sequence[Annotated[int, Ge(0)]], Len(1), Words("a list of whole numbers below 255, one per class")]
+    )
+    device: Device
+
+
+class Evaluate(_OfCheckpoint):
+    """``src.evaluate ckpt=``."""
+
+    data: Data
+    trainer: Trainer
+    task: Name
+    split: Text
+    boundary: bool
+    bootstrap: Whole
+    worst: Whole
+    worst_images: Whole
+    compare: Literal[None]
+    search_images: Count
+    seed: Seed
+    run_dir: PathText
+
+
+class Compare(Options):
+    """``src.evaluate compare=``, to which the other options of ``src.evaluate`` do not matter."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    compare: _Folders
+    split: Text
+    bootstrap: Whole
+    seed: Seed
+    run_dir: PathText
+
+
+class Submit(_OfCheckpoint):
+    """``src.submit``."""
+
+    data: Data
+    split: Text
+    out: Annotated[PathText, Words("a path that ends in .zip")]
+    images: Count | None
+    size: _Pair | None
+    device: Device
+
+
+class Export(_OfCheckpoint):
+    """``src.export``."""
+
+    task: Name
+    out: PathText | None
+    format: Literal["onnx", "pt2"]
+    size: NetSize | None
+    batch: Count | None
+    output: Literal["label", "scores", "label_and_confidence"]
+    layout: Literal["nchw", "nhwc"]
+    precision: Literal["fp32", "fp16"]
+    min_agreement: Share
+    source: PathText | None
+    check_images: Count
 
 
 _Mode = Literal["eager", "channels_last", "compile"]
@@ -133,7 +229,7 @@ class Shards(Options):
 
 
 class _Cluster(Options):
-    """What submitit's executor takes, beside."""
+    """Options of submitit's executor; it has more than these."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -153,7 +249,7 @@ class _Ray(Options):
 
 
 class _Plan(Options):
-    """What a sweep is; rows, grid and search are looked into by ``src.sweeps.spec``."""
+    """What a sweep is; rows, grid and search are checked by ``src.sweeps.spec``."""
 
     name: Name
     title: str | None
@@ -189,20 +285,8 @@ class Sweep(Options):
     run_dir: PathText
 
 
-COMMANDS: dict[str, type[Options]] = {
-    "autolabel": Autolabel,
-    "benchmark": Benchmark,
-    "convert": Convert,
-    "dashboard": Dashboard,
-    "doctor": Doctor,
-    "evaluate": Evaluate,
-    "export": Export,
-    "predict": Predict,
-    "shards": Shards,
-    "submit": Submit,
-    "sweep": Sweep,
-    "train": Train,
-}
+_ALL = (Autolabel, Benchmark, Convert, Dashboard, Doctor, Evaluate, Export, Predict, Shards, Submit, Sweep, Train)
+COMMANDS: dict[str, type[Options]] = {model.__name__.lower(): model for model in _ALL}
 
 
 def model_of(command: str, values: Mapping[str, Any]) -> type[Options] | None:

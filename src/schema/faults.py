@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,7 +111,12 @@ def _values_of(annotation: Any) -> Any:
 
 def annotation_of(field: Any) -> Any:
     """What a field of a model may be, its range included."""
-    return typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    return _annotated(field.annotation, *field.metadata) if field.metadata else field.annotation
+
+
+def _annotated(annotation: Any, *notes: Any) -> Any:
+    annotated: Any = typing.Annotated  # subscripted here with values, which no type checker reads as an annotation
+    return annotated[(annotation, *notes)]
 
 
 def _must_be(value: Any, annotation: Any) -> str:
@@ -207,17 +213,19 @@ def _spelled(annotation: Any) -> Any:
     if annotation in (int, float, str, bool, type(None), None, Any, Ellipsis) or origin is typing.Literal:
         return annotation
     if origin is typing.Annotated:
-        return typing.Annotated[(_spelled(arguments[0]), *annotation.__metadata__)]
+        return _annotated(_spelled(arguments[0]), *annotation.__metadata__)
     if origin in (typing.Union, types.UnionType):
         inner = [_spelled(each) for each in arguments]
-        return annotation if inner == list(arguments) else typing.Union[tuple(inner)]  # noqa: UP007
+        return annotation if inner == list(arguments) else functools.reduce(operator.or_, inner)
     if origin is tuple:
-        inner = Sequence[_spelled(arguments[0])]
-        return inner if arguments[-1] is Ellipsis else typing.Annotated[inner, Len(len(arguments), len(arguments))]
+        several = types.GenericAlias(Sequence, (_spelled(arguments[0]),))
+        return several if arguments[-1] is Ellipsis else _annotated(several, Len(len(arguments), len(arguments)))
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping | Sequence):
         inner = tuple(_spelled(each) for each in arguments)
-        return annotation if inner == arguments else origin[inner]
-    return PathText if annotation is Path else Any if isinstance(annotation, typing.TypeVar) else Target
+        return annotation if inner == arguments else types.GenericAlias(origin, inner)
+    if annotation is Path:
+        return PathText
+    return Any if isinstance(annotation, typing.TypeVar) else Target
 
 
 @functools.cache

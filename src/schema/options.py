@@ -1,4 +1,4 @@
-"""Groups of options that several commands share, as models; what is built is for ``src.build.targets``."""
+"""Groups of options that several commands share, as models; what is built is for ``src.build.allowed``."""
 
 from __future__ import annotations
 
@@ -72,19 +72,22 @@ class Data(Dataset):
     min_confidence: Fraction | None = None
 
 
+_NetScales = Target | Annotated[Mapping[str, Any], Len(0, 0), Words("{}")] | None
+
+
 class Model(Options):
     """A net: ``conf/model`` and ``conf/model/scales``."""
 
     name: Name
     net: Target
-    scales: Target | Annotated[Mapping[str, Any], Len(0, 0), Words("{}")] | None = None
+    scales: _NetScales = None
     aux_weights: Mapping[str, NotNegative | None] | None = None
 
 
 class NetOrNone(Options):
     """What of a net can be chosen beside a checkpoint: its scales; the rest is the checkpoint's."""
 
-    scales: Target | Annotated[Mapping[str, Any], Len(0, 0), Words("{}")] | None = None
+    scales: _NetScales = None
 
 
 class Norms(Options):

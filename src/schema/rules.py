@@ -1,4 +1,4 @@
-"""Rules between options, and what this machine can bear."""
+"""Rules between options, and what is too much for this machine."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _processes(trainer: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[
     counted = {("data", "num_workers"): data.get("num_workers"), ("trainer", "devices"): trainer["devices"]}
     for path, count in counted.items():
         if isinstance(count, int) and count > most:
-            yield Fault(path, f"={count}: this machine has {cores} cores, which can bear {most} processes; use fewer")
+            yield Fault(path, f"={count}: this machine has {cores} cores, enough for {most} processes; use fewer")
 
 
 def _weights(data: Mapping[str, Any]) -> Iterator[Fault]:
@@ -101,7 +101,7 @@ def _fits(path: tuple[str, ...], size: list[int], batch: int, batch_option: str)
 
 
 def _memory() -> int | None:
-    """Bytes of main memory, where that can be told."""
+    """Bytes of main memory, where the system says so."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Interval, Le, Len, Lt
 
 from src.schema.types import Words
 
-__all__ = ["choices", "path_of", "words", "written"]
+__all__ = ["choices", "words", "written"]
 
 _LARGE = 10**8  # limits of this size only keep numbers from overflowing, and are not worth a word
 _PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
@@ -77,11 +77,11 @@ def _plural(text: str) -> str:
 
 
 def choices(annotation: Any) -> list[str]:
-    """The words that ``annotation`` lists, for the nearest one to be told."""
-    own = list(map(str, get_args(annotation))) if get_origin(annotation) is Literal else []
-    return own + [
-        each for part in get_args(annotation) if get_origin(annotation) is not Literal for each in choices(part)
-    ]
+    """The words that ``annotation`` lists, from which a message suggests the nearest."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return list(map(str, arguments))
+    return [each for part in arguments for each in choices(part)]
 
 
 def written(value: Any) -> str:
@@ -95,13 +95,3 @@ def written(value: Any) -> str:
     else:
         text = " ".join(str(value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def path_of(parts: Sequence[Any]) -> str:
-    """``("data", "mean", 0)`` as ``data.mean``: whole options are named, not parts of their lists."""
-    names: list[str] = []
-    for part in parts:
-        if not isinstance(part, str):
-            break
-        names.append(part)
-    return ".".join(names)

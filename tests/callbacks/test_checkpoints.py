@@ -124,11 +124,11 @@ def test_signals_are_heard_before_and_after_training_too(order: Path, monkeypatc
     before = signal.getsignal(signal.SIGUSR1)
     for number in (signal.SIGUSR1, signal.SIGTERM):
         with pytest.raises(SystemExit) as ending:
-            signals.gives_way(signal.raise_signal)(number)
+            signals.stoppable(signal.raise_signal)(number)
         assert ending.value.code == 128 + number
     assert order.read_text() == "queued\n", "for SIGUSR1 alone"
     monkeypatch.setenv("RANK", "1")
-    signals.gives_way(signal.raise_signal)(signal.SIGUSR1)  # the first process has the job queued, then ends all
+    signals.stoppable(signal.raise_signal)(signal.SIGUSR1)  # the first process has the job queued, then ends all
     assert order.read_text() == "queued\n"
     assert signal.getsignal(signal.SIGUSR1) == before
 
@@ -137,7 +137,7 @@ def test_signals_are_heard_before_and_after_training_too(order: Path, monkeypatc
 def test_an_error_in_tidying_up_does_not_hide_a_signal(stop: BaseException) -> None:
     """Lightning's, where a signal comes between two lines of its own."""
 
-    @signals.gives_way
+    @signals.stoppable
     def task() -> None:
         try:
             raise stop

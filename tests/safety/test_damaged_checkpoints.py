@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from src.build import from_checkpoint, init_from
-from src.build.resumed_config import resumed_config
+from src.build.resumed_config import config_to_resume, resumed_config
 from src.build.saved_config import read_sections
 from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.load import load_checkpoint
@@ -82,7 +82,7 @@ def _try(file: Path) -> None:
     module = from_checkpoint.load_module
     readings: list[Callable[[], Any]] = [
         lambda: module(file),
-        lambda: from_checkpoint.config_to_resume(file, ["trainer.max_epochs=1"]),
+        lambda: config_to_resume(file, ["trainer.max_epochs=1"]),
         lambda: of_checkpoint([f"ckpt={file}"]),
         lambda: from_checkpoint.checkpoint_file(file),
     ]
