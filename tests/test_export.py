@@ -23,7 +23,8 @@ from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
 from src.export import prepare as prepare_export
 from src.inference import Inference
-from src.training.module import Normalize
+from src.models.net import Net
+from src.models.normalize import Normalize
 from tests.conftest import ROOT, files_of_at_most
 
 BISENET = ["model=bisenetv2", "model.net.width_multiplier=0.25", "model.net.head_channels=16"]
@@ -97,10 +98,11 @@ def test_one_graph_holds_all_sizes_as_they_are_padded(ckpt: Path) -> None:
         assert _agreement(net(images), module.predict_label(images)) > 0.999
 
 
-class _Blue(nn.Module):
+class _Blue(Net):
     """Class 1 where there is more blue than red."""
 
-    align_corners, num_classes = False, 2
+    def __init__(self) -> None:
+        super().__init__(num_classes=2)
 
     def decode(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"logits": image[:, [0, 2]]}

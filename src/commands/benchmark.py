@@ -21,11 +21,11 @@ from src.cli.scored_size import size_overrides
 from src.errors import UserError
 from src.files.atomic import write_bytes
 from src.files.images import choose_device
+from src.models.normalize import Normalize
 from src.profiling import latency
 from src.profiling.model_cost import multiply_adds, parameters
 from src.reports import console
 from src.runtime.environment import environment
-from src.training.module import Normalize
 
 
 def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:

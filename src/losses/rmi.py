@@ -10,16 +10,17 @@ computed again for the gradient instead of being kept, so memory grows neither w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from src.errors import UserError, nearest
 from src.losses.bce import summed_bce
-from src.losses.masking import channel_classes, split_label
+from src.losses.masking import Criterion, channel_classes, split_label
 from src.schema.types import Count, NotNegative, Share, Whole
 
 __all__ = ["RMILoss"]
@@ -31,7 +32,7 @@ _GROWTH = (1e4, 1e2, 1.0)  # factors on the jitter, the last that works counts
 _BYTES_AT_ONCE = 1 << 27
 
 
-class RMILoss(nn.Module):
+class RMILoss(Criterion):
     """``weight_lambda * BCE + (1 - weight_lambda) * RMI``; the value is often negative.
 
     A class that does not occur adds the constant ``ln(jitter) / 2`` (-3.8005) without a gradient, so a batch without
@@ -70,7 +71,7 @@ class RMILoss(nn.Module):
         precision: Literal["float64", "float32"] = "float64",
         ignore_index: int = 255,
     ) -> None:
-        super().__init__()
+        super().__init__(ignore_index)
         if pool not in _POOLS:
             raise UserError(f"loss.pool={pool} is unknown; use one of {', '.join(_POOLS)}.{nearest(str(pool), _POOLS)}")
         if precision not in ("float64", "float32"):
@@ -85,12 +86,16 @@ class RMILoss(nn.Module):
                 f"loss.weight_lambda={weight_lambda} must lie in [0, 1], loss.lambda_way={lambda_way} be 0 or 1, and"
                 f" loss.jitter={jitter} above 0"
             )
-        self.radius, self.pool, self.jitter, self.ignore_index = radius, pool, jitter, ignore_index
+        self.radius, self.pool, self.jitter = radius, pool, jitter
         windows = {"none": (1, 1, 0), "resize": (pool_stride, pool_stride, 0)}
         self.pool_window = windows.get(pool, (pool_size, pool_stride, pool_padding))
         self.factors = (weight_lambda, 1 - weight_lambda) if lambda_way == 1 else (1.0, weight_lambda)
         self.dtype = getattr(torch, precision)
         self.fallbacks: Tensor | None = None
+
+    def logged(self) -> Mapping[str, Tensor]:
+        """``rmi_fallbacks``, see ``fallbacks``."""
+        return {} if self.fallbacks is None else {"rmi_fallbacks": self.fallbacks.float()}
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """(B,K,H,W) float logits, or (B,1,H,W) of class 1 against class 0, and (B,H,W) integer label -> scalar."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.losses.masking import split_label
+from src.losses.masking import Criterion, split_label
 from src.schema.types import NotNegative, Share
 
 __all__ = ["DiceLoss", "FocalLoss", "LovaszLoss"]
 
 
-class DiceLoss(nn.Module):
+class DiceLoss(Criterion):
     """One minus the soft Dice score over the batch's valid pixels, mean over the classes that occur.
 
     Args:
@@ -32,10 +32,9 @@ class DiceLoss(nn.Module):
     """
 
     def __init__(self, *, smooth: NotNegative = 0.0, log_loss: bool = False, ignore_index: int = 255) -> None:
-        super().__init__()
+        super().__init__(ignore_index)
         if smooth < 0:
             raise UserError(f"loss.smooth={smooth} must be 0 or more")
-        self.ignore_index = ignore_index
         self.by_mode = _by_mode("DiceLoss", smooth=smooth, log_loss=log_loss, ignore_index=ignore_index)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -50,7 +49,7 @@ class DiceLoss(nn.Module):
         return loss * channels / occurs[:channels].sum().clamp(min=1)
 
 
-class LovaszLoss(nn.Module):
+class LovaszLoss(Criterion):
     """Lovász-softmax over the batch's valid pixels, mean over the classes that occur; the hinge for one channel.
 
     Args:
@@ -61,8 +60,7 @@ class LovaszLoss(nn.Module):
     """
 
     def __init__(self, *, ignore_index: int = 255) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
+        super().__init__(ignore_index)
         self.by_mode = _by_mode("LovaszLoss", ignore_index=ignore_index)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -71,7 +69,7 @@ class LovaszLoss(nn.Module):
         return self.by_mode[_mode(logits)](logits, label.long()).sum()  # of a scalar, or of nothing at all
 
 
-class FocalLoss(nn.Module):
+class FocalLoss(Criterion):
     """Focal loss (Lin et al. 2017) of sigmoids, mean over valid pixels and channels.
 
     Args:
@@ -84,12 +82,11 @@ class FocalLoss(nn.Module):
     """
 
     def __init__(self, *, gamma: NotNegative = 2.0, alpha: Share | None = None, ignore_index: int = 255) -> None:
-        super().__init__()
+        super().__init__(ignore_index)
         if gamma != 0 and gamma < 1:
             raise UserError(f"loss.gamma={gamma} must be 0, or 1 or more: between, certain pixels have no gradient")
         if alpha is not None and not 0 < alpha < 1:
             raise UserError(f"loss.alpha={alpha} must lie in (0, 1), or be null")
-        self.ignore_index = ignore_index
         self.by_mode = _by_mode("FocalLoss", gamma=gamma, alpha=alpha, ignore_index=ignore_index, reduction="sum")
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:

@@ -181,7 +181,8 @@ class BiSeNetV2(Net):
         inputs = {} if fusion == "detail" else dict(zip(STAGES, self.semantic.channels, strict=True))
         self.aux_heads = nn.ModuleDict({s: booster(inputs[s], wide(aux_channels[s])) for s in aux_channels})
         init_kaiming(self)
-        self.backbone = backbone  # keeps its own initialisation
+        if backbone is not None:
+            self.backbone = backbone  # keeps its own initialisation
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """See ``Net``; in training B must be at least 2."""
