@@ -104,7 +104,7 @@ class DenseCRF:
         """(d,N) points -> (N,C) -> (N,C), weighted and normalised; nothing for a weight of 0."""
         if weight == 0:
             return None
-        kernel = _dense(points) if self.exact else Permutohedral.of(points)
+        kernel: Filter = _dense(points) if self.exact else Permutohedral.of(points)
         sums = kernel(torch.ones_like(points[:1]).T).flatten()
         same = torch.full_like(sums, weight)
         scales = {
@@ -114,7 +114,7 @@ class DenseCRF:
             "none": (torch.ones_like(sums), same / sums.mean()),
         }
         before, after = scales[self.normalization]
-        if not self.exact:
+        if isinstance(kernel, Permutohedral):
             return kernel.scaled(before, after)
         return lambda values: after[:, None] * kernel(before[:, None] * values)
 

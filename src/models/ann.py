@@ -22,7 +22,7 @@ from src.models.ann_layers import SHARING, NonLocalBlock
 from src.models.ann_samplers import Sampler
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
 from src.schema.types import Channels, Count, Seed, Share
 
@@ -70,11 +70,13 @@ class ANN(Net):
         UserError: for a value outside these limits, or a stage that the backbone lacks.
     """
 
+    backbone: Backbone
+
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         fusion: Literal["afnb", "fnb", "common"] | None = "afnb",
         refine: Literal["apnb", "nb"] | None = "apnb",
         in_channels: Channels = 3,
@@ -121,7 +123,8 @@ class ANN(Net):
         )
         self.backbone, self.feature_channels = backbone, channels
         self.head = FCNHead(channels, (), num_classes, dropout=dropout)
-        self.fusion = self.refine = None
+        self.fusion: nn.Module | None = None
+        self.refine: nn.Module | None = None
         if fusion == "common":
             self.fusion = CommonFusion(high, low, bias=bias, align_corners=align_corners)
         elif fusion is not None:
@@ -157,7 +160,7 @@ class ANN(Net):
         return outputs
 
 
-def _level(backbone: nn.Module, stage: int) -> int:
+def _level(backbone: Backbone, stage: int) -> int:
     """Index of a stage's feature; Stage 5 is the last."""
     count = len(backbone.channels)
     if stage not in range(max(2, 6 - count), 6):

@@ -98,7 +98,8 @@ class NonLocalBlock(nn.Module):
             self.merge = ConvNormAct(merged, out_channels, kernel_size=1, bias=bias, act=merge_act)
         init_kaiming(self)
         if zero_init:
-            nn.init.zeros_(self.context_norm.weight if context_norm else self.context.weight)
+            last = self.context_norm if isinstance(self.context_norm, nn.BatchNorm2d) else self.context
+            nn.init.zeros_(last.weight)
 
     def forward(self, high: Tensor, low: Tensor | None = None) -> Tensor:
         """``low`` is ``high`` itself where it is not given.
@@ -153,8 +154,8 @@ class NonLocalBlock(nn.Module):
             return ((value * root) @ (key * root).mT) @ query  # (B,E,S) x (B,S,D), then x (B,D,N)
         # the kernels need one width, which zeros give without changing a product, and rows that lie in one piece
         width = max(key.shape[1], value.shape[1])
-        rows = [F.pad(x, (0, 0, 0, width - x.shape[1])).mT.contiguous()[:, None] for x in (query, key, value)]
-        gathered = F.scaled_dot_product_attention(*rows, scale=self.scale)  # (B,1,N,width)
+        q, k, v = (F.pad(x, (0, 0, 0, width - x.shape[1])).mT.contiguous()[:, None] for x in (query, key, value))
+        gathered = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B,1,N,width)
         return gathered[:, 0, :, : value.shape[1]].mT
 
     def _check_maps(self, high: Tensor, low: Tensor) -> None:

@@ -153,9 +153,10 @@ def _inside(noise: Tensor, index: Tensor, *, size: int, bins: int) -> Tensor:
 
 
 def _pyramid(sizes: Sequence[int | Sequence[int]]) -> list[tuple[int, int]]:
-    grids = [(size, size) if isinstance(size, int | float) else tuple(size) for size in sizes]
-    if not grids or any(len(grid) != 2 or any(side != int(side) or side < 1 for side in grid) for grid in grids):
+    pairs = [[size, size] if isinstance(size, int | float) else [*size] for size in sizes]
+    if not pairs or any(len(pair) != 2 or any(side != int(side) or side < 1 for side in pair) for pair in pairs):
         raise UserError(f"sizes is {list(sizes)}; give one or more whole numbers of 1 or more, or pairs of them")
+    grids = [(rows, columns) for rows, columns in pairs]
     if len(set(grids)) < len(grids):
         warnings.warn(f"sizes is {list(sizes)}: a size that comes twice adds points but no information", stacklevel=4)
     return grids

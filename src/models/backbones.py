@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +23,7 @@ from src.errors import UserError, nearest
 from src.models.checks import check_rates
 from src.models.hrnet import HRNet
 from src.models.layers import CeilMaxPool2d, init_kaiming, recompute
+from src.models.net import Backbone
 from src.models.timm_trunks import create_feature_trunk, create_trunk
 from src.schema.types import Channels, Count
 
@@ -31,13 +32,15 @@ __all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
 OUTPUT_STRIDES = (8, 16, 32)
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """Any timm trunk that was made with ``features_only``: image (B,C,H,W) -> list of (B,channels[i],h,w).
 
     Images are padded with zeros to whole patches where the trunk cuts them into patches.
     """
 
-    def __init__(self, trunk: nn.Module) -> None:
+    trunk: Any
+
+    def __init__(self, trunk: Any) -> None:
         super().__init__()
         self.trunk = trunk
         self.channels, self.strides = trunk.feature_info.channels(), trunk.feature_info.reduction()
@@ -53,7 +56,7 @@ class TimmBackbone(nn.Module):
         return [x.permute(0, 3, 1, 2) for x in features] if self.channels_last else features
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A timm ResNet with the conventions of the segmentation papers: image -> features of its four stages.
 
     Args:
@@ -71,9 +74,11 @@ class ResNet(nn.Module):
         UserError: for a multi-grid of another length, or an option that the blocks of this trunk cannot follow.
     """
 
+    trunk: Any
+
     def __init__(
         self,
-        trunk: nn.Module,
+        trunk: Any,
         *,
         output_stride: int,
         multi_grid: Sequence[int] | None = None,
@@ -117,7 +122,7 @@ class ResNet(nn.Module):
         Its blocks have ``rate`` times the multi-grid and new weights, with which each passes its input on.
         """
         stage = nn.Sequential(*(copy.deepcopy(self.stages()[-1][-1]) for _ in self.multi_grid))
-        for block in stage:
+        for block in cast("list[Any]", list(stage)):  # timm's
             for part in block.modules():
                 if isinstance(part, nn.modules.batchnorm._BatchNorm):
                     part.reset_parameters()
@@ -148,7 +153,7 @@ def create_backbone(
     checkpointing: bool = False,
     pad_block_inputs: bool = False,
     **resnet: Any,
-) -> nn.Module:
+) -> Backbone:
     """A backbone by timm's name; ``timm.list_models()`` lists them.
 
     Args:
@@ -188,7 +193,7 @@ def create_backbone(
     else:
         backbone = TimmBackbone(create_feature_trunk(output_stride=output_stride, **common))
     if pad_block_inputs:
-        _pad_block_inputs(backbone, name)
+        _pad_block_inputs(backbone.trunk, name)
     if backbone.strides[-1] != output_stride:
         raise UserError(
             f"output_stride={output_stride} is needed, but {name} gives features at strides"
@@ -197,7 +202,7 @@ def create_backbone(
     return backbone
 
 
-def level_of_stride(backbone: nn.Module, stride: int, wanted_by: str) -> int:
+def level_of_stride(backbone: Backbone, stride: int, wanted_by: str) -> int:
     """Index of the last feature at ``stride``.
 
     Raises:
@@ -219,15 +224,15 @@ def _dilate(stage: nn.Sequential, rates: Sequence[int]) -> None:
             conv.dilation = conv.padding = (rate, rate)
 
 
-def _pad_block_inputs(backbone: nn.Module, name: str) -> None:
+def _pad_block_inputs(trunk: Any, name: str) -> None:
     if not name.startswith("mobilenetv2"):
         raise UserError(f"pad_block_inputs is an option of MobileNetV2, and {name} is none; set it to false")
-    backbone.trunk.conv_stem.padding = (0, 0)
-    for block in (part for part in backbone.modules() if hasattr(part, "conv_pwl")):
+    trunk.conv_stem.padding = (0, 0)
+    for block in (part for part in trunk.modules() if hasattr(part, "conv_pwl")):  # timm's inverted residuals
         block.conv_pw.padding, block.conv_dw.padding = block.conv_dw.padding, (0, 0)
 
 
-def _move_stride(block: nn.Module) -> None:
-    if not hasattr(block, "conv3"):
+def _move_stride(block: Any) -> None:
+    if not hasattr(block, "conv3"):  # timm's basic blocks have two convolutions
         raise UserError("stride_on_1x1 is for bottleneck blocks; choose resnet50 or deeper")
     block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

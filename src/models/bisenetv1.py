@@ -20,7 +20,7 @@ from src.errors import UserError
 from src.models.backbones import level_of_stride
 from src.models.checks import check_choice, check_count, check_pooled
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
 from src.schema.types import Channels, Count
 
@@ -114,7 +114,7 @@ class ContextPath(nn.Module):
         upsample: interpolation of its two steps.
     """
 
-    def __init__(self, backbone: nn.Module, channels: int, upsample: Upsample) -> None:
+    def __init__(self, backbone: Backbone, channels: int, upsample: Upsample) -> None:
         super().__init__()
         self.levels = [level_of_stride(backbone, stride, "BiSeNetV1") for stride in (16, 32)]
         width16, width32 = (backbone.channels[level] for level in self.levels)
@@ -154,11 +154,13 @@ class BiSeNetV1(Net):
         UserError: for a value outside these limits, or a trunk without these strides.
     """
 
+    backbone: Backbone
+
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         in_channels: Channels = 3,
         channels: Channels = 128,
         upsample: Upsample = "nearest",

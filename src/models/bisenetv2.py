@@ -27,7 +27,7 @@ from src.models.bisenetv2_layers import (
 )
 from src.models.checks import check_choice, check_count, scale_counts
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
 from src.schema.types import Channels, Count, Positive, Share, Widths
 
@@ -58,6 +58,10 @@ class SemanticBranch(nn.Module):
     from its input channels, output channels and ``stride``, which is 2 for the first. ``norm``: see ContextEmbedding.
     """
 
+    s3: nn.Sequential
+    s4: nn.Sequential
+    s5_4: nn.Sequential
+
     def __init__(
         self, in_channels: int, channels: Sequence[int], repeats: Sequence[int], *, layer: Layer, norm: bool
     ) -> None:
@@ -81,7 +85,7 @@ class SemanticBranch(nn.Module):
 class TrunkBranch(nn.Module):
     """Another trunk as Semantic Branch: from its features, at strides 4 to 32, the stages of ``SemanticBranch``."""
 
-    def __init__(self, backbone: nn.Module, out_channels: int, *, norm: bool) -> None:
+    def __init__(self, backbone: Backbone, out_channels: int, *, norm: bool) -> None:
         super().__init__()
         self.levels = [level_of_stride(backbone, stride, "the semantic branch") for stride in (4, 8, 16, 32)]
         self.channels = [*(backbone.channels[level] for level in self.levels), out_channels]
@@ -122,12 +126,14 @@ class BiSeNetV2(Net):
         UserError: for a value outside these limits, and for a count of channels or layers that is not whole.
     """
 
+    backbone: Backbone | None
+
     def __init__(
         self,
         *,
         num_classes: Count,
         in_channels: Channels = 3,
-        backbone: nn.Module | None = None,
+        backbone: Backbone | None = None,
         width_multiplier: Positive = 1.0,
         depth_multiplier: Positive = 1.0,
         channel_ratio: Positive = 0.25,
@@ -150,9 +156,9 @@ class BiSeNetV2(Net):
         check_choice("expand_at", expand_at, ("conv", "depthwise"))
         check_choice("fusion", fusion, ("bga", "sum", "concat", "detail", "semantic"))
         check_choice("upsample", upsample, ("bilinear", "nearest"))
-        aux_channels = {stage: widths for stage, widths in (aux_channels or {}).items() if widths is not None}
-        _check_booster(aux_channels)
-        if fusion == "detail" and (aux_channels or backbone is not None):
+        boosters = {stage: widths for stage, widths in (aux_channels or {}).items() if widths is not None}
+        _check_booster(boosters)
+        if fusion == "detail" and (boosters or backbone is not None):
             raise UserError(
                 "fusion=detail leaves no semantic branch for booster heads or another trunk; set"
                 " model.net.backbone=null model.net.aux_channels=null model.aux_weights=null"
@@ -179,7 +185,7 @@ class BiSeNetV2(Net):
         (self.feature_channels,) = wide((head_channels,))
         booster = partial(_booster_head, num_classes=num_classes, upsample=aux_upsample, dropout=dropout)
         inputs = {} if fusion == "detail" else dict(zip(STAGES, self.semantic.channels, strict=True))
-        self.aux_heads = nn.ModuleDict({s: booster(inputs[s], wide(aux_channels[s])) for s in aux_channels})
+        self.aux_heads = nn.ModuleDict({s: booster(inputs[s], wide(widths)) for s, widths in boosters.items()})
         init_kaiming(self)
         if backbone is not None:
             self.backbone = backbone  # keeps its own initialisation

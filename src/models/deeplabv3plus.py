@@ -20,7 +20,7 @@ from src.errors import UserError
 from src.models.aspp import ASPP, rates_at, window_at
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
 from src.schema.types import Channels, Count, Share, Size, Whole
 
@@ -110,11 +110,13 @@ class DeepLabV3Plus(Net):
         UserError: for a value outside these limits.
     """
 
+    backbone: Backbone
+
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         in_channels: Channels = 3,
         aspp_channels: Channels = 256,
         aspp_rates: Sequence[Count] | None = None,

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.errors import UserError
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
 from src.schema.types import Channels, Count, Share
 
@@ -49,9 +49,11 @@ class DilatedFCN(Net):
         UserError: for a value outside these limits.
     """
 
+    backbone: Backbone
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         num_classes: Count,
         in_channels: Channels = 3,

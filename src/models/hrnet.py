@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from src.models.layers import recompute
+from src.models.net import Backbone
 from src.ops.resize import resize
 
 __all__ = ["Exchange", "HRNet"]
@@ -25,18 +26,20 @@ class Exchange(nn.Module):
         align_corners: of the resizes.
     """
 
-    def __init__(self, module: nn.Module, *, align_corners: bool) -> None:
+    branches: nn.ModuleList
+    fuse_layers: Any  # by level, a list of modules, one per branch
+    fuse_act: nn.Module
+
+    def __init__(self, module: Any, *, align_corners: bool) -> None:
         super().__init__()
         self.branches, self.fuse_layers, self.fuse_act = module.branches, module.fuse_layers, module.fuse_act
         self.align_corners = align_corners
 
     def forward(self, *branches: Tensor) -> list[Tensor]:
         """(B,channels[i],h_i,w_i), fine to coarse -> the same shapes."""
-        branches = [blocks(x) for blocks, x in zip(self.branches, branches, strict=True)]
+        maps = [blocks(x) for blocks, x in zip(self.branches, branches, strict=True)]
         return [
-            self.fuse_act(
-                sum(self._to_level(fuse, x, like=branches[level]) for fuse, x in zip(row, branches, strict=True))
-            )
+            self.fuse_act(sum(self._to_level(fuse, x, like=maps[level]) for fuse, x in zip(row, maps, strict=True)))
             for level, row in enumerate(self.fuse_layers)
         ]
 
@@ -46,7 +49,7 @@ class Exchange(nn.Module):
         return fuse(x)
 
 
-class HRNet(nn.Module):
+class HRNet(Backbone):
     """timm's HRNet with all branches of the last stage: image -> four maps, fine to coarse.
 
     Args:
@@ -55,9 +58,10 @@ class HRNet(nn.Module):
         checkpointing: keep one map per branch and module for the backward pass and compute the rest again.
     """
 
+    trunk: Any  # timm's
     needs_all_read = True  # a map that no one reads would leave weights of the last exchange without gradient
 
-    def __init__(self, trunk: nn.Module, *, align_corners: bool = False, checkpointing: bool = False) -> None:
+    def __init__(self, trunk: Any, *, align_corners: bool = False, checkpointing: bool = False) -> None:
         super().__init__()
         for name in ("incre_modules", "downsamp_modules", "final_layer", "global_pool", "head_drop", "classifier"):
             setattr(trunk, name, None)

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from src.errors import UserError
 from src.models.checks import check_count
+from src.models.net import Backbone
 
 __all__ = [
     "CeilMaxPool2d",
@@ -31,6 +32,9 @@ class ConvNormAct(nn.Sequential):
     Zero padding keeps the size at stride 1 and gives ceil(size / stride) otherwise, for odd kernels. ``bias`` is the
     convolution's; the norm makes it redundant, but some references have it.
     """
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
 
     def __init__(
         self,
@@ -58,12 +62,12 @@ class CeilMaxPool2d(nn.MaxPool2d):
     def __init__(self, kernel_size: int, *, padding: int = 0) -> None:
         super().__init__(kernel_size, stride=2, padding=padding, ceil_mode=True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if not torch.compiler.is_exporting():
-            return super().forward(x)
+            return super().forward(input)
         # ceil_mode compares sizes, which an exported graph must not; one more row and column have the same effect
-        x = F.pad(x, (0, 1, 0, 1), value=-torch.inf)
-        return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
+        padded = F.pad(input, (0, 1, 0, 1), value=-torch.inf)
+        return F.max_pool2d(padded, self.kernel_size, self.stride, self.padding)
 
 
 class FCNHead(nn.Module):
@@ -112,7 +116,7 @@ class FCNHead(nn.Module):
         return self.classify(self.convs(x))
 
 
-def auxiliary_head(backbone: nn.Module, channels: int | None, num_classes: int) -> FCNHead | None:
+def auxiliary_head(backbone: Backbone, channels: int | None, num_classes: int) -> FCNHead | None:
     """The head on the backbone's last feature but one, as torchvision and mmsegmentation have it; ``None`` without it.
 
     Args:
@@ -144,15 +148,15 @@ def recompute(module: nn.Module, *inputs: Tensor) -> Any:
 
 @contextmanager
 def _still_statistics(module: nn.Module) -> Iterator[None]:
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.training and norm.num_batches_tracked is not None]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+    kept = []
+    for norm in module.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.training and norm.num_batches_tracked is not None:
+            kept.append((norm, norm.momentum, norm.num_batches_tracked))
+            norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+        for norm, momentum, counter in kept:
             norm.momentum, norm.num_batches_tracked = momentum, counter
 
 

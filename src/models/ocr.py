@@ -21,7 +21,7 @@ from src.errors import UserError
 from src.models.aspp import ASPP
 from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
 from src.schema.types import Channels, Count, Positive, Share
 
@@ -118,11 +118,13 @@ class OCRNet(Net):
         UserError: for a count below 1, a dropout outside [0, 1), or a ``region_scale`` of 0 or less.
     """
 
+    backbone: Backbone
+
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         concat_features: bool = True,
         in_channels: Channels = 3,
         mid_channels: Channels = 512,

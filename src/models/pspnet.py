@@ -6,6 +6,7 @@ Deviation: the averages are matrix products (``src.models.adaptive_pooling``), t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from src.errors import UserError
 from src.models.adaptive_pooling import adaptive_avg_pool
 from src.models.checks import check_count, check_pooled
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
 from src.schema.types import Channels, Count, Share
 
@@ -50,7 +51,7 @@ class PyramidPooling(nn.Module):
         size = x.shape[-2:]
         self._check_size(x)
         maps = [x]
-        for bins, conv in zip(self.pool_sizes, self.levels, strict=True):
+        for bins, conv in zip(self.pool_sizes, cast("Sequence[ConvNormAct]", self.levels), strict=True):
             if bins == 1:
                 check_pooled(conv.norm, x)
             maps.append(resize(conv(adaptive_avg_pool(x, bins)), size, align_corners=self.align_corners))
@@ -87,9 +88,11 @@ class PSPNet(Net):
         UserError: for a value outside these limits.
     """
 
+    backbone: Backbone
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         num_classes: Count,
         in_channels: Channels = 3,

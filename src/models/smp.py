@@ -49,6 +49,10 @@ class SMP(Net):
             parts that do not run together.
     """
 
+    encoder: Any  # the package's parts
+    decoder: Any
+    segmentation_head: Any
+
     def __init__(
         self,
         *,
@@ -118,7 +122,7 @@ def _crop(x: Tensor, height: int, width: int) -> Tensor:
     return x[..., :height, :width]
 
 
-def _create(arch: str, encoder: str, common: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+def _create(arch: str, encoder: str, common: Mapping[str, Any], options: dict[str, Any]) -> Any:
     try:
         import segmentation_models_pytorch as smp
     except ImportError as error:
@@ -129,12 +133,12 @@ def _create(arch: str, encoder: str, common: dict[str, Any], options: dict[str, 
     _check_encoder(encoder, smp.encoders.get_encoder_names())
     _check_options(options, smp.MODEL_ARCHITECTURES_MAPPING[arch], timm=encoder.startswith("tu-"))
     if arch == "dpt":
-        options = {"dynamic_img_size": True} | options
+        options.setdefault("dynamic_img_size", True)
     weights = common["encoder_weights"]
     try:
         with warnings.catch_warnings(), hub_without_retries():
             warnings.simplefilter("ignore")  # deprecated names
-            net = smp.create_model(arch, encoder, **common, **options)
+            net: Any = smp.create_model(arch, encoder, **common, **options)
             if weights is not None and not encoder.startswith("tu-"):
                 net.encoder.pretrained_cfg = smp.encoders.get_preprocessing_params(encoder, weights)  # as timm's have
     except Exception as error:
