@@ -6,6 +6,7 @@ on, with ``channels`` and ``strides`` (against the image) by feature. ``create_b
 * ResNets (ResNeXt, SE, wide, the deep stems ``resnet101c`` with 32-32-64 and ``resnet101s`` with 64-64-128 channels
   included) with the dilation, stride and pooling conventions of the segmentation papers;
 * HRNets with all branches at the end (``src.models.hrnet``);
+* Xception, by the name ``legacy_xception``, with rates in place of strides (``src.models.xception``);
 * any other trunk with feature maps, where its strides allow the output stride.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,9 +23,10 @@ from torch.nn import functional as F
 from src.errors import UserError, nearest
 from src.models.checks import check_rates
 from src.models.hrnet import HRNet
-from src.models.layers import CeilMaxPool2d, init_kaiming, recompute
+from src.models.layers import CeilMaxPool2d, dilate, init_kaiming, recompute
 from src.models.net import Backbone
 from src.models.timm_trunks import create_feature_trunk, create_trunk
+from src.models.xception import Xception
 from src.schema.types import Channels, Count
 
 __all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
@@ -96,7 +98,7 @@ class ResNet(Backbone):
         self.rates = [max(1, stride // output_stride) for stride in (4, 8, 16, 32)]
         if not contract_dilation:
             for stage, rate in zip(stages, self.rates, strict=True):
-                _dilate(stage, [rate] * len(stage))
+                dilate(stage, rate)
         self.multi_grid = [1] * len(stages[-1]) if multi_grid is None else list(multi_grid)
         if multi_grid is not None:
             check_rates("multi_grid", multi_grid)
@@ -105,7 +107,8 @@ class ResNet(Backbone):
                     f"multi_grid is {list(multi_grid)}, but the last stage of the trunk has {len(stages[-1])} blocks;"
                     " give one rate for each"
                 )
-            _dilate(stages[-1], [self.rates[-1] * unit for unit in multi_grid])
+            for block, unit in zip(stages[-1], multi_grid, strict=True):
+                dilate(block, self.rates[-1] * unit)
         if stride_on_1x1:
             for stage in stages[1:]:
                 _move_stride(stage[0])
@@ -121,14 +124,16 @@ class ResNet(Backbone):
 
         Its blocks have ``rate`` times the multi-grid and new weights, with which each passes its input on.
         """
-        stage = nn.Sequential(*(copy.deepcopy(self.stages()[-1][-1]) for _ in self.multi_grid))
-        for block in cast("list[Any]", list(stage)):  # timm's
+        stage = nn.Sequential()
+        for unit in self.multi_grid:
+            block: Any = copy.deepcopy(self.stages()[-1][-1])  # timm's
             for part in block.modules():
                 if isinstance(part, nn.modules.batchnorm._BatchNorm):
                     part.reset_parameters()
             init_kaiming(block)
             block.zero_init_last()
-        _dilate(stage, [rate * unit for unit in self.multi_grid])
+            dilate(block, rate * unit)
+            stage.append(block)
         return stage
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -150,8 +155,11 @@ def create_backbone(
     pretrained: bool | str = False,
     in_channels: Channels = 3,
     align_corners: bool = False,
+    upsample_by_factor: bool = False,
     checkpointing: bool = False,
     pad_block_inputs: bool = False,
+    linear_features: bool = False,
+    exit_padding: Count | None = None,
     **resnet: Any,
 ) -> Backbone:
     """A backbone by timm's name; ``timm.list_models()`` lists them.
@@ -162,9 +170,11 @@ def create_backbone(
         pretrained: ``true`` for timm's ImageNet weights, or the path of a file that holds them.
         in_channels: channels of the image.
         align_corners: of an HRNet's resizes.
+        upsample_by_factor: see ``HRNet``.
         checkpointing: see ``ResNet``; HRNets have it too.
         pad_block_inputs: MobileNetV2's 3x3 convolutions have no padding. Zeros are around the input of each inverted
             residual instead, before its 1x1 expansion, and none are around the image (VainF).
+        linear_features, exit_padding: see ``Xception``.
         **resnet: the other options of ``ResNet``, for ResNets only.
 
     Raises:
@@ -182,6 +192,12 @@ def create_backbone(
     given = [option for option, value in resnet.items() if value not in (None, False)]
     if given and family != "resnet":
         raise UserError(f"{', '.join(given)}: for ResNets only, and {name} is none; set to null or choose a ResNet")
+    if upsample_by_factor and family != "hrnet":
+        raise UserError(f"upsample_by_factor is for HRNets, and {name} is none; set it to false")
+    if (linear_features or exit_padding is not None) and family != "xception":
+        raise UserError(
+            f"linear_features and exit_padding are for legacy_xception; set them to false and null for {name}"
+        )
     if checkpointing and family not in ("resnet", "hrnet"):
         raise UserError(f"checkpointing is for ResNets and HRNets; set it to false for {name}")
     common = {"name": name, "pretrained": pretrained, "in_chans": in_channels}
@@ -189,7 +205,17 @@ def create_backbone(
         trunk = create_trunk(output_stride=output_stride, **common)
         backbone = ResNet(trunk, output_stride=output_stride, checkpointing=checkpointing, **resnet)
     elif family == "hrnet":
-        backbone = HRNet(create_trunk(**common), align_corners=align_corners, checkpointing=checkpointing)
+        backbone = HRNet(
+            create_trunk(**common),
+            align_corners=align_corners,
+            upsample_by_factor=upsample_by_factor,
+            checkpointing=checkpointing,
+        )
+    elif family == "xception":
+        trunk = create_trunk(**common)
+        backbone = Xception(
+            trunk, output_stride=output_stride, linear_features=linear_features, exit_padding=exit_padding
+        )
     else:
         backbone = TimmBackbone(create_feature_trunk(output_stride=output_stride, **common))
     if pad_block_inputs:
@@ -215,13 +241,6 @@ def level_of_stride(backbone: Backbone, stride: int, wanted_by: str) -> int:
             f" {', '.join(map(str, backbone.strides))}; choose another backbone"
         )
     return levels[-1]
-
-
-def _dilate(stage: nn.Sequential, rates: Sequence[int]) -> None:
-    """Gives the 3x3 convolutions of block i the rate ``rates[i]``; size is kept."""
-    for block, rate in zip(stage, rates, strict=True):
-        for conv in (part for part in block.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)):
-            conv.dilation = conv.padding = (rate, rate)
 
 
 def _pad_block_inputs(trunk: Any, name: str) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "ConvNormAct",
     "FCNHead",
     "auxiliary_head",
+    "dilate",
     "init_kaiming",
     "recompute",
 ]
@@ -158,6 +159,14 @@ def _still_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum, counter in kept:
             norm.momentum, norm.num_batches_tracked = momentum, counter
+
+
+def dilate(module: nn.Module, rate: int, *, padding: int | None = None) -> None:
+    """Give the 3x3 convolutions of a trunk's part an atrous rate; they keep the size unless ``padding`` is given."""
+    padding = rate if padding is None else padding
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3):
+            conv.dilation, conv.padding = (rate, rate), (padding, padding)
 
 
 def init_kaiming(module: nn.Module) -> None:

@@ -25,6 +25,7 @@ class Backbone(nn.Module):
     channels: list[int]  # of each feature map
     strides: list[int]  # of each feature map against the image
     checkpointing = False  # whether blocks keep their inputs only and are computed again in the backward pass
+    min_size = 0  # smallest side of an image in pixels, where it exceeds that of all nets
     needs_all_read = False  # whether a map that no one reads would leave weights without gradient
 
 
@@ -75,7 +76,8 @@ class Net(nn.Module):
         Warns:
             UserWarning: if ``align_corners`` shifts features against pixels at this size.
         """
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
+        least = max(self.min_size, 0 if self.backbone is None else self.backbone.min_size)
+        check_image(image, in_channels=self.in_channels, min_size=least)
         if self.align_corners and self.backbone is not None:
             _warn_of_shift(image, output_stride=self.backbone.strides[-1])
 
@@ -83,7 +85,7 @@ class Net(nn.Module):
         """Outputs before the last resize.
 
         Args:
-            image: (B,in_channels,H,W) normalised float, H and W at least ``min_size``.
+            image: (B,in_channels,H,W) normalised float, H and W at least ``min_size``, the net's and its backbone's.
 
         Returns:
             ``logits`` (B,K,h,w); ``aux_<name>`` (B,K,h',w') in training; ``features`` (B,feature_channels,h,w), which
