@@ -32,7 +32,7 @@ class Inference:
 
     ``scales=[0.5]`` is BiSeNetV2's protocol: the image is halved, the result is brought back to full size. A net with
     scales of its own (``net.scales``) takes no others around them; flipping it is fine. A net of one logit z, class 1
-    against class 0, gets the scores of two classes: 0 and z, less what ``threshold`` asks for.
+    against class 0, gets the scores of two classes: 0 and z, less the logit of ``threshold``.
 
     Args:
         scales: factors on the image's size.
@@ -111,7 +111,7 @@ class Inference:
         return label, confidence
 
     def _reduced(self, net: NetLike, image: Tensor, rgb: Tensor | None, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-        """What ``reduce`` makes of scores (B,K,h,W): (n,B,h,W), strip by strip."""
+        """``reduce`` of scores, (B,K,h,W) -> (n,B,h,W), applied strip by strip."""
         if self.refine:
             return reduce(self(net, image, rgb))
         return self._in_memory(image, lambda: torch.cat([reduce(strip) for strip in self._strips(net, image)], dim=2))
@@ -164,7 +164,7 @@ class Inference:
         return fuse(maps, self.fuse)
 
     def _of_classes(self, logits: Tensor) -> Tensor:
-        """Logits with a channel for each class; that of class 1 lowered by what the threshold asks for."""
+        """Logits with a channel for each class: those of a single logit z are 0 and z."""
         if logits.shape[1] == 1:
             return torch.cat([torch.zeros_like(logits), logits], dim=1)
         if self.threshold != 0.5:
@@ -176,6 +176,7 @@ class Inference:
 
     def _thresholded(self, scores: Tensor) -> Tensor:
         if self.threshold != 0.5:
+            # The softmax of two scores exceeds t where their difference exceeds the logit of t.
             scores[:, 1] -= math.log(self.threshold / (1 - self.threshold))
         return scores
 
@@ -187,6 +188,7 @@ class Inference:
             except torch.OutOfMemoryError:
                 if max(size := self._smaller(image)) < _SMALLEST_WINDOW:
                     raise
+            # Outside of the except block: there the exception would still hold the tensors of the failed try.
             self.window = Sliding(size)
             warnings.warn(
                 f"an image of {image.shape[-2]}x{image.shape[-1]} does not fit into the GPU's memory: from here on in"

@@ -106,6 +106,7 @@ class _Stitched(Rows):
             for i, (left, each) in enumerate(zip(lefts, logits, strict=True), first):
                 if band is None:
                     band = each.new_zeros(images, each.shape[1], height, self.size[1])
+                # Weights of both axes sum to one at each pixel, so windows add up without a division afterwards.
                 band[..., left : left + width] += each * self.across[i].to(each)
         assert band is not None  # there is at least one window
         return band * self.down[row].to(band).view(-1, 1)

@@ -41,10 +41,8 @@ class CrossEntropyLoss(Criterion):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__(ignore_index, class_weights)
-        if not 0 <= label_smoothing < 1:
+        if label_smoothing == 1:
             raise UserError(f"loss.label_smoothing={label_smoothing} must lie in [0, 1)")
-        if reduction not in ("mean", "sum"):
-            raise UserError(f"loss.reduction={reduction} is unknown; use mean or sum")
         self.label_smoothing = label_smoothing
         self.reduction = reduction
 
@@ -84,10 +82,9 @@ class ImageWeightedCELoss(Criterion):
         UserError: for a negative bound.
     """
 
+    @checked("loss")
     def __init__(self, *, upper_bound: NotNegative = 1.0, norm: bool = False, ignore_index: int = 255) -> None:
         super().__init__(ignore_index)
-        if upper_bound < 0:
-            raise UserError(f"loss.upper_bound={upper_bound} must be 0 or more")
         self.upper_bound, self.norm = upper_bound, norm
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class OHEMCrossEntropyLoss(Criterion):
         min_kept: what is always kept: up to 1 a share of the batch's valid pixels (1/16 in CoinCheung/BiSeNet), above 1
             a number of pixels for each image (mmsegmentation 10,000; MendelXu/ANN 100,000).
         ignore_index: label value that takes no part.
-        class_weights: one factor per class on the loss of its pixels. They have no say in which pixels are hard, and
+        class_weights: one factor per class on the loss of its pixels. They do not decide which pixels are hard, and
             the mean is over pixels, not over weights, as in MendelXu/ANN.
 
     Raises:

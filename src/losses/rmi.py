@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from src.errors import UserError, nearest
+from src.errors import UserError
 from src.losses.bce import summed_bce
 from src.losses.masking import Criterion, channel_classes, split_label
+from src.schema.faults import checked
 from src.schema.types import Count, NotNegative, Share, Whole
 
 __all__ = ["RMILoss"]
 
-_POOLS = ("average", "max", "resize", "none")
 _LEAST_SIDE = 12  # pixels; below, a map at a quarter holds too few neighbourhoods
 _LEAST_PROBABILITY = 1e-6
 _GROWTH = (1e4, 1e2, 1.0)  # factors on the jitter, the last that works counts
@@ -57,6 +57,7 @@ class RMILoss(Criterion):
         UserError: for options outside these limits; on the first forward for maps below 12 pixels a side.
     """
 
+    @checked("loss")
     def __init__(
         self,
         *,
@@ -72,25 +73,15 @@ class RMILoss(Criterion):
         ignore_index: int = 255,
     ) -> None:
         super().__init__(ignore_index)
-        if pool not in _POOLS:
-            raise UserError(f"loss.pool={pool} is unknown; use one of {', '.join(_POOLS)}.{nearest(str(pool), _POOLS)}")
-        if precision not in ("float64", "float32"):
-            raise UserError(f"loss.precision={precision} is unknown; use float64, or float32 on devices without it")
-        whole = {"radius": radius, "pool_size": pool_size, "pool_stride": pool_stride}
-        if wrong := [f"loss.{name}={value}" for name, value in whole.items() if value != int(value) or value < 1]:
-            raise UserError(f"{wrong[0]} must be a whole number of 1 or more")
-        if not 0 <= pool_padding <= pool_size // 2:
+        if pool_padding > pool_size // 2:
             raise UserError(f"loss.pool_padding={pool_padding} must lie in 0 to half of pool_size={pool_size}")
-        if not 0 <= weight_lambda <= 1 or lambda_way not in (0, 1) or not jitter > 0:
-            raise UserError(
-                f"loss.weight_lambda={weight_lambda} must lie in [0, 1], loss.lambda_way={lambda_way} be 0 or 1, and"
-                f" loss.jitter={jitter} above 0"
-            )
+        if jitter == 0:
+            raise UserError("loss.jitter=0 leaves matrices without a determinant; use a number above 0")
         self.radius, self.pool, self.jitter = radius, pool, jitter
         windows = {"none": (1, 1, 0), "resize": (pool_stride, pool_stride, 0)}
         self.pool_window = windows.get(pool, (pool_size, pool_stride, pool_padding))
         self.factors = (weight_lambda, 1 - weight_lambda) if lambda_way == 1 else (1.0, weight_lambda)
-        self.dtype = getattr(torch, precision)
+        self.dtype = torch.float64 if precision == "float64" else torch.float32
         self.fallbacks: Tensor | None = None
 
     def logged(self) -> Mapping[str, Tensor]:

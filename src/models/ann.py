@@ -18,12 +18,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.ann_layers import SHARING, NonLocalBlock
+from src.models.ann_layers import NonLocalBlock
 from src.models.ann_samplers import Sampler
-from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Seed, Share
 
 __all__ = ["ANN"]
@@ -72,6 +72,7 @@ class ANN(Net):
 
     backbone: Backbone
 
+    @checked("model.net")
     def __init__(
         self,
         *,
@@ -101,13 +102,6 @@ class ANN(Net):
         align_corners: bool = True,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        check_count("channels", channels)
-        check_choice("fusion_sharing", fusion_sharing, SHARING)
-        check_choice("sharing", sharing, SHARING)
-        if fusion is not None:
-            check_choice("fusion", fusion, ("afnb", "fnb", "common"))
-        if refine is not None:
-            check_choice("refine", refine, ("apnb", "nb"))
         low, high = backbone.channels[-2:]
         sample = partial(Sampler, sampler, sizes=sizes, points=points, seed=sampler_seed)
         block = partial(
@@ -138,7 +132,6 @@ class ANN(Net):
         init_kaiming(self.head)
         self.aux_stage, self.aux_head = aux_stage, None
         if aux_channels is not None:
-            check_count("aux_channels", aux_channels)
             width = backbone.channels[_level(backbone, aux_stage)]
             self.aux_head = FCNHead(width, [aux_channels], num_classes, bias=bias, dropout=dropout)
             init_kaiming(self.aux_head)

@@ -180,7 +180,7 @@ def create_backbone(
     Raises:
         UserError: for an unknown name, an output stride or option that the trunk cannot have, or missing weights.
     """
-    import timm  # takes seconds, which only nets with a backbone shall wait for
+    import timm  # takes seconds, for nets with a backbone only
 
     if name not in timm.list_models():
         raise UserError(f"backbone '{name}' is unknown to timm {timm.__version__}.{nearest(name, timm.list_models())}")

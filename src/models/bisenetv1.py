@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.backbones import level_of_stride
-from src.models.checks import check_choice, check_count, check_pooled
+from src.models.checks import check_pooled
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count
 
 __all__ = ["BiSeNetV1"]
@@ -156,6 +157,7 @@ class BiSeNetV1(Net):
 
     backbone: Backbone
 
+    @checked("model.net")
     def __init__(
         self,
         *,
@@ -167,11 +169,8 @@ class BiSeNetV1(Net):
         gate: Literal["norm", "bottleneck"] = "norm",
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
-        check_count("channels", channels, least=4)
         if channels % 4:
             raise UserError(f"channels is {channels}; use a multiple of 4")
-        check_choice("upsample", upsample, ("nearest", "bilinear"))
-        check_choice("gate", gate, ("norm", "bottleneck"))
         self.feature_channels = 2 * channels
         self.spatial = SpatialPath(in_channels, channels)
         self.context = ContextPath(backbone, channels, upsample)

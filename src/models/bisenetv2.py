@@ -25,10 +25,11 @@ from src.models.bisenetv2_layers import (
     StemBlock,
     Upsample,
 )
-from src.models.checks import check_choice, check_count, scale_counts
+from src.models.checks import check_choice, scale_counts
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
 from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Positive, Share, Widths
 
 __all__ = ["BiSeNetV2"]
@@ -128,6 +129,7 @@ class BiSeNetV2(Net):
 
     backbone: Backbone | None
 
+    @checked("model.net")
     def __init__(
         self,
         *,
@@ -152,12 +154,9 @@ class BiSeNetV2(Net):
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
-        check_count("expansion", expansion)
-        check_choice("expand_at", expand_at, ("conv", "depthwise"))
-        check_choice("fusion", fusion, ("bga", "sum", "concat", "detail", "semantic"))
-        check_choice("upsample", upsample, ("bilinear", "nearest"))
         boosters = {stage: widths for stage, widths in (aux_channels or {}).items() if widths is not None}
-        _check_booster(boosters)
+        for stage in boosters:
+            check_choice("a stage of aux_channels", stage, STAGES)
         if fusion == "detail" and (boosters or backbone is not None):
             raise UserError(
                 "fusion=detail leaves no semantic branch for booster heads or another trunk; set"
@@ -219,10 +218,3 @@ def _booster_head(
         return FCNHead(in_channels, channels, num_classes, dropout=dropout)
     first = (ConvNormAct(in_channels, channels[0]), nn.Dropout2d(dropout), nn.Upsample(scale_factor=2))
     return nn.Sequential(*first, FCNHead(channels[0], channels[1:], num_classes))
-
-
-def _check_booster(aux_channels: Mapping[str, Sequence[int]]) -> None:
-    for stage, channels in aux_channels.items():
-        check_choice("a stage of aux_channels", stage, STAGES)
-        if not isinstance(channels, Sequence) or not channels:
-            raise UserError(f"aux_channels.{stage}={channels} is no list of convolution widths; write such as [128]")

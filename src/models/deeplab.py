@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.checks import check_count, check_rates
+from src.models.checks import check_rates
 from src.models.layers import init_kaiming
 from src.models.net import Backbone, Net
 from src.models.vgg import VGG16, check_one_fc
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count
 
 __all__ = ["DeepLabV1", "DeepLabV2"]
@@ -45,6 +46,7 @@ class DeepLabV1(Net):
 
     backbone: Backbone
 
+    @checked("model.net")
     def __init__(
         self,
         *,
@@ -63,7 +65,6 @@ class DeepLabV1(Net):
         self.feature_channels = backbone.channels[-1]
         self.branches = None
         if msc_channels is not None:
-            check_count("msc_channels", msc_channels)
             widths, strides = (in_channels, *backbone.channels[:-1]), (1, *backbone.strides[:-1])
             steps = [backbone.strides[-1] // stride for stride in strides]
             branches = (_branch(width, msc_channels, step) for width, step in zip(widths, steps, strict=True))
@@ -103,6 +104,7 @@ class DeepLabV2(Net):
 
     backbone: Backbone
 
+    @checked("model.net")
     def __init__(
         self,
         *,

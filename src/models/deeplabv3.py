@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.aspp import ASPP, rates_at, window_at
 from src.models.backbones import ResNet
-from src.models.checks import check_count
 from src.models.layers import FCNHead, auxiliary_head, init_kaiming, recompute
 from src.models.net import Backbone, Net
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share, Size
 
 __all__ = ["DeepLabV3"]
@@ -36,7 +36,7 @@ class DeepLabV3(Net):
         in_channels: channels of the image.
         cascade_depth: 4 is the trunk alone; 5, 6 or 7 add block5 up to that block, for ResNets. Their rates double
             from block to block, and the multi-grid multiplies them.
-        output_stride: of the last block, where the cascade shall stride on: 64, 128 or 256 (Table 1), behind a
+        output_stride: of the last block, if the cascade continues to stride: 64, 128 or 256 (Table 1), behind a
             backbone at 32. ``None`` is the backbone's.
         aspp_channels: width of ASPP; ``None`` is no ASPP.
         aspp_rates: see ``rates_at``.
@@ -56,6 +56,7 @@ class DeepLabV3(Net):
 
     backbone: Backbone
 
+    @checked("model.net")
     def __init__(
         self,
         *,
@@ -94,8 +95,6 @@ class DeepLabV3(Net):
             )
             init_kaiming(self.aspp)
             channels = aspp_channels
-        for width in head_channels:
-            check_count("head_channels", width)
         self.head = FCNHead(channels, head_channels, num_classes, dropout=dropout)
         self.feature_channels = self.head.classifier.in_channels
         self.aux_head = auxiliary_head(backbone, aux_channels, num_classes)

@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.backbones import level_of_stride
-from src.models.checks import check_choice
 from src.models.net import Backbone, Net
 from src.models.vgg import VGG16, check_one_fc
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Positive
 
 __all__ = ["FCN"]
@@ -87,6 +87,7 @@ class FCN(Net):
 
     backbone: Backbone
 
+    @checked("model.net")
     def __init__(
         self,
         *,
@@ -99,10 +100,7 @@ class FCN(Net):
         in_channels: Channels = 3,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
-        check_choice("deconvolution", deconvolution, ("fixed", "inner", "learned"))
-        if stride not in IMAGE_OFFSETS:
-            raise UserError(f"stride is {stride}; use one of 32, 16, 8")
-        if len(skip_scales) != 2 or min(skip_scales) <= 0:
+        if len(skip_scales) != 2:
             raise UserError(f"skip_scales is {list(skip_scales)}; give two factors above 0, for pool4 and pool3")
         if pad_100:
             if not isinstance(backbone, VGG16) or backbone.dilated:

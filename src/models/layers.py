@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from src.errors import UserError
-from src.models.checks import check_count
+from src.models.checks import check_dropout
 from src.models.net import Backbone
 
 __all__ = [
@@ -99,10 +98,7 @@ class FCNHead(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout is {dropout}; use a share of the channels from 0 to below 1")
-        for width in channels:
-            check_count("head width", width)
+        check_dropout("dropout", dropout)
         widths = [in_channels, *channels]
         blocks = (ConvNormAct(before, after, kernel_size=kernel_size, bias=bias) for before, after in pairwise(widths))
         self.convs = nn.Sequential(*blocks)
@@ -124,13 +120,9 @@ def auxiliary_head(backbone: Backbone, channels: int | None, num_classes: int) -
         backbone: see ``src.models.backbones``.
         channels: width of the head's 3x3 convolution, or ``None``; its dropout is 0.1.
         num_classes: channels of the logits.
-
-    Raises:
-        UserError: for a width below 1.
     """
     if channels is None:
         return None
-    check_count("aux_channels", channels)
     head = FCNHead(backbone.channels[-2], [channels], num_classes, dropout=0.1)
     init_kaiming(head)
     return head

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.checks import check_count
+from src.models.checks import check_dropout
 from src.models.layers import ConvNormAct
 from src.models.multi_scale import MultiScale, own_predictions, rescale, resized
 from src.models.net import Net
 from src.ops.resize import resize
 from src.ops.scale_fusion import combine, fuse_hierarchical, hierarchical_weights, weighted_sum
+from src.schema.faults import checked
 from src.schema.types import Channels, Factors, Positive, Share
 
 __all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention"]
@@ -49,11 +50,9 @@ class AttentionHead(nn.Module):
         self, in_channels: int, channels: Sequence[int], maps: int, *, norm: bool, dropout: float, zero_init: bool
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise UserError(f"attention_dropout is {dropout}; use a share from 0 to below 1")
+        check_dropout("attention_dropout", dropout)
         self.convs = nn.Sequential()
         for width in channels:
-            check_count("attention_channels", width)
             plain = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(inplace=True))
             self.convs.append(ConvNormAct(in_channels, width) if norm else plain)
             in_channels = width
@@ -92,6 +91,7 @@ class HierarchicalAttention(MultiScale):
         UserError: for scales that are not numbers above 0, given twice or without 1.0, and another ``low_scale``.
     """
 
+    @checked("model.scales")
     def __init__(
         self,
         *,
@@ -104,7 +104,7 @@ class HierarchicalAttention(MultiScale):
         supervise: bool = False,
     ) -> None:
         super().__init__(net, scales, supervise=supervise)
-        if not 0 < low_scale < 1:
+        if low_scale >= 1:
             raise UserError(f"low_scale is {low_scale}; use a factor between 0 and 1, which the net sees beside 1.0")
         self.low_scale = low_scale
         self.attention = AttentionHead(
@@ -160,7 +160,7 @@ class HierarchicalAttention(MultiScale):
     ) -> Any:
         self.check_scales(image, self.scales)
         passes = (self.at_scale(image, scale, resize=resize) for scale in self.scales)
-        logits, attention = zip(*map(itemgetter("logits", "attention"), passes), strict=True)  # features are let go
+        logits, attention = zip(*map(itemgetter("logits", "attention"), passes), strict=True)  # features are freed
         return fuse_hierarchical(
             logits, attention, self.scales, align_corners=self.align_corners, resize=resize, combine=combine
         )
@@ -186,6 +186,7 @@ class ExplicitAttention(MultiScale):
         UserError: for fewer than two scales, and those that ``HierarchicalAttention`` refuses.
     """
 
+    @checked("model.scales")
     def __init__(
         self,
         *,

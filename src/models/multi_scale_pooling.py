@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.checks import check_choice, check_count
 from src.models.multi_scale import MultiScale, check_scaled_size, own_predictions
 from src.models.net import Net
 from src.ops.resize import resize
-from src.ops.scale_fusion import FUSIONS, combine, fuse, mean_log_probabilities
+from src.ops.scale_fusion import combine, fuse, mean_log_probabilities
+from src.schema.faults import checked
 from src.schema.types import Count, Factors
 
 __all__ = ["PooledScales"]
@@ -42,6 +42,7 @@ class PooledScales(MultiScale):
         UserError: for values outside these limits, and for an image with a side below ``min_side`` at some scale.
     """
 
+    @checked("model.scales")
     def __init__(
         self,
         *,
@@ -53,11 +54,8 @@ class PooledScales(MultiScale):
         min_side: Count = 32,
     ) -> None:
         super().__init__(net, scales, supervise=supervise, reduced_labels=net.reduced_labels)
-        check_choice("fuse", fuse, FUSIONS)
-        check_choice("at", at, ("logits", "image"))
         if fuse == "mean_probabilities" and net.num_classes == 1:
             raise UserError("fuse is 'mean_probabilities', which a net of one logit does not give; use mean or max")
-        check_count("min_side", min_side)
         self.fuse, self.at, self.min_side = fuse, at, min_side
         net.min_size = min(net.min_size, min_side)
 

@@ -9,9 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from src.models.checks import check_count, check_image
+from src.models.checks import check_image
 from src.ops.resize import resize
 from src.ops.scale_fusion import combine
+from src.schema.faults import checked
+from src.schema.types import Channels, Count
 
 __all__ = ["Backbone", "Net"]
 
@@ -48,12 +50,16 @@ class Net(nn.Module):
     reads_all = False  # whether every map of the backbone has a part in the logits
     min_size = 32  # smallest side of an image in pixels; a wrapper that feeds smaller ones lowers it
 
+    @checked("model.net")
     def __init__(
-        self, *, num_classes: int, in_channels: int = 3, align_corners: bool = False, reduced_labels: bool = False
+        self,
+        *,
+        num_classes: Count,
+        in_channels: Channels = 3,
+        align_corners: bool = False,
+        reduced_labels: bool = False,
     ) -> None:
         super().__init__()
-        check_count("num_classes", num_classes)
-        check_count("in_channels", in_channels)
         self.num_classes, self.in_channels = num_classes, in_channels
         self.align_corners, self.reduced_labels = align_corners, reduced_labels
 

@@ -9,22 +9,21 @@ Axes: B images, C channels, D inner channels, N = H * W positions, S <= N sub-sa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Backbone, Net
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["NonLocalBlock", "NonLocalNet"]
 
-FORMS = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
-
 Form = Literal["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
+FORMS = get_args(Form)
 Attention = Literal["fused", "naive"]
 
 
@@ -59,9 +58,6 @@ class NonLocalBlock(nn.Module):
         attention: Attention = "fused",
     ) -> None:
         super().__init__()
-        check_count("reduction", reduction)
-        check_choice("form", form, FORMS)
-        check_choice("attention", attention, ("fused", "naive"))
         inner = max(channels // reduction, 1)
         self.form, self.scale, self.attention = form, scale, attention
         self.theta = self.phi = None
@@ -133,6 +129,7 @@ class NonLocalNet(Net):
 
     backbone: Backbone
 
+    @checked("model.net")
     def __init__(
         self,
         backbone: Backbone,
@@ -150,7 +147,6 @@ class NonLocalNet(Net):
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        check_count("channels", channels)
         self.backbone, self.feature_channels = backbone, channels
         self.before = ConvNormAct(backbone.channels[-1], channels)
         self.block = NonLocalBlock(

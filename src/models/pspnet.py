@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.adaptive_pooling import adaptive_avg_pool
-from src.models.checks import check_count, check_pooled
+from src.models.checks import check_pooled
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
 from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["PSPNet", "PyramidPooling"]
@@ -40,9 +41,6 @@ class PyramidPooling(nn.Module):
         super().__init__()
         if not pool_sizes:
             raise UserError("pool_sizes is empty; give at least one, such as [1,2,3,6]")
-        for size in pool_sizes:
-            check_count("pool_sizes", size)
-        check_count("pool_channels", channels)
         self.pool_sizes, self.align_corners = list(pool_sizes), align_corners
         self.out_channels = in_channels + len(self.pool_sizes) * channels
         self.levels = nn.ModuleList(ConvNormAct(in_channels, channels, kernel_size=1) for _ in self.pool_sizes)
@@ -90,6 +88,7 @@ class PSPNet(Net):
 
     backbone: Backbone
 
+    @checked("model.net")
     def __init__(
         self,
         backbone: Backbone,
@@ -104,7 +103,6 @@ class PSPNet(Net):
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        check_count("channels", channels)
         self.backbone, self.feature_channels = backbone, channels
         self.pyramid = PyramidPooling(
             backbone.channels[-1], pool_channels, pool_sizes=pool_sizes, align_corners=align_corners

@@ -22,6 +22,7 @@ from src.errors import UserError, nearest
 from src.models.checks import check_choice, check_pooled
 from src.models.net import Net
 from src.models.timm_trunks import hub_without_retries
+from src.schema.faults import checked
 from src.schema.types import Channels, Count
 
 __all__ = ["SMP"]
@@ -45,7 +46,7 @@ class SMP(Net):
         options: other arguments of the net's constructor in the package, which documents them.
 
     Raises:
-        UserError: if the package is missing, for unknown names and options, for weights that cannot be had, and for
+        UserError: if the package is missing, for unknown names and options, for weights that cannot be loaded, and for
             parts that do not run together.
     """
 
@@ -53,6 +54,7 @@ class SMP(Net):
     decoder: Any
     segmentation_head: Any
 
+    @checked("model.net")
     def __init__(
         self,
         *,

@@ -83,7 +83,7 @@ def create_feature_trunk(*, name: str, pretrained: bool | str, output_stride: in
 
 
 def _check_filled(trunk: nn.Module, again: nn.Module, file: str) -> None:
-    """Refuse a file that did not fill the trunk, which timm tells nobody: what is left random is another each time.
+    """Refuse a file that did not fill the trunk, which timm does not report; random weights differ from start to start.
 
     Args:
         trunk: made with the file's weights.

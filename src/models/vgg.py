@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.checks import check_count, check_rates
+from src.models.checks import check_dropout, check_rates
 from src.models.layers import CeilMaxPool2d, init_kaiming
 from src.models.net import Backbone
 from src.models.timm_trunks import create_trunk
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["VGG16", "check_one_fc"]
@@ -76,6 +77,7 @@ class VGG16(Backbone):
         UserError: for values outside these limits, or missing weights.
     """
 
+    @checked("model.net.backbone")
     def __init__(
         self,
         *,
@@ -167,11 +169,8 @@ def _convs(widths: Sequence[int], rate: int) -> nn.Sequential:
 
 
 def _check_fc(kernel: int, rates: Sequence[int], channels: int, dropout: float, pretrained: bool | str) -> None:
-    check_count("fc6_kernel", kernel)
     check_rates("fc6_rates", rates)
-    check_count("fc_channels", channels)
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout is {dropout}; use a share from 0 to below 1")
+    check_dropout("dropout", dropout)
     if any((kernel - 1) * rate % 2 for rate in rates):
         raise UserError(f"fc6_kernel={kernel} is even and needs even fc6_rates to keep the size, got {list(rates)}")
     if pretrained and (kernel > FC6_KERNEL or channels > FC_CHANNELS):

@@ -292,7 +292,7 @@ class Greedy:
         return pixelwise(image)
 
 
-def test_windows_step_in_where_memory_ends() -> None:
+def test_falls_back_to_sliding_windows_where_memory_ends() -> None:
     net, image = Greedy(300 * 300), picture(1000, 700)
     inference = Inference()
     with pytest.warns(UserWarning, match=r"1000x700 .* windows of 256x192"):
