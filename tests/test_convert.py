@@ -25,8 +25,8 @@ from src.convert import prepare as prepare_convert
 from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID
 from src.errors import UserError
 from src.evaluate import prepare as prepare_evaluate
+from src.models.normalize import Normalize
 from src.predict import prepare as prepare_predict
-from src.training.module import Normalize
 from tests.conftest import ROOT
 from tests.models.parity import GOLDEN, LIMIT, Reference, deviation
 from tests.models.test_parity import BY_NAME, REFERENCES

@@ -22,7 +22,7 @@ from src.errors import UserError
 from src.export import prepare as prepare_export
 from src.inference import Inference
 from src.models.net import Net
-from src.training.module import Normalize
+from src.models.normalize import Normalize
 from tests.conftest import composed, files_of_at_most, save_untrained
 
 BISENET = ["model=bisenetv2", "model.net.width_multiplier=0.25", "model.net.head_channels=16"]

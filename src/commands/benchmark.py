@@ -17,12 +17,12 @@ from src.errors import UserError
 from src.files.atomic import write_bytes
 from src.files.images import choose_device
 from src.models.net import Net
+from src.models.normalize import Normalize
 from src.profiling.latency import kinds_of_net, kinds_of_onnx, measure
 from src.profiling.latency_table import latency_table
 from src.profiling.model_cost import multiply_adds, parameters
 from src.reports import console
 from src.runtime.environment import environment
-from src.training.module import Normalize
 
 
 def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:

@@ -91,10 +91,11 @@ class DenseCRF:
         colours = rgb.flatten(1).to(scores.device, torch.float32) / self.bilateral_std_rgb
         points = torch.cat([_positions(rgb, self.bilateral_std_xy).to(scores.device), colours])
         kernels = [smoothness, self._kernel(points, self.bilateral_weight)]
+        # Unary terms: without the least probability, no message could change the label of a pixel that is certain.
         likely = scores.float().flatten(1).T.softmax(1).clamp_(min=self.clip).log_()
         state = likely
         for _ in range(self.iterations):
-            probs, state = state.softmax(1), likely
+            probs, state = state.softmax(1), likely  # every update starts from the unary terms again
             for kernel in filter(None, kernels):
                 message = kernel(probs)
                 state = (message if cost is None else message @ -cost).add_(state)
@@ -104,7 +105,7 @@ class DenseCRF:
         """(d,N) points -> (N,C) -> (N,C), weighted and normalised; nothing for a weight of 0."""
         if weight == 0:
             return None
-        kernel = _dense(points) if self.exact else Permutohedral.of(points)
+        kernel: Filter = _dense(points) if self.exact else Permutohedral.of(points)
         sums = kernel(torch.ones_like(points[:1]).T).flatten()
         same = torch.full_like(sums, weight)
         scales = {
@@ -113,8 +114,8 @@ class DenseCRF:
             "after": (torch.ones_like(sums), weight / sums),
             "none": (torch.ones_like(sums), same / sums.mean()),
         }
-        before, after = scales[self.normalization]
-        if not self.exact:
+        before, after = scales[self.normalization]  # diagonal matrices on both sides of K
+        if isinstance(kernel, Permutohedral):
             return kernel.scaled(before, after)
         return lambda values: after[:, None] * kernel(before[:, None] * values)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypeVar
 
 import torch
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.inference.input_size import resize_area, seen_size
-from src.inference.lazy_rows import Mirrored, Resized, Rows, net_rows
+from src.inference.lazy_rows import Mirrored, NetLike, Resized, Rows, net_rows
 from src.inference.sliding_window import Sliding
+from src.models.net import Net
 from src.ops.resize import resize
+from src.ops.scale_fusion import Fusion, fuse
 from src.schema.faults import checked
 from src.schema.types import Between, Count, Factors
 
 __all__ = ["Inference", "top_class"]
 
-NetLike = Callable[[Tensor], Mapping[str, Tensor]]
 Result = TypeVar("Result")
-FUSIONS = ("mean_probabilities", "mean", "max")
 _STRIP = {"cpu": 1 << 21, "cuda": 1 << 26}  # scores of a strip: what stays in a processor's cache, and keeps a GPU busy
 _SMALLEST_WINDOW = 256
 
@@ -32,7 +32,7 @@ class Inference:
 
     ``scales=[0.5]`` is BiSeNetV2's protocol: the image is halved, the result is brought back to full size. A net with
     scales of its own (``net.scales``) takes no others around them; flipping it is fine. A net of one logit z, class 1
-    against class 0, gets the scores of two classes: 0 and z, less what ``threshold`` asks for.
+    against class 0, gets the scores of two classes: 0 and z, less the logit of ``threshold``.
 
     Args:
         scales: factors on the image's size.
@@ -63,7 +63,7 @@ class Inference:
         threshold: Between = 0.5,
         *,
         window: Sliding | None = None,
-        fuse: Literal["mean_probabilities", "mean", "max"] = "mean_probabilities",
+        fuse: Fusion = "mean_probabilities",
         refine: Callable[[Tensor, Tensor], Tensor] | None = None,
         multiple: Count = 32,
         short_side: Count | None = None,
@@ -88,7 +88,11 @@ class Inference:
         """
         height = image.shape[-2]
         scores = self._in_memory(image, lambda: self._part(self._passes(net, image), 0, height))
-        return self.refine(rgb, scores) if self.refine else scores
+        if self.refine is None:
+            return scores
+        if rgb is None:
+            raise ValueError("refinement needs the uint8 image too; give rgb")
+        return self.refine(rgb, scores)
 
     def label(self, net: NetLike, image: Tensor, rgb: Tensor | None = None) -> Tensor:
         """The most probable class of each pixel, (B,H,W) uint8, without the scores of all classes in memory.
@@ -107,7 +111,7 @@ class Inference:
         return label, confidence
 
     def _reduced(self, net: NetLike, image: Tensor, rgb: Tensor | None, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-        """What ``reduce`` makes of scores (B,K,h,W): (n,B,h,W), strip by strip."""
+        """``reduce`` of scores, (B,K,h,W) -> (n,B,h,W), applied strip by strip."""
         if self.refine:
             return reduce(self(net, image, rgb))
         return self._in_memory(image, lambda: torch.cat([reduce(strip) for strip in self._strips(net, image)], dim=2))
@@ -116,7 +120,7 @@ class Inference:
         """Scores from top to bottom, ``rows`` at a time."""
         passes, (height, width) = self._passes(net, image), image.shape[-2:]
         if rows is None:
-            classes = getattr(net, "num_classes", 32)
+            classes = net.num_classes if isinstance(net, Net) else 32
             rows = max(8, _STRIP.get(image.device.type, _STRIP["cuda"]) // (image.shape[0] * classes * width))
         if rows < height:
             passes = list(passes)  # each strip needs all of them; the whole needs one after the other
@@ -134,45 +138,33 @@ class Inference:
 
     def _passes(self, net: NetLike, image: Tensor) -> Iterator[Rows]:
         """Logits of each scale and mirror image, at the image's size."""
-        if self.scales != (1,) and (own := getattr(net, "scales", None)):
+        if self.scales != (1,) and isinstance(net, Net) and net.scales:
             raise UserError(
-                f"inference.scales={list(self.scales)} would be stacked on the net's own scales {list(own)}; set"
+                f"inference.scales={list(self.scales)} would be stacked on the net's own scales {list(net.scales)}; set"
                 " inference.scales=[1.0], and change model.scales.scales instead"
             )
-        size = image.shape[-2:]
+        size, cover = image.shape[-2:], self.window or net_rows
         base = self.seen(image) if self.resample == "area" else image
         for scale in self.scales:
             seen = seen_size(base.shape[-2:], scale) if self.resample == "area" else self._scaled_size(size, scale)
             scaled = resize(base, seen)
-            for mirrored in (False, True)[: 1 + self.flip]:
-                yield self._pass(net, scaled, size, mirrored)
-
-    def _pass(self, net: NetLike, scaled: Tensor, size: Sequence[int], mirrored: bool) -> Rows:
-        """Logits of an image at one scale, brought to ``size`` and mirrored back."""
-        cover = self.window or net_rows
-        rows = Resized(cover(net, scaled.flip(3) if mirrored else scaled, self.multiple), size)
-        return Mirrored(rows) if mirrored else rows
+            yield Resized(cover(net, scaled, self.multiple), size)
+            if self.flip:
+                yield Mirrored(Resized(cover(net, scaled.flip(3), self.multiple), size))
 
     def _scaled_size(self, size: Sequence[int], scale: float) -> list[int]:
         """Height and width at which the net sees an image of ``size`` at ``scale``."""
         return seen_size(size, scale, short_side=self.short_side, long_side=self.long_side)
 
     def _fused(self, passes: Iterable[Tensor]) -> Tensor:
-        """Maps (B,K,h,W) of all passes as one; each is let go before the next is made."""
-        total, alone = None, len(self.scales) == 1 and not self.flip
-        for logits in passes:
-            each = self._of_classes(logits)
-            if self.fuse == "mean_probabilities" and not alone:
-                each = each.softmax(1)
-            total = each if total is None else torch.maximum(total, each) if self.fuse == "max" else total + each
-        if alone:
-            return total
-        if self.fuse != "max":
-            total /= len(self.scales) * (1 + self.flip)
-        return total.clamp_(min=torch.finfo(total.dtype).tiny).log_() if self.fuse == "mean_probabilities" else total
+        """Maps (B,K,h,W) of all passes as one, computed one after the other; a single one as it is."""
+        maps = (self._of_classes(logits) for logits in passes)
+        if len(self.scales) == 1 and not self.flip:
+            return next(maps)
+        return fuse(maps, self.fuse)
 
     def _of_classes(self, logits: Tensor) -> Tensor:
-        """Logits with a channel for each class; that of class 1 lowered by what the threshold asks for."""
+        """Logits with a channel for each class: those of a single logit z are 0 and z."""
         if logits.shape[1] == 1:
             return torch.cat([torch.zeros_like(logits), logits], dim=1)
         if self.threshold != 0.5:
@@ -184,6 +176,7 @@ class Inference:
 
     def _thresholded(self, scores: Tensor) -> Tensor:
         if self.threshold != 0.5:
+            # The softmax of two scores exceeds t where their difference exceeds the logit of t.
             scores[:, 1] -= math.log(self.threshold / (1 - self.threshold))
         return scores
 
@@ -195,6 +188,7 @@ class Inference:
             except torch.OutOfMemoryError:
                 if max(size := self._smaller(image)) < _SMALLEST_WINDOW:
                     raise
+            # Outside of the except block: there the exception would still hold the tensors of the failed try.
             self.window = Sliding(size)
             warnings.warn(
                 f"an image of {image.shape[-2]}x{image.shape[-1]} does not fit into the GPU's memory: from here on in"
@@ -206,7 +200,8 @@ class Inference:
     def _smaller(self, image: Tensor) -> tuple[int, int]:
         """Half the sides that the net last saw at most, as multiples of 32."""
         largest = self.window.size if self.window else self._scaled_size(image.shape[-2:], max(self.scales))
-        return tuple(max(32, 32 * round(side / 64)) for side in largest)
+        height, width = (max(32, 32 * round(side / 64)) for side in largest)
+        return height, width
 
 
 def top_class(scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def _symbolic_size(size: Sequence[int], scale: float, short_side: int | None, lo
     factors = [(times * wanted, over * reference) for wanted, reference in sides if wanted] or [(times, over)]
     scaled = [[(2 * times * side + over) // (2 * over) for side in size] for times, over in factors]
     smaller = scaled[0] if len(scaled) == 1 else [torch.sym_min(*pair) for pair in zip(*scaled, strict=True)]
-    return [torch.sym_max(LEAST_SIDE, side) for side in smaller]
+    return [cast("int", torch.sym_max(LEAST_SIDE, side)) for side in smaller]
 
 
 def resize_area(x: Tensor, size: Sequence[int]) -> Tensor:

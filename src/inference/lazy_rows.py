@@ -6,16 +6,19 @@ must not fall.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from src.models.net import Net
 from src.ops.resize import resize, same_size
 
-__all__ = ["Combined", "Mirrored", "Resized", "Rows", "Whole", "net_rows"]
+__all__ = ["Combined", "Mirrored", "NetLike", "Resized", "Rows", "Whole", "net_rows"]
+
+NetLike = Net | Callable[[Tensor], Mapping[str, Tensor]]  # or anything that gives ``logits`` for an image
 
 
 class Rows:
@@ -76,6 +79,7 @@ class Resized(Rows):
             place *= (least - 1) / max(1, height - 1)
         else:
             place = np.maximum((place + 0.5) * least / height - 0.5, 0)
+        # The two source rows around each wanted row, mixed as bilinear interpolation does; only this band is computed.
         above = np.minimum(place.astype(np.int64), least - 1)
         below = np.minimum(above + 1, least - 1)
         first = int(above[0])
@@ -105,32 +109,30 @@ class _Cropped(Rows):
         return self.rows(start, stop)[..., : self.size[1]]
 
 
-def net_rows(net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, multiple: int = 1) -> Rows:
+def net_rows(net: NetLike, image: Tensor, multiple: int = 1) -> Rows:
     """The logits of a net on an image (B,3,H,W), at the image's size.
 
-    They are kept at the size at which the net decodes them, those of each scale where it fuses several; unless the net
-    is compiled: then as it returns them.
+    A ``Net`` decodes now, and its maps are kept at the size at which it does, those of each scale where it fuses
+    several; they are resized and fused when rows are asked for.
 
     Args:
-        net: see ``src.models.Net``, or anything that gives ``logits`` for an image.
+        net: the net; one that is compiled, or no ``Net``, is called as a whole.
         image: normalised.
         multiple: sides are padded to, below and to the right, with zeros, which the logits lose again; plus 1 for a net
             of aligned corners.
     """
     size = image.shape[-2:]
-    extra = int(multiple > 1 and getattr(net, "align_corners", False))
+    extra = 1 if multiple > 1 and isinstance(net, Net) and net.align_corners else 0
     height, width = (-(side - extra) % multiple for side in size)
-    if multiple > 1 and isinstance(height, torch.SymInt):  # exported for all sizes: no slice may depend on
-        padded = net_rows(net, F.pad(image, (0, width, 0, height)))  # them, but a negative pad may
+    if multiple > 1 and isinstance(height, torch.SymInt):
+        # A graph that is exported for all sizes: no slice may depend on them, but a negative pad may.
+        padded = net_rows(net, F.pad(image, (0, width, 0, height)))
         return Whole(F.pad(padded(0, padded.size[0]), (0, -width, 0, -height)))
     if height or width:
         return _Cropped(net_rows(net, F.pad(image, (0, width, 0, height))), size)
-    compiled = isinstance(net, nn.Module) and net._compiled_call_impl is not None
-    if compiled or not hasattr(net, "decode"):
+    if not isinstance(net, Net) or net._compiled_call_impl is not None:  # only ``forward`` is compiled
         return Whole(net(image)["logits"])
-    if hasattr(net, "fused"):
-        return net.fused(image, resize=_resize, combine=Combined)
-    return Resized(Whole(net.decode(image)["logits"]), size, align_corners=net.align_corners)
+    return net.full_size_logits(image, resize=_resize, combine=Combined)
 
 
 def _resize(rows: Rows | Tensor, size: Sequence[int], *, align_corners: bool = False) -> Rows:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Len, Lt
 from torch import Tensor
 
-from src.inference.lazy_rows import Rows, net_rows
+from src.inference.lazy_rows import NetLike, Rows, net_rows
 from src.schema.faults import checked
 from src.schema.types import Count, Words
 
@@ -48,7 +48,7 @@ class Sliding:
     ) -> None:
         self.size, self.overlap, self.blend, self.batch = (size[0], size[1]), overlap, blend, batch
 
-    def __call__(self, net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, multiple: int = 1) -> Rows:
+    def __call__(self, net: NetLike, image: Tensor, multiple: int = 1) -> Rows:
         """The logits of ``net`` on an image (B,3,H,W), computed as their rows are asked for; see ``net_rows``."""
         return _Stitched(net, image, self, multiple)
 
@@ -79,9 +79,7 @@ def starts(side: int, window: int, overlap: float) -> list[int]:
 class _Stitched(Rows):
     """Rows of overlapping windows; only those are kept that may still be asked for or added to."""
 
-    def __init__(
-        self, net: Callable[[Tensor], dict[str, Tensor]], image: Tensor, windows: Sliding, multiple: int
-    ) -> None:
+    def __init__(self, net: NetLike, image: Tensor, windows: Sliding, multiple: int) -> None:
         self.net, self.image, self.batch, self.multiple = net, image, windows.batch, multiple
         self.size = (image.shape[-2], image.shape[-1])
         self.tops, self.down = windows.weights(self.size[0], windows.size[0])
@@ -90,16 +88,17 @@ class _Stitched(Rows):
         self._buffer: Tensor | None = None
 
     def __call__(self, start: int, stop: int) -> Tensor:
-        while self._next < len(self.tops) and self.tops[self._next] < stop:
-            band, top = self._band(self._next), self.tops[self._next]
-            self._add(band, top, start)
+        buffer = self._buffer
+        while buffer is None or (self._next < len(self.tops) and self.tops[self._next] < stop):
+            buffer = self._buffer = self._added(buffer, self._band(self._next), self.tops[self._next], start)
             self._next += 1
-        return self._buffer[:, :, start - self._first : stop - self._first]
+        return buffer[:, :, start - self._first : stop - self._first]
 
     def _band(self, row: int) -> Tensor:
         """(B,K,h,W): one row of windows, each times its weights."""
         top, (height, width) = self.tops[row], (self.down.shape[1], self.across.shape[1])
-        images, band = self.image.shape[0], None
+        images = self.image.shape[0]
+        band: Tensor | None = None  # made when the first window tells the number of classes
         for first in range(0, len(self.lefts), self.batch):
             lefts = self.lefts[first : first + self.batch]
             tiles = torch.cat([self.image[:, :, top : top + height, left : left + width] for left in lefts])
@@ -107,15 +106,19 @@ class _Stitched(Rows):
             for i, (left, each) in enumerate(zip(lefts, logits, strict=True), first):
                 if band is None:
                     band = each.new_zeros(images, each.shape[1], height, self.size[1])
+                # Weights of both axes sum to one at each pixel, so windows add up without a division afterwards.
                 band[..., left : left + width] += each * self.across[i].to(each)
+        assert band is not None  # there is at least one window
         return band * self.down[row].to(band).view(-1, 1)
 
-    def _add(self, band: Tensor, top: int, start: int) -> None:
-        if self._buffer is None:
-            self._buffer, self._first = band, top
-            return
-        self._buffer = self._buffer[:, :, max(0, start - self._first) :]  # rows above will not be asked for again
+    def _added(self, buffer: Tensor | None, band: Tensor, top: int, start: int) -> Tensor:
+        """The buffer with a band whose first row is ``top``."""
+        if buffer is None:
+            self._first = top
+            return band
+        buffer = buffer[:, :, max(0, start - self._first) :]  # rows above will not be asked for again
         self._first = max(self._first, start)
-        overlap = self._first + self._buffer.shape[2] - top
-        self._buffer = torch.cat([self._buffer, torch.zeros_like(band[:, :, overlap:])], dim=2)
-        self._buffer[:, :, top - self._first :] += band
+        overlap = self._first + buffer.shape[2] - top
+        buffer = torch.cat([buffer, torch.zeros_like(band[:, :, overlap:])], dim=2)
+        buffer[:, :, top - self._first :] += band
+        return buffer

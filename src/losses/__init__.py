@@ -7,6 +7,7 @@ classes add which do not occur). No criterion talks to other ranks.
 
 from src.losses.bce import BCELoss
 from src.losses.cross_entropy import CrossEntropyLoss, ImageWeightedCELoss
+from src.losses.masking import Criterion
 from src.losses.ohem import OHEMCrossEntropyLoss
 from src.losses.rmi import RMILoss
 from src.losses.smp_losses import DiceLoss, FocalLoss, LovaszLoss
@@ -15,6 +16,7 @@ from src.losses.weighted_sum import WeightedSum
 
 __all__ = [
     "BCELoss",
+    "Criterion",
     "CrossEntropyLoss",
     "DiceLoss",
     "FocalLoss",

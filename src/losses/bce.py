@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from src.losses.masking import as_class_weights, split_label, weight_of_pixels
+from src.losses.masking import Criterion, split_label, weight_of_pixels
 from src.schema.faults import checked
 from src.schema.types import Weights
 
 __all__ = ["BCELoss", "summed_bce"]
 
 
-class BCELoss(nn.Module):
+class BCELoss(Criterion):
     """Binary cross-entropy of sigmoids, summed over channels and averaged over valid pixels.
 
     The mean divides by the valid pixels and one more, as the term of the region mutual information loss does in
@@ -28,9 +28,7 @@ class BCELoss(nn.Module):
 
     @checked("loss")
     def __init__(self, ignore_index: int = 255, *, class_weights: Weights | None = None) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
-        self.register_buffer("class_weights", as_class_weights(class_weights), persistent=False)
+        super().__init__(ignore_index, class_weights)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits and integer label (B,H,W) -> scalar in nats; 0 where nothing is valid.

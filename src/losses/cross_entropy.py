@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
+from src.losses.masking import Criterion, need_logit_per_class, split_label, weight_of_pixels
 from src.schema.faults import checked
 from src.schema.types import NotNegative, Share, Weights
 
 __all__ = ["CrossEntropyLoss", "ImageWeightedCELoss"]
 
 
-class CrossEntropyLoss(nn.Module):
+class CrossEntropyLoss(Criterion):
     """Mean or summed cross-entropy over valid pixels, optionally weighted by class.
 
     Args:
@@ -40,15 +40,11 @@ class CrossEntropyLoss(nn.Module):
         label_smoothing: Share = 0.0,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
-        super().__init__()
-        if not 0 <= label_smoothing < 1:
+        super().__init__(ignore_index, class_weights)
+        if label_smoothing == 1:
             raise UserError(f"loss.label_smoothing={label_smoothing} must lie in [0, 1)")
-        if reduction not in ("mean", "sum"):
-            raise UserError(f"loss.reduction={reduction} is unknown; use mean or sum")
-        self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.reduction = reduction
-        self.register_buffer("class_weights", as_class_weights(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """(B,K,H,W) float logits and (B,H,W) integer label -> scalar in nats; 0 where nothing is valid."""
@@ -71,7 +67,7 @@ class CrossEntropyLoss(nn.Module):
         return total if self.reduction == "sum" else total / share
 
 
-class ImageWeightedCELoss(nn.Module):
+class ImageWeightedCELoss(Criterion):
     """Cross-entropy whose classes weigh the more the rarer they are in the batch.
 
     NVIDIA/semantic-segmentation's loss of that name, which, too, counts the whole batch and not each image: weighted
@@ -86,11 +82,10 @@ class ImageWeightedCELoss(nn.Module):
         UserError: for a negative bound.
     """
 
+    @checked("loss")
     def __init__(self, *, upper_bound: NotNegative = 1.0, norm: bool = False, ignore_index: int = 255) -> None:
-        super().__init__()
-        if upper_bound < 0:
-            raise UserError(f"loss.upper_bound={upper_bound} must be 0 or more")
-        self.upper_bound, self.norm, self.ignore_index = upper_bound, norm, ignore_index
+        super().__init__(ignore_index)
+        self.upper_bound, self.norm = upper_bound, norm
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """(B,K,H,W) float logits and (B,H,W) integer label -> scalar in nats; 0 where nothing is valid."""

@@ -1,15 +1,43 @@
-"""What the criteria share: which pixels count, what a channel stands for, and one factor per class."""
+"""What the criteria share: a base class, which pixels count, what a channel stands for, and one factor per class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.errors import UserError
 
-__all__ = ["as_class_weights", "channel_classes", "need_logit_per_class", "split_label", "weight_of_pixels"]
+__all__ = ["Criterion", "channel_classes", "need_logit_per_class", "split_label", "weight_of_pixels"]
+
+
+class Criterion(nn.Module):
+    """Base of the criteria: ``forward(logits, label)`` gives a scalar.
+
+    Args:
+        ignore_index: label value that takes no part.
+        class_weights: one factor per class, kept as a (K,) float32 buffer that is not saved; ``None`` for none.
+
+    Raises:
+        UserError: for factors that are all 0.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, ignore_index: int = 255, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        if class_weights is not None and not any(class_weights):
+            raise UserError(
+                f"class_weights={list(class_weights)} leaves nothing to learn; give some class a weight above 0"
+            )
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def logged(self) -> Mapping[str, Tensor]:
+        """Scalars beside the loss that are logged in each training step, by name, as ``train/<name>``."""
+        return {}
 
 
 def split_label(logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -49,19 +77,6 @@ def need_logit_per_class(name: str, logits: Tensor) -> None:
             f"loss={name} needs a logit per class, but the net has one in all (model.net.num_classes=1); choose"
             " loss=bce, bce_dice, dice, focal, lovasz or rmi, or set model.net.num_classes=2"
         )
-
-
-def as_class_weights(weights: Sequence[float] | None) -> Tensor | None:
-    """One factor per class as (K,) float32.
-
-    Raises:
-        UserError: for anything but numbers of 0 or more, of which one is above 0.
-    """
-    if weights is None:
-        return None
-    if not any(weights):
-        raise UserError(f"class_weights={list(weights)} leaves nothing to learn; give some class a weight above 0")
-    return torch.tensor(weights, dtype=torch.float32)
 
 
 def weight_of_pixels(weights: Tensor, target: Tensor, valid: Tensor, num_classes: int) -> Tensor:

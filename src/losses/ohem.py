@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.losses.masking import as_class_weights, need_logit_per_class, split_label, weight_of_pixels
+from src.losses.masking import Criterion, need_logit_per_class, split_label, weight_of_pixels
 from src.schema.faults import checked
 from src.schema.types import Between, NotNegative, Weights
 
 __all__ = ["OHEMCrossEntropyLoss"]
 
 
-class OHEMCrossEntropyLoss(nn.Module):
+class OHEMCrossEntropyLoss(Criterion):
     """Mean cross-entropy over the hard pixels: those whose true class gets less than ``threshold`` probability.
 
     Where fewer than ``min_kept`` of the valid pixels are hard, the hardest ``min_kept`` are taken instead.
@@ -26,7 +26,7 @@ class OHEMCrossEntropyLoss(nn.Module):
         min_kept: what is always kept: up to 1 a share of the batch's valid pixels (1/16 in CoinCheung/BiSeNet), above 1
             a number of pixels for each image (mmsegmentation 10,000; MendelXu/ANN 100,000).
         ignore_index: label value that takes no part.
-        class_weights: one factor per class on the loss of its pixels. They have no say in which pixels are hard, and
+        class_weights: one factor per class on the loss of its pixels. They do not decide which pixels are hard, and
             the mean is over pixels, not over weights, as in MendelXu/ANN.
 
     Raises:
@@ -42,15 +42,13 @@ class OHEMCrossEntropyLoss(nn.Module):
         *,
         class_weights: Weights | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(ignore_index, class_weights)
         if min_kept > 1 and min_kept != int(min_kept):
             raise UserError(
                 f"loss.min_kept={min_kept} must be a share of the valid pixels in [0, 1], or a whole number of pixels"
             )
         self.hard_loss = -math.log(threshold)
         self.min_kept = min_kept
-        self.ignore_index = ignore_index
-        self.register_buffer("class_weights", as_class_weights(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """(B,K,H,W) float logits and (B,H,W) integer label -> scalar in nats; 0 where nothing is valid."""

@@ -10,28 +10,29 @@ computed again for the gradient instead of being kept, so memory grows neither w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from src.errors import UserError, nearest
+from src.errors import UserError
 from src.losses.bce import summed_bce
-from src.losses.masking import channel_classes, split_label
+from src.losses.masking import Criterion, channel_classes, split_label
+from src.schema.faults import checked
 from src.schema.types import Count, NotNegative, Share, Whole
 
 __all__ = ["RMILoss"]
 
-_POOLS = ("average", "max", "resize", "none")
 _LEAST_SIDE = 12  # pixels; below, a map at a quarter holds too few neighbourhoods
 _LEAST_PROBABILITY = 1e-6
 _GROWTH = (1e4, 1e2, 1.0)  # factors on the jitter, the last that works counts
 _BYTES_AT_ONCE = 1 << 27
 
 
-class RMILoss(nn.Module):
+class RMILoss(Criterion):
     """``weight_lambda * BCE + (1 - weight_lambda) * RMI``; the value is often negative.
 
     A class that does not occur adds the constant ``ln(jitter) / 2`` (-3.8005) without a gradient, so a batch without
@@ -56,6 +57,7 @@ class RMILoss(nn.Module):
         UserError: for options outside these limits; on the first forward for maps below 12 pixels a side.
     """
 
+    @checked("loss")
     def __init__(
         self,
         *,
@@ -70,27 +72,21 @@ class RMILoss(nn.Module):
         precision: Literal["float64", "float32"] = "float64",
         ignore_index: int = 255,
     ) -> None:
-        super().__init__()
-        if pool not in _POOLS:
-            raise UserError(f"loss.pool={pool} is unknown; use one of {', '.join(_POOLS)}.{nearest(str(pool), _POOLS)}")
-        if precision not in ("float64", "float32"):
-            raise UserError(f"loss.precision={precision} is unknown; use float64, or float32 on devices without it")
-        whole = {"radius": radius, "pool_size": pool_size, "pool_stride": pool_stride}
-        if wrong := [f"loss.{name}={value}" for name, value in whole.items() if value != int(value) or value < 1]:
-            raise UserError(f"{wrong[0]} must be a whole number of 1 or more")
-        if not 0 <= pool_padding <= pool_size // 2:
+        super().__init__(ignore_index)
+        if pool_padding > pool_size // 2:
             raise UserError(f"loss.pool_padding={pool_padding} must lie in 0 to half of pool_size={pool_size}")
-        if not 0 <= weight_lambda <= 1 or lambda_way not in (0, 1) or not jitter > 0:
-            raise UserError(
-                f"loss.weight_lambda={weight_lambda} must lie in [0, 1], loss.lambda_way={lambda_way} be 0 or 1, and"
-                f" loss.jitter={jitter} above 0"
-            )
-        self.radius, self.pool, self.jitter, self.ignore_index = radius, pool, jitter, ignore_index
+        if jitter == 0:
+            raise UserError("loss.jitter=0 leaves matrices without a determinant; use a number above 0")
+        self.radius, self.pool, self.jitter = radius, pool, jitter
         windows = {"none": (1, 1, 0), "resize": (pool_stride, pool_stride, 0)}
         self.pool_window = windows.get(pool, (pool_size, pool_stride, pool_padding))
         self.factors = (weight_lambda, 1 - weight_lambda) if lambda_way == 1 else (1.0, weight_lambda)
-        self.dtype = getattr(torch, precision)
+        self.dtype = torch.float64 if precision == "float64" else torch.float32
         self.fallbacks: Tensor | None = None
+
+    def logged(self) -> Mapping[str, Tensor]:
+        """``rmi_fallbacks``, see ``fallbacks``."""
+        return {} if self.fallbacks is None else {"rmi_fallbacks": self.fallbacks.float()}
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """(B,K,H,W) float logits, or (B,1,H,W) of class 1 against class 0, and (B,H,W) integer label -> scalar."""

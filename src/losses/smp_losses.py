@@ -1,7 +1,7 @@
 """Dice, Lovász and focal loss of segmentation_models_pytorch (MIT), an optional package, under this project's rules.
 
 Its losses know an ignored label, but not what to do with nothing else: Lovász then gives an empty tensor and focal not
-a number. Dice divides by all classes, so that each counts the less the fewer occur in a batch. The adapters mend that,
+a number. Dice divides by all classes, so that a class counts less when few occur in a batch. The adapters correct that,
 and choose the binary mode for logits of one channel, which score class 1 against class 0.
 """
 
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.losses.masking import split_label
+from src.losses.masking import Criterion, split_label
+from src.schema.faults import checked
 from src.schema.types import NotNegative, Share
 
 __all__ = ["DiceLoss", "FocalLoss", "LovaszLoss"]
 
 
-class DiceLoss(nn.Module):
+class DiceLoss(Criterion):
     """One minus the soft Dice score over the batch's valid pixels, mean over the classes that occur.
 
     Args:
@@ -31,11 +32,9 @@ class DiceLoss(nn.Module):
         UserError: if the package is missing, or for a negative ``smooth``.
     """
 
+    @checked("loss")
     def __init__(self, *, smooth: NotNegative = 0.0, log_loss: bool = False, ignore_index: int = 255) -> None:
-        super().__init__()
-        if smooth < 0:
-            raise UserError(f"loss.smooth={smooth} must be 0 or more")
-        self.ignore_index = ignore_index
+        super().__init__(ignore_index)
         self.by_mode = _by_mode("DiceLoss", smooth=smooth, log_loss=log_loss, ignore_index=ignore_index)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -50,7 +49,7 @@ class DiceLoss(nn.Module):
         return loss * channels / occurs[:channels].sum().clamp(min=1)
 
 
-class LovaszLoss(nn.Module):
+class LovaszLoss(Criterion):
     """Lovász-softmax over the batch's valid pixels, mean over the classes that occur; the hinge for one channel.
 
     Args:
@@ -61,8 +60,7 @@ class LovaszLoss(nn.Module):
     """
 
     def __init__(self, *, ignore_index: int = 255) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
+        super().__init__(ignore_index)
         self.by_mode = _by_mode("LovaszLoss", ignore_index=ignore_index)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -71,7 +69,7 @@ class LovaszLoss(nn.Module):
         return self.by_mode[_mode(logits)](logits, label.long()).sum()  # of a scalar, or of nothing at all
 
 
-class FocalLoss(nn.Module):
+class FocalLoss(Criterion):
     """Focal loss (Lin et al. 2017) of sigmoids, mean over valid pixels and channels.
 
     Args:
@@ -83,13 +81,13 @@ class FocalLoss(nn.Module):
         UserError: if the package is missing, or for values outside these limits.
     """
 
+    @checked("loss")
     def __init__(self, *, gamma: NotNegative = 2.0, alpha: Share | None = None, ignore_index: int = 255) -> None:
-        super().__init__()
-        if gamma != 0 and gamma < 1:
+        super().__init__(ignore_index)
+        if 0 < gamma < 1:
             raise UserError(f"loss.gamma={gamma} must be 0, or 1 or more: between, certain pixels have no gradient")
-        if alpha is not None and not 0 < alpha < 1:
+        if alpha in (0, 1):
             raise UserError(f"loss.alpha={alpha} must lie in (0, 1), or be null")
-        self.ignore_index = ignore_index
         self.by_mode = _by_mode("FocalLoss", gamma=gamma, alpha=alpha, ignore_index=ignore_index, reduction="sum")
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:

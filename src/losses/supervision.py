@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.losses.masking import Criterion
 
 __all__ = ["Supervision", "reduce_label"]
 
@@ -19,7 +20,7 @@ class Supervision(nn.Module):
     Losses are computed in float32, outside autocast, whatever precision the net runs in.
 
     Args:
-        criterion: for ``logits``.
+        criterion: for ``logits``; a ``Criterion``, or any module with its ``forward``.
         aux_weights: output name -> weight; exactly the names starting with ``aux_`` that the net produces.
         aux_criterion: for every auxiliary output; ``None`` takes ``criterion``.
 
@@ -53,6 +54,10 @@ class Supervision(nn.Module):
                 parts[name] = criterion(outputs[name].float(), labels[tuple(outputs[name].shape[-2:])])
         total = parts["logits"] + sum(weight * parts[name] for name, weight in self.aux_weights.items())
         return total, parts
+
+    def logged(self) -> Mapping[str, Tensor]:
+        """What the main criterion logs beside its loss, see ``Criterion.logged``."""
+        return self.criterion.logged() if isinstance(self.criterion, Criterion) else {}
 
     def check_outputs(self, names: Iterable[str]) -> None:
         """Refuse a net whose auxiliary outputs are not those that have a weight.

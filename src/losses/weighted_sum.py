@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
+import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.losses.masking import Criterion
 from src.schema.types import NotNegative
 
 __all__ = ["WeightedSum"]
 
 
-class WeightedSum(nn.Module):
+class WeightedSum(Criterion):
     """Sum of criteria, each times its weight.
 
     Args:
@@ -34,4 +37,4 @@ class WeightedSum(nn.Module):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits (B,C,H,W) and integer label (B,H,W) -> scalar."""
-        return sum(self.weights[name] * criterion(logits, label) for name, criterion in self.criteria.items())
+        return reduce(torch.add, [self.weights[name] * each(logits, label) for name, each in self.criteria.items()])

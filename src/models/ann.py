@@ -18,12 +18,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.ann_layers import SHARING, NonLocalBlock
+from src.models.ann_layers import NonLocalBlock
 from src.models.ann_samplers import Sampler
-from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Seed, Share
 
 __all__ = ["ANN"]
@@ -70,11 +70,14 @@ class ANN(Net):
         UserError: for a value outside these limits, or a stage that the backbone lacks.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         fusion: Literal["afnb", "fnb", "common"] | None = "afnb",
         refine: Literal["apnb", "nb"] | None = "apnb",
         in_channels: Channels = 3,
@@ -99,13 +102,6 @@ class ANN(Net):
         align_corners: bool = True,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        check_count("channels", channels)
-        check_choice("fusion_sharing", fusion_sharing, SHARING)
-        check_choice("sharing", sharing, SHARING)
-        if fusion is not None:
-            check_choice("fusion", fusion, ("afnb", "fnb", "common"))
-        if refine is not None:
-            check_choice("refine", refine, ("apnb", "nb"))
         low, high = backbone.channels[-2:]
         sample = partial(Sampler, sampler, sizes=sizes, points=points, seed=sampler_seed)
         block = partial(
@@ -121,7 +117,8 @@ class ANN(Net):
         )
         self.backbone, self.feature_channels = backbone, channels
         self.head = FCNHead(channels, (), num_classes, dropout=dropout)
-        self.fusion = self.refine = None
+        self.fusion: nn.Module | None = None
+        self.refine: nn.Module | None = None
         if fusion == "common":
             self.fusion = CommonFusion(high, low, bias=bias, align_corners=align_corners)
         elif fusion is not None:
@@ -135,7 +132,6 @@ class ANN(Net):
         init_kaiming(self.head)
         self.aux_stage, self.aux_head = aux_stage, None
         if aux_channels is not None:
-            check_count("aux_channels", aux_channels)
             width = backbone.channels[_level(backbone, aux_stage)]
             self.aux_head = FCNHead(width, [aux_channels], num_classes, bias=bias, dropout=dropout)
             init_kaiming(self.aux_head)
@@ -157,7 +153,7 @@ class ANN(Net):
         return outputs
 
 
-def _level(backbone: nn.Module, stage: int) -> int:
+def _level(backbone: Backbone, stage: int) -> int:
     """Index of a stage's feature; Stage 5 is the last."""
     count = len(backbone.channels)
     if stage not in range(max(2, 6 - count), 6):

@@ -16,13 +16,9 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.ann_samplers import Sampler
-from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, init_kaiming
 
-__all__ = ["SHARING", "NonLocalBlock"]
-
-SHARING = ("none", "query_key", "key_value", "all")
-WEIGHTS = ("softmax", "rescale", "none")
+__all__ = ["NonLocalBlock"]
 
 
 class NonLocalBlock(nn.Module):
@@ -76,10 +72,6 @@ class NonLocalBlock(nn.Module):
         super().__init__()
         low_channels = low_channels or high_channels
         context_channels, out_channels = context_channels or high_channels, out_channels or high_channels
-        for option, width in (("key_channels", key_channels), ("value_channels", value_channels)):
-            check_count(option, width)
-        check_choice("weights", weights, WEIGHTS)
-        check_choice("attention", attention, ("fused", "naive"))
         _check_sharing(sharing, high=high_channels, low=low_channels, key=key_channels, value=value_channels)
         _check_merge(merge, high=high_channels, context=context_channels, out=out_channels)
         self.high_channels, self.low_channels = high_channels, low_channels
@@ -98,7 +90,8 @@ class NonLocalBlock(nn.Module):
             self.merge = ConvNormAct(merged, out_channels, kernel_size=1, bias=bias, act=merge_act)
         init_kaiming(self)
         if zero_init:
-            nn.init.zeros_(self.context_norm.weight if context_norm else self.context.weight)
+            last = self.context_norm if isinstance(self.context_norm, nn.BatchNorm2d) else self.context
+            nn.init.zeros_(last.weight)
 
     def forward(self, high: Tensor, low: Tensor | None = None) -> Tensor:
         """``low`` is ``high`` itself where it is not given.
@@ -153,8 +146,8 @@ class NonLocalBlock(nn.Module):
             return ((value * root) @ (key * root).mT) @ query  # (B,E,S) x (B,S,D), then x (B,D,N)
         # the kernels need one width, which zeros give without changing a product, and rows that lie in one piece
         width = max(key.shape[1], value.shape[1])
-        rows = [F.pad(x, (0, 0, 0, width - x.shape[1])).mT.contiguous()[:, None] for x in (query, key, value)]
-        gathered = F.scaled_dot_product_attention(*rows, scale=self.scale)  # (B,1,N,width)
+        q, k, v = (F.pad(x, (0, 0, 0, width - x.shape[1])).mT.contiguous()[:, None] for x in (query, key, value))
+        gathered = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B,1,N,width)
         return gathered[:, 0, :, : value.shape[1]].mT
 
     def _check_maps(self, high: Tensor, low: Tensor) -> None:
@@ -168,7 +161,6 @@ class NonLocalBlock(nn.Module):
 
 
 def _check_sharing(sharing: str, *, high: int, low: int, key: int, value: int) -> None:
-    check_choice("sharing", sharing, SHARING)
     if sharing in ("query_key", "all") and high != low:
         raise UserError(
             f"sharing is '{sharing}', but the query reads {high} channels and the key {low};"
@@ -181,7 +173,6 @@ def _check_sharing(sharing: str, *, high: int, low: int, key: int, value: int) -
 
 
 def _check_merge(merge: str, *, high: int, context: int, out: int) -> None:
-    check_choice("merge", merge, ("concat", "residual"))
     if merge == "residual" and not high == context == out:
         raise UserError(
             f"merge is 'residual', but the map has {high} channels, its context {context} and the result {out};"

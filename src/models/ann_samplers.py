@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.adaptive_pooling import pool_matrix
-from src.models.checks import check_choice, check_count
+from src.models.checks import check_choice
 
 __all__ = ["SAMPLERS", "Sampler"]
 
@@ -59,7 +59,6 @@ class Sampler(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("sampler", kind, SAMPLERS)
-        check_count("points", points)
         self.kind, self.seed = kind, seed
         self.grids = _pyramid(sizes) if kind.startswith("pyramid") else [_squarest(points)]
         self.count = sum(rows * columns for rows, columns in self.grids)
@@ -68,7 +67,7 @@ class Sampler(nn.Module):
         """One (B,C,S) per map; maps are (B,C,H,W) of one size.
 
         Raises:
-            UserError: in training, if S reaches N, so that nothing is saved; always, if ``random`` shall take more
+            UserError: in training, if S reaches N, so that nothing is saved; always, if ``random`` is to take more
                 positions than there are.
 
         Warns:
@@ -130,7 +129,7 @@ class Sampler(nn.Module):
 
 
 def _averages(maps: Sequence[Tensor], grids: Grids) -> list[Tensor]:
-    """Separable: each map is read once for all grids, along its rows; what is left of it is small."""
+    """Separable: each map is read once for all grids, along its rows, which makes it small."""
     height, width = maps[0].shape[-2:]
     rows = torch.cat([pool_matrix(height, rows, maps[0]) for rows, _ in grids])  # (R,H), R rows of all grids
     columns = torch.cat([pool_matrix(width, columns, maps[0]) for _, columns in grids])  # (T,W)
@@ -153,9 +152,10 @@ def _inside(noise: Tensor, index: Tensor, *, size: int, bins: int) -> Tensor:
 
 
 def _pyramid(sizes: Sequence[int | Sequence[int]]) -> list[tuple[int, int]]:
-    grids = [(size, size) if isinstance(size, int | float) else tuple(size) for size in sizes]
-    if not grids or any(len(grid) != 2 or any(side != int(side) or side < 1 for side in grid) for grid in grids):
+    pairs = [[size, size] if isinstance(size, int | float) else [*size] for size in sizes]
+    if not pairs or any(len(pair) != 2 or any(side != int(side) or side < 1 for side in pair) for pair in pairs):
         raise UserError(f"sizes is {list(sizes)}; give one or more whole numbers of 1 or more, or pairs of them")
+    grids = [(rows, columns) for rows, columns in pairs]
     if len(set(grids)) < len(grids):
         warnings.warn(f"sizes is {list(sizes)}: a size that comes twice adds points but no information", stacklevel=4)
     return grids

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.checks import check_choice, check_count, check_pooled, check_rates
+from src.models.checks import check_choice, check_dropout, check_pooled, check_rates
 from src.models.layers import ConvNormAct
 from src.ops.resize import resize
 
@@ -65,7 +65,7 @@ class ASPP(nn.Module):
         channels: of each branch and of the result.
         rates: of the 3x3 convolutions.
         conv: makes those from input channels, output channels and ``dilation``.
-        image_pooling: where it stands in the concatenation, ``"last"`` or ``"first"`` (mmsegmentation, released code);
+        image_pooling: its place in the concatenation, ``"last"`` or ``"first"`` (mmsegmentation, released code);
             ``None`` leaves it out.
         pooling_window: see ``ImagePooling``.
         projection_kernel: 1, or 3 (mmsegmentation).
@@ -91,18 +91,17 @@ class ASPP(nn.Module):
     ) -> None:
         super().__init__()
         check_rates("aspp_rates", rates)
-        check_count("aspp_channels", channels)
         check_choice("projection_kernel", str(projection_kernel), ("1", "3"))
         self.rates, self.image_pooling = list(rates), image_pooling
         self.point = ConvNormAct(in_channels, channels, kernel_size=1)
         self.atrous = nn.ModuleList(conv(in_channels, channels, dilation=rate) for rate in rates)
         branches = 1 + len(rates)
         if image_pooling is not None:
-            check_choice("image_pooling", image_pooling, ("last", "first"))
             self.pooling = ImagePooling(in_channels, channels, window=pooling_window, align_corners=align_corners)
             branches += 1
         self.project = ConvNormAct(branches * channels, channels, kernel_size=projection_kernel)
-        self.dropout = nn.Dropout(_share("aspp_dropout", dropout))
+        check_dropout("aspp_dropout", dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         self._warn_of_narrow(x)
@@ -157,9 +156,3 @@ def window_at(output_stride: int, pixels: Sequence[int] | None) -> tuple[int, in
         raise UserError(f"image_pooling_size is {list(pixels)}; give height and width in pixels of the image, or null")
     height, width = (-(-int(side) // output_stride) for side in pixels)
     return height, width
-
-
-def _share(option: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise UserError(f"{option} is {value}; use a share from 0 to below 1")
-    return value

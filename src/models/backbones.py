@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from src.errors import UserError, nearest
 from src.models.checks import check_rates
 from src.models.hrnet import HRNet
-from src.models.layers import CeilMaxPool2d, init_kaiming, recompute
+from src.models.layers import CeilMaxPool2d, dilate, init_kaiming, recompute
+from src.models.net import Backbone
 from src.models.timm_trunks import create_feature_trunk, create_trunk
 from src.models.xception import Xception
 from src.schema.types import Channels, Count
@@ -33,13 +34,15 @@ __all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
 OUTPUT_STRIDES = (8, 16, 32)
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """Any timm trunk that was made with ``features_only``: image (B,C,H,W) -> list of (B,channels[i],h,w).
 
     Images are padded with zeros to whole patches where the trunk cuts them into patches.
     """
 
-    def __init__(self, trunk: nn.Module) -> None:
+    trunk: Any
+
+    def __init__(self, trunk: Any) -> None:
         super().__init__()
         self.trunk = trunk
         self.channels, self.strides = trunk.feature_info.channels(), trunk.feature_info.reduction()
@@ -55,7 +58,7 @@ class TimmBackbone(nn.Module):
         return [x.permute(0, 3, 1, 2) for x in features] if self.channels_last else features
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A timm ResNet with the conventions of the segmentation papers: image -> features of its four stages.
 
     Args:
@@ -73,9 +76,11 @@ class ResNet(nn.Module):
         UserError: for a multi-grid of another length, or an option that the blocks of this trunk cannot follow.
     """
 
+    trunk: Any
+
     def __init__(
         self,
-        trunk: nn.Module,
+        trunk: Any,
         *,
         output_stride: int,
         multi_grid: Sequence[int] | None = None,
@@ -93,7 +98,7 @@ class ResNet(nn.Module):
         self.rates = [max(1, stride // output_stride) for stride in (4, 8, 16, 32)]
         if not contract_dilation:
             for stage, rate in zip(stages, self.rates, strict=True):
-                _dilate(stage, [rate] * len(stage))
+                dilate(stage, rate)
         self.multi_grid = [1] * len(stages[-1]) if multi_grid is None else list(multi_grid)
         if multi_grid is not None:
             check_rates("multi_grid", multi_grid)
@@ -102,7 +107,8 @@ class ResNet(nn.Module):
                     f"multi_grid is {list(multi_grid)}, but the last stage of the trunk has {len(stages[-1])} blocks;"
                     " give one rate for each"
                 )
-            _dilate(stages[-1], [self.rates[-1] * unit for unit in multi_grid])
+            for block, unit in zip(stages[-1], multi_grid, strict=True):
+                dilate(block, self.rates[-1] * unit)
         if stride_on_1x1:
             for stage in stages[1:]:
                 _move_stride(stage[0])
@@ -118,14 +124,16 @@ class ResNet(nn.Module):
 
         Its blocks have ``rate`` times the multi-grid and new weights, with which each passes its input on.
         """
-        stage = nn.Sequential(*(copy.deepcopy(self.stages()[-1][-1]) for _ in self.multi_grid))
-        for block in stage:
+        stage = nn.Sequential()
+        for unit in self.multi_grid:
+            block: Any = copy.deepcopy(self.stages()[-1][-1])  # timm's
             for part in block.modules():
                 if isinstance(part, nn.modules.batchnorm._BatchNorm):
                     part.reset_parameters()
             init_kaiming(block)
             block.zero_init_last()
-        _dilate(stage, [rate * unit for unit in self.multi_grid])
+            dilate(block, rate * unit)
+            stage.append(block)
         return stage
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -153,7 +161,7 @@ def create_backbone(
     linear_features: bool = False,
     exit_padding: Count | None = None,
     **resnet: Any,
-) -> nn.Module:
+) -> Backbone:
     """A backbone by timm's name; ``timm.list_models()`` lists them.
 
     Args:
@@ -172,7 +180,7 @@ def create_backbone(
     Raises:
         UserError: for an unknown name, an output stride or option that the trunk cannot have, or missing weights.
     """
-    import timm  # takes seconds, which only nets with a backbone shall wait for
+    import timm  # takes seconds, for nets with a backbone only
 
     if name not in timm.list_models():
         raise UserError(f"backbone '{name}' is unknown to timm {timm.__version__}.{nearest(name, timm.list_models())}")
@@ -211,7 +219,7 @@ def create_backbone(
     else:
         backbone = TimmBackbone(create_feature_trunk(output_stride=output_stride, **common))
     if pad_block_inputs:
-        _pad_block_inputs(backbone, name)
+        _pad_block_inputs(backbone.trunk, name)
     if backbone.strides[-1] != output_stride:
         raise UserError(
             f"output_stride={output_stride} is needed, but {name} gives features at strides"
@@ -220,7 +228,7 @@ def create_backbone(
     return backbone
 
 
-def level_of_stride(backbone: nn.Module, stride: int, wanted_by: str) -> int:
+def level_of_stride(backbone: Backbone, stride: int, wanted_by: str) -> int:
     """Index of the last feature at ``stride``.
 
     Raises:
@@ -235,22 +243,15 @@ def level_of_stride(backbone: nn.Module, stride: int, wanted_by: str) -> int:
     return levels[-1]
 
 
-def _dilate(stage: nn.Sequential, rates: Sequence[int]) -> None:
-    """Gives the 3x3 convolutions of block i the rate ``rates[i]``; size is kept."""
-    for block, rate in zip(stage, rates, strict=True):
-        for conv in (part for part in block.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)):
-            conv.dilation = conv.padding = (rate, rate)
-
-
-def _pad_block_inputs(backbone: nn.Module, name: str) -> None:
+def _pad_block_inputs(trunk: Any, name: str) -> None:
     if not name.startswith("mobilenetv2"):
         raise UserError(f"pad_block_inputs is an option of MobileNetV2, and {name} is none; set it to false")
-    backbone.trunk.conv_stem.padding = (0, 0)
-    for block in (part for part in backbone.modules() if hasattr(part, "conv_pwl")):
+    trunk.conv_stem.padding = (0, 0)
+    for block in (part for part in trunk.modules() if hasattr(part, "conv_pwl")):  # timm's inverted residuals
         block.conv_pw.padding, block.conv_dw.padding = block.conv_dw.padding, (0, 0)
 
 
-def _move_stride(block: nn.Module) -> None:
-    if not hasattr(block, "conv3"):
+def _move_stride(block: Any) -> None:
+    if not hasattr(block, "conv3"):  # timm's basic blocks have two convolutions
         raise UserError("stride_on_1x1 is for bottleneck blocks; choose resnet50 or deeper")
     block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

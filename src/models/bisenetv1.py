@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.backbones import level_of_stride
-from src.models.checks import check_choice, check_count, check_pooled
+from src.models.checks import check_pooled
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count
 
 __all__ = ["BiSeNetV1"]
@@ -114,7 +115,7 @@ class ContextPath(nn.Module):
         upsample: interpolation of its two steps.
     """
 
-    def __init__(self, backbone: nn.Module, channels: int, upsample: Upsample) -> None:
+    def __init__(self, backbone: Backbone, channels: int, upsample: Upsample) -> None:
         super().__init__()
         self.levels = [level_of_stride(backbone, stride, "BiSeNetV1") for stride in (16, 32)]
         width16, width32 = (backbone.channels[level] for level in self.levels)
@@ -154,22 +155,22 @@ class BiSeNetV1(Net):
         UserError: for a value outside these limits, or a trunk without these strides.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         in_channels: Channels = 3,
         channels: Channels = 128,
         upsample: Upsample = "nearest",
         gate: Literal["norm", "bottleneck"] = "norm",
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
-        check_count("channels", channels, least=4)
         if channels % 4:
             raise UserError(f"channels is {channels}; use a multiple of 4")
-        check_choice("upsample", upsample, ("nearest", "bilinear"))
-        check_choice("gate", gate, ("norm", "bottleneck"))
         self.feature_channels = 2 * channels
         self.spatial = SpatialPath(in_channels, channels)
         self.context = ContextPath(backbone, channels, upsample)

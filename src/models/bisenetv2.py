@@ -25,10 +25,11 @@ from src.models.bisenetv2_layers import (
     StemBlock,
     Upsample,
 )
-from src.models.checks import check_choice, check_count, scale_counts
+from src.models.checks import check_choice, scale_counts
 from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Positive, Share, Widths
 
 __all__ = ["BiSeNetV2"]
@@ -58,6 +59,10 @@ class SemanticBranch(nn.Module):
     from its input channels, output channels and ``stride``, which is 2 for the first. ``norm``: see ContextEmbedding.
     """
 
+    s3: nn.Sequential
+    s4: nn.Sequential
+    s5_4: nn.Sequential
+
     def __init__(
         self, in_channels: int, channels: Sequence[int], repeats: Sequence[int], *, layer: Layer, norm: bool
     ) -> None:
@@ -81,7 +86,7 @@ class SemanticBranch(nn.Module):
 class TrunkBranch(nn.Module):
     """Another trunk as Semantic Branch: from its features, at strides 4 to 32, the stages of ``SemanticBranch``."""
 
-    def __init__(self, backbone: nn.Module, out_channels: int, *, norm: bool) -> None:
+    def __init__(self, backbone: Backbone, out_channels: int, *, norm: bool) -> None:
         super().__init__()
         self.levels = [level_of_stride(backbone, stride, "the semantic branch") for stride in (4, 8, 16, 32)]
         self.channels = [*(backbone.channels[level] for level in self.levels), out_channels]
@@ -122,12 +127,15 @@ class BiSeNetV2(Net):
         UserError: for a value outside these limits, and for a count of channels or layers that is not whole.
     """
 
+    backbone: Backbone | None
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
         in_channels: Channels = 3,
-        backbone: nn.Module | None = None,
+        backbone: Backbone | None = None,
         width_multiplier: Positive = 1.0,
         depth_multiplier: Positive = 1.0,
         channel_ratio: Positive = 0.25,
@@ -146,13 +154,10 @@ class BiSeNetV2(Net):
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
-        check_count("expansion", expansion)
-        check_choice("expand_at", expand_at, ("conv", "depthwise"))
-        check_choice("fusion", fusion, ("bga", "sum", "concat", "detail", "semantic"))
-        check_choice("upsample", upsample, ("bilinear", "nearest"))
-        aux_channels = {stage: widths for stage, widths in (aux_channels or {}).items() if widths is not None}
-        _check_booster(aux_channels)
-        if fusion == "detail" and (aux_channels or backbone is not None):
+        boosters = {stage: widths for stage, widths in (aux_channels or {}).items() if widths is not None}
+        for stage in boosters:
+            check_choice("a stage of aux_channels", stage, STAGES)
+        if fusion == "detail" and (boosters or backbone is not None):
             raise UserError(
                 "fusion=detail leaves no semantic branch for booster heads or another trunk; set"
                 " model.net.backbone=null model.net.aux_channels=null model.aux_weights=null"
@@ -179,9 +184,10 @@ class BiSeNetV2(Net):
         (self.feature_channels,) = wide((head_channels,))
         booster = partial(_booster_head, num_classes=num_classes, upsample=aux_upsample, dropout=dropout)
         inputs = {} if fusion == "detail" else dict(zip(STAGES, self.semantic.channels, strict=True))
-        self.aux_heads = nn.ModuleDict({s: booster(inputs[s], wide(aux_channels[s])) for s in aux_channels})
+        self.aux_heads = nn.ModuleDict({s: booster(inputs[s], wide(widths)) for s, widths in boosters.items()})
         init_kaiming(self)
-        self.backbone = backbone  # keeps its own initialisation
+        if backbone is not None:
+            self.backbone = backbone  # keeps its own initialisation
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """See ``Net``; in training B must be at least 2."""
@@ -212,10 +218,3 @@ def _booster_head(
         return FCNHead(in_channels, channels, num_classes, dropout=dropout)
     first = (ConvNormAct(in_channels, channels[0]), nn.Dropout2d(dropout), nn.Upsample(scale_factor=2))
     return nn.Sequential(*first, FCNHead(channels[0], channels[1:], num_classes))
-
-
-def _check_booster(aux_channels: Mapping[str, Sequence[int]]) -> None:
-    for stage, channels in aux_channels.items():
-        check_choice("a stage of aux_channels", stage, STAGES)
-        if not isinstance(channels, Sequence) or not channels:
-            raise UserError(f"aux_channels.{stage}={channels} is no list of convolution widths; write such as [128]")

@@ -117,7 +117,7 @@ class ContextEmbedding(nn.Module):
 
 
 class BilateralGuidedAggregation(nn.Module):
-    """Each branch, at its own resolution, is gated by the semantics; detail features are never squashed.
+    """Each branch, at its own resolution, is gated by the semantics; the detail features pass without a sigmoid.
 
     Args:
         channels: C of both branches and of the result.

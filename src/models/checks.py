@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 
 from src.errors import UserError, nearest
 
-__all__ = ["check_choice", "check_count", "check_image", "check_pooled", "check_rates", "scale_counts"]
+__all__ = ["check_choice", "check_dropout", "check_image", "check_pooled", "check_rates", "scale_counts"]
 
 
 def check_image(image: Tensor, *, in_channels: int, min_size: int) -> None:
@@ -42,7 +42,7 @@ def check_pooled(norm: nn.Module, x: Tensor) -> None:
     """Refuse to norm a map pooled to one pixel while training on one image: there is one value per channel.
 
     Raises:
-        UserError: unless the norm is frozen or synchronised (on CPUs one says so by ``synchronised``), which sees the
+        UserError: unless the norm is frozen or synchronised (on CPUs by the attribute ``synchronised``), which sees the
             images of the other devices too.
     """
     shares = isinstance(norm, nn.SyncBatchNorm) or getattr(norm, "synchronised", False)
@@ -74,14 +74,14 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
         raise UserError(f"{option} is '{value}'; use one of {', '.join(choices)}.{nearest(str(value), choices)}")
 
 
-def check_count(option: str, value: int, least: int = 1) -> None:
-    """Refuse a number that is not whole or is below ``least``.
+def check_dropout(option: str, value: float) -> None:
+    """Refuse a share of what is zeroed in training that leaves nothing.
 
     Raises:
-        UserError: naming the option, the value and the limit.
+        UserError: naming the option and its value.
     """
-    if value != int(value) or value < least:
-        raise UserError(f"{option} is {value}; use a whole number of {least} or more")
+    if not 0 <= value < 1:
+        raise UserError(f"{option} is {value}; use a share from 0 to below 1")
 
 
 def scale_counts(counts: Sequence[int], factor: float, option: str, least: int = 1) -> list[int]:

@@ -9,16 +9,18 @@ is no part of the net. With a ResNet the conventions of DeepLab v2 (Caffe's) are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.checks import check_count, check_rates
+from src.models.checks import check_rates
 from src.models.layers import init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.models.vgg import VGG16, check_one_fc
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count
 
 __all__ = ["DeepLabV1", "DeepLabV2"]
@@ -42,11 +44,14 @@ class DeepLabV1(Net):
         UserError: for values outside these limits.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         msc_channels: Channels | None = None,
         in_channels: Channels = 3,
         align_corners: bool = False,
@@ -60,7 +65,6 @@ class DeepLabV1(Net):
         self.feature_channels = backbone.channels[-1]
         self.branches = None
         if msc_channels is not None:
-            check_count("msc_channels", msc_channels)
             widths, strides = (in_channels, *backbone.channels[:-1]), (1, *backbone.strides[:-1])
             steps = [backbone.strides[-1] // stride for stride in strides]
             branches = (_branch(width, msc_channels, step) for width, step in zip(widths, steps, strict=True))
@@ -98,11 +102,14 @@ class DeepLabV2(Net):
         UserError: for values outside these limits, and for rates with ``VGG16`` or none with another backbone.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         rates: Sequence[Count] | None = (6, 12, 18, 24),
         in_channels: Channels = 3,
         align_corners: bool = False,
@@ -116,9 +123,10 @@ class DeepLabV2(Net):
                 f"rates is {rates}; set it to null for VGG16, whose rates are backbone.fc6_rates, and to a list such as"
                 " [6, 12, 18, 24] for other backbones"
             )
-        if rates is None:
+        if isinstance(backbone, VGG16):
             classifiers = [_classifier(backbone.channels[-1], num_classes) for _ in backbone.fc]
         else:
+            assert rates is not None  # else refused above
             check_rates("rates", rates)
             classifiers = [_classifier(backbone.channels[-1], num_classes, rate) for rate in rates]
         self.backbone, self.classifiers = backbone, nn.ModuleList(classifiers)
@@ -130,7 +138,7 @@ class DeepLabV2(Net):
         self.check(image)
         maps = self.backbone(image)[-self.read :]
         read = maps if self.read > 1 else maps * len(self.classifiers)
-        logits = sum(classifier(x) for classifier, x in zip(self.classifiers, read, strict=True))
+        logits = reduce(torch.add, [classify(x) for classify, x in zip(self.classifiers, read, strict=True)])
         return {"features": torch.cat(maps, dim=1) if len(maps) > 1 else maps[0], "logits": logits}
 
 
@@ -148,5 +156,6 @@ def _classifier(in_channels: int, num_classes: Count, rate: int | None = None) -
     if rate is not None:
         conv = nn.Conv2d(in_channels, num_classes, 3, padding=rate, dilation=rate)
     nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     return conv

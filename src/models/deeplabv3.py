@@ -8,16 +8,16 @@ In public code alone, and off by default: the auxiliary head, convolutions befor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.aspp import ASPP, rates_at, window_at
 from src.models.backbones import ResNet
-from src.models.checks import check_count
 from src.models.layers import FCNHead, auxiliary_head, init_kaiming, recompute
-from src.models.net import Net
+from src.models.net import Backbone, Net
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share, Size
 
 __all__ = ["DeepLabV3"]
@@ -36,7 +36,7 @@ class DeepLabV3(Net):
         in_channels: channels of the image.
         cascade_depth: 4 is the trunk alone; 5, 6 or 7 add block5 up to that block, for ResNets. Their rates double
             from block to block, and the multi-grid multiplies them.
-        output_stride: of the last block, where the cascade shall stride on: 64, 128 or 256 (Table 1), behind a
+        output_stride: of the last block, if the cascade continues to stride: 64, 128 or 256 (Table 1), behind a
             backbone at 32. ``None`` is the backbone's.
         aspp_channels: width of ASPP; ``None`` is no ASPP.
         aspp_rates: see ``rates_at``.
@@ -54,11 +54,14 @@ class DeepLabV3(Net):
         UserError: for a value outside these limits, or a trunk that cannot be continued.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         in_channels: Channels = 3,
         cascade_depth: Count = 4,
         output_stride: Count | None = None,
@@ -92,8 +95,6 @@ class DeepLabV3(Net):
             )
             init_kaiming(self.aspp)
             channels = aspp_channels
-        for width in head_channels:
-            check_count("head_channels", width)
         self.head = FCNHead(channels, head_channels, num_classes, dropout=dropout)
         self.feature_channels = self.head.classifier.in_channels
         self.aux_head = auxiliary_head(backbone, aux_channels, num_classes)
@@ -106,7 +107,7 @@ class DeepLabV3(Net):
         x = features[-1]
         for number, block in enumerate(self.cascade):
             x = x[..., ::2, ::2] if number < self.doublings else x
-            for unit in block:
+            for unit in cast("nn.Sequential", block):
                 x = recompute(unit, x) if self.training and self.backbone.checkpointing else unit(x)
         x = self.head.convs(x if self.aspp is None else self.aspp(x))
         outputs = {"features": x, "logits": self.head.classify(x)}
@@ -115,16 +116,18 @@ class DeepLabV3(Net):
         return outputs
 
 
-def _cascade(backbone: nn.Module, *, depth: int, output_stride: int) -> nn.ModuleList:
+def _cascade(backbone: Backbone, *, depth: int, output_stride: int) -> nn.ModuleList:
     """block5 to block<depth>, each a sequence of units."""
     if depth not in (4, 5, 6, 7):
         raise UserError(f"cascade_depth is {depth}; use 4 for the trunk alone, or 5, 6, 7")
-    if depth > 4 and not isinstance(backbone, ResNet):
-        raise UserError(f"cascade_depth={depth} copies residual blocks; choose a ResNet backbone or cascade_depth=4")
     undilated = [BLOCK4_STRIDE << n for n in range(1, depth - 3)]
     if output_stride not in (backbone.strides[-1], *(undilated if backbone.strides[-1] == BLOCK4_STRIDE else ())):
         raise UserError(
             f"output_stride is {output_stride}, but the backbone has {backbone.strides[-1]} and the cascade ends at"
             f" block{depth}; use null, or a backbone at 32 and a cascade that reaches that stride"
         )
+    if depth == 4:
+        return nn.ModuleList()
+    if not isinstance(backbone, ResNet):
+        raise UserError(f"cascade_depth={depth} copies residual blocks; choose a ResNet backbone or cascade_depth=4")
     return nn.ModuleList(backbone.another_stage(max(1, stride // output_stride)) for stride in undilated)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.aspp import ASPP, rates_at, window_at
-from src.models.checks import check_choice, check_count
+from src.models.checks import check_choice
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share, Size, Whole
 
 __all__ = ["AtrousSeparableConv", "Decoder", "DeepLabV3Plus"]
@@ -47,7 +48,7 @@ class Decoder(nn.Module):
     Args:
         in_channels: C of the coarse map.
         low_level_channels: L of the low-level map.
-        projected_channels: P, to which a 1x1 convolution reduces L, lest they outweigh the rich coarse features.
+        projected_channels: P, to which a 1x1 convolution reduces L, so that they do not outweigh the coarse features.
         channels: width of each convolution after the concatenation of C + P.
         kernel_size: of these.
         conv: makes one from input channels, output channels and ``kernel_size``.
@@ -110,11 +111,14 @@ class DeepLabV3Plus(Net):
         UserError: for a value outside these limits.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         in_channels: Channels = 3,
         aspp_channels: Channels = 256,
         aspp_rates: Sequence[Count] | None = None,
@@ -135,7 +139,7 @@ class DeepLabV3Plus(Net):
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        _check_decoder(low_levels, low_level_channels, decoder_channels, decoder_kernel_size, len(backbone.channels))
+        _check_decoder(low_levels, decoder_channels, decoder_kernel_size, len(backbone.channels))
         self.backbone, self.low_levels, self.full_size = backbone, list(low_levels), full_size
         self.output_stride = backbone.strides[-1]
         self.aspp = ASPP(
@@ -183,17 +187,12 @@ class DeepLabV3Plus(Net):
         return outputs
 
 
-def _check_decoder(
-    low_levels: Sequence[int], projected: int, channels: Sequence[int], kernel_size: int, features: int
-) -> None:
+def _check_decoder(low_levels: Sequence[int], channels: Sequence[int], kernel_size: int, features: int) -> None:
     last = features - 2  # the encoder reads the last feature
     if not low_levels or any(level not in range(last + 1) for level in low_levels):
         raise UserError(f"low_levels is {list(low_levels)}; use indices of the backbone's features from 0 to {last}")
     if list(low_levels) != sorted(set(low_levels), reverse=True):
         raise UserError(f"low_levels is {list(low_levels)}; name each feature once, coarse ones (high indices) first")
-    check_count("low_level_channels", projected)
     if not channels:
         raise UserError("decoder_channels is empty; give the width of each convolution, such as [256, 256]")
-    for width in channels:
-        check_count("decoder_channels", width)
     check_choice("decoder_kernel_size", str(kernel_size), ("1", "3"))

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.errors import UserError
-from src.models.checks import check_choice, check_count
+from src.models.checks import check_choice
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["DilatedFCN"]
@@ -49,9 +50,12 @@ class DilatedFCN(Net):
         UserError: for a value outside these limits.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         num_classes: Count,
         in_channels: Channels = 3,
@@ -65,10 +69,7 @@ class DilatedFCN(Net):
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        check_choice("levels", levels, ("last", "all"))
         check_choice("kernel_size", str(kernel_size), ("1", "3"))
-        for width in channels:
-            check_count("channels", width)
         if concat_input and not channels:
             raise UserError("concat_input needs convolutions to put the input beside; give channels, such as [512]")
         self.backbone, self.levels, self.reads_all = backbone, levels, levels == "all"

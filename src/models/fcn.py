@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from src.errors import UserError
 from src.models.backbones import level_of_stride
-from src.models.checks import check_choice
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.models.vgg import VGG16, check_one_fc
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Positive
 
 __all__ = ["FCN"]
@@ -45,6 +45,8 @@ class Deconvolution(nn.Module):
         learned: the kernels are trained.
         same: (B,K,h,w) -> (B,K,fh,fw), the border repeated; else (B,K,f(h+1),f(w+1)), fading to zero at the border.
     """
+
+    weight: Tensor
 
     def __init__(self, num_classes: Count, factor: int, *, learned: bool, same: bool) -> None:
         super().__init__()
@@ -83,11 +85,14 @@ class FCN(Net):
         UserError: for values outside these limits, and for a backbone without these features.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         stride: Literal[32, 16, 8] = 8,
         pad_100: bool = True,
         deconvolution: Literal["fixed", "inner", "learned"] = "fixed",
@@ -95,10 +100,7 @@ class FCN(Net):
         in_channels: Channels = 3,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
-        check_choice("deconvolution", deconvolution, ("fixed", "inner", "learned"))
-        if stride not in IMAGE_OFFSETS:
-            raise UserError(f"stride is {stride}; use one of 32, 16, 8")
-        if len(skip_scales) != 2 or min(skip_scales) <= 0:
+        if len(skip_scales) != 2:
             raise UserError(f"skip_scales is {list(skip_scales)}; give two factors above 0, for pool4 and pool3")
         if pad_100:
             if not isinstance(backbone, VGG16) or backbone.dilated:
@@ -146,8 +148,8 @@ class FCN(Net):
 def _zero(in_channels: int, num_classes: int) -> nn.Conv2d:
     """A 1x1 classifier that starts at zero, without loss of accuracy (section 4.1 of the first paper)."""
     conv = nn.Conv2d(in_channels, num_classes, 1)
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
     return conv
 
 

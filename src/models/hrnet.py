@@ -7,11 +7,12 @@ legal. The references for segmentation do so too, in one step or in two (``upsam
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from src.models.layers import recompute
+from src.models.net import Backbone
 from src.ops.resize import resize
 
 __all__ = ["Exchange", "HRNet"]
@@ -26,18 +27,20 @@ class Exchange(nn.Module):
         upsample_by_factor: see ``HRNet``.
     """
 
-    def __init__(self, module: nn.Module, *, align_corners: bool, upsample_by_factor: bool = False) -> None:
+    branches: nn.ModuleList
+    fuse_layers: Any  # by level, a list of modules, one per branch
+    fuse_act: nn.Module
+
+    def __init__(self, module: Any, *, align_corners: bool, upsample_by_factor: bool = False) -> None:
         super().__init__()
         self.branches, self.fuse_layers, self.fuse_act = module.branches, module.fuse_layers, module.fuse_act
         self.align_corners, self.upsample_by_factor = align_corners, upsample_by_factor
 
     def forward(self, *branches: Tensor) -> list[Tensor]:
         """(B,channels[i],h_i,w_i), fine to coarse -> the same shapes."""
-        branches = [blocks(x) for blocks, x in zip(self.branches, branches, strict=True)]
+        maps = [blocks(x) for blocks, x in zip(self.branches, branches, strict=True)]
         return [
-            self.fuse_act(
-                sum(self._to_level(fuse, x, like=branches[level]) for fuse, x in zip(row, branches, strict=True))
-            )
+            self.fuse_act(sum(self._to_level(fuse, x, like=maps[level]) for fuse, x in zip(row, maps, strict=True)))
             for level, row in enumerate(self.fuse_layers)
         ]
 
@@ -46,12 +49,12 @@ class Exchange(nn.Module):
             return fuse(x)
         x = fuse[:-1](x)
         if self.upsample_by_factor:
-            factor = int(fuse[-1].scale_factor)
+            factor = int(cast("float", fuse[-1].scale_factor))
             x = resize(x, [side * factor for side in x.shape[-2:]], align_corners=self.align_corners)
         return resize(x, like.shape[-2:], align_corners=self.align_corners)
 
 
-class HRNet(nn.Module):
+class HRNet(Backbone):
     """timm's HRNet with all branches of the last stage: image -> four maps, fine to coarse.
 
     Args:
@@ -62,11 +65,12 @@ class HRNet(nn.Module):
         checkpointing: keep one map per branch and module for the backward pass and compute the rest again.
     """
 
+    trunk: Any  # timm's
     needs_all_read = True  # a map that no one reads would leave weights of the last exchange without gradient
 
     def __init__(
         self,
-        trunk: nn.Module,
+        trunk: Any,
         *,
         align_corners: bool = False,
         upsample_by_factor: bool = False,

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from src.errors import UserError
-from src.models.checks import check_count
+from src.models.checks import check_dropout
+from src.models.net import Backbone
 
 __all__ = [
     "CeilMaxPool2d",
     "ConvNormAct",
     "FCNHead",
     "auxiliary_head",
+    "dilate",
     "init_kaiming",
     "recompute",
 ]
@@ -31,6 +32,9 @@ class ConvNormAct(nn.Sequential):
     Zero padding keeps the size at stride 1 and gives ceil(size / stride) otherwise, for odd kernels. ``bias`` is the
     convolution's; the norm makes it redundant, but some references have it.
     """
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
 
     def __init__(
         self,
@@ -58,12 +62,12 @@ class CeilMaxPool2d(nn.MaxPool2d):
     def __init__(self, kernel_size: int, *, padding: int = 0) -> None:
         super().__init__(kernel_size, stride=2, padding=padding, ceil_mode=True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if not torch.compiler.is_exporting():
-            return super().forward(x)
+            return super().forward(input)
         # ceil_mode compares sizes, which an exported graph must not; one more row and column have the same effect
-        x = F.pad(x, (0, 1, 0, 1), value=-torch.inf)
-        return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
+        padded = F.pad(input, (0, 1, 0, 1), value=-torch.inf)
+        return F.max_pool2d(padded, self.kernel_size, self.stride, self.padding)
 
 
 class FCNHead(nn.Module):
@@ -94,10 +98,7 @@ class FCNHead(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout is {dropout}; use a share of the channels from 0 to below 1")
-        for width in channels:
-            check_count("head width", width)
+        check_dropout("dropout", dropout)
         widths = [in_channels, *channels]
         blocks = (ConvNormAct(before, after, kernel_size=kernel_size, bias=bias) for before, after in pairwise(widths))
         self.convs = nn.Sequential(*blocks)
@@ -112,20 +113,16 @@ class FCNHead(nn.Module):
         return self.classify(self.convs(x))
 
 
-def auxiliary_head(backbone: nn.Module, channels: int | None, num_classes: int) -> FCNHead | None:
+def auxiliary_head(backbone: Backbone, channels: int | None, num_classes: int) -> FCNHead | None:
     """The head on the backbone's last feature but one, as torchvision and mmsegmentation have it; ``None`` without it.
 
     Args:
         backbone: see ``src.models.backbones``.
         channels: width of the head's 3x3 convolution, or ``None``; its dropout is 0.1.
         num_classes: channels of the logits.
-
-    Raises:
-        UserError: for a width below 1.
     """
     if channels is None:
         return None
-    check_count("aux_channels", channels)
     head = FCNHead(backbone.channels[-2], [channels], num_classes, dropout=0.1)
     init_kaiming(head)
     return head
@@ -144,16 +141,24 @@ def recompute(module: nn.Module, *inputs: Tensor) -> Any:
 
 @contextmanager
 def _still_statistics(module: nn.Module) -> Iterator[None]:
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.training and norm.num_batches_tracked is not None]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+    kept = []
+    for norm in module.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.training and norm.num_batches_tracked is not None:
+            kept.append((norm, norm.momentum, norm.num_batches_tracked))
+            norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+        for norm, momentum, counter in kept:
             norm.momentum, norm.num_batches_tracked = momentum, counter
+
+
+def dilate(module: nn.Module, rate: int, *, padding: int | None = None) -> None:
+    """Give the 3x3 convolutions of a trunk's part an atrous rate; they keep the size unless ``padding`` is given."""
+    padding = rate if padding is None else padding
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3):
+            conv.dilation, conv.padding = (rate, rate), (padding, padding)
 
 
 def init_kaiming(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What the nets around a net share: lists of scales, images at a scale, and names for what each scale predicts."""
+"""The base of the nets around a net: lists of scales, images at a scale, and names for what each scale predicts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,56 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from src.errors import UserError
+from src.models.checks import check_image
+from src.models.net import Net
 from src.ops.resize import resize
 
-__all__ = ["check_scaled_size", "own_predictions", "rescale", "resized", "sorted_scales"]
+__all__ = ["MultiScale", "check_scaled_size", "own_predictions", "rescale", "resized", "sorted_scales"]
+
+
+class MultiScale(Net):
+    """Base of the nets that show a net several scales of the image and fuse its outputs.
+
+    Args:
+        net: the net, shared by all scales.
+        scales: factors on the image's size, in any order; 1.0 must be among them.
+        supervise: in training, also give the prediction of each scale.
+        reduced_labels: see ``Net``.
+
+    Raises:
+        UserError: for scales that ``sorted_scales`` refuses.
+    """
+
+    net: Net
+
+    def __init__(self, net: Net, scales: Sequence[float], *, supervise: bool, reduced_labels: bool = False) -> None:
+        super().__init__(
+            num_classes=net.num_classes,
+            in_channels=net.in_channels,
+            align_corners=net.align_corners,
+            reduced_labels=reduced_labels,
+        )
+        self.scales = scales
+        self.supervise = supervise
+        self.net, self.feature_channels = net, net.feature_channels
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The scales, from the smallest on; an assignment sorts them and refuses illegal ones."""
+        return self._scales
+
+    @scales.setter
+    def scales(self, scales: Sequence[float]) -> None:
+        self._scales = sorted_scales(scales)
+
+    def check_scales(self, image: Tensor, scales: Sequence[float]) -> None:
+        """Refuse an image that the net cannot take at one of ``scales``, the smallest first.
+
+        Raises:
+            UserError: naming what was expected and what was given.
+        """
+        check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
+        check_scaled_size(image, scales[0], least=self.net.min_size)
 
 
 def sorted_scales(scales: Sequence[float]) -> tuple[float, ...]:
@@ -34,7 +81,7 @@ def rescale(image: Tensor, scale: float, *, align_corners: bool = False) -> Tens
 
 
 def check_scaled_size(image: Tensor, scale: float, *, least: int) -> None:
-    """Refuses an image (B,C,H,W) that has a side below ``least`` pixels at ``scale``.
+    """Refuse an image (B,C,H,W) that has a side below ``least`` pixels at ``scale``.
 
     Raises:
         UserError: naming both sizes, and that from which on the scale can be used.

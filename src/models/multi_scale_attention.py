@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.checks import check_count, check_image
+from src.models.checks import check_dropout
 from src.models.layers import ConvNormAct
-from src.models.multi_scale import check_scaled_size, own_predictions, rescale, resized, sorted_scales
+from src.models.multi_scale import MultiScale, own_predictions, rescale, resized
 from src.models.net import Net
 from src.ops.resize import resize
-from src.ops.scale_fusion import combine, fuse_hierarchical, hierarchical_weights
+from src.ops.scale_fusion import combine, fuse_hierarchical, hierarchical_weights, weighted_sum
+from src.schema.faults import checked
 from src.schema.types import Channels, Factors, Positive, Share
 
 __all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention"]
@@ -48,11 +50,9 @@ class AttentionHead(nn.Module):
         self, in_channels: int, channels: Sequence[int], maps: int, *, norm: bool, dropout: float, zero_init: bool
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise UserError(f"attention_dropout is {dropout}; use a share from 0 to below 1")
+        check_dropout("attention_dropout", dropout)
         self.convs = nn.Sequential()
         for width in channels:
-            check_count("attention_channels", width)
             plain = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(inplace=True))
             self.convs.append(ConvNormAct(in_channels, width) if norm else plain)
             in_channels = width
@@ -65,7 +65,7 @@ class AttentionHead(nn.Module):
         return self.last(self.dropout(self.convs(features)))
 
 
-class HierarchicalAttention(Net):
+class HierarchicalAttention(MultiScale):
     """A net at two scales in training, and at any scales in evaluation, fused by attention between neighbours.
 
     One map between 0 and 1, shared by all classes, says at each pixel of a scale how far it is to be trusted against
@@ -81,7 +81,8 @@ class HierarchicalAttention(Net):
     Args:
         net: any net; its ``features`` are what the attention head reads.
         low_scale: the scale beside 1.0 in training, below 1.
-        scales: those of evaluation, in any order; 1.0 must be among them.
+        scales: those of evaluation, in any order; 1.0 must be among them. Others may be assigned later, trained or
+            not.
         attention_channels: width of each 3x3 convolution of the attention head; ``[256]`` is one instead of two.
         attention_dropout, zero_init: see ``AttentionHead``; a zero start is an attention of 0.5 everywhere.
         supervise: also put out the prediction of each scale.
@@ -90,6 +91,7 @@ class HierarchicalAttention(Net):
         UserError: for scales that are not numbers above 0, given twice or without 1.0, and another ``low_scale``.
     """
 
+    @checked("model.scales")
     def __init__(
         self,
         *,
@@ -101,26 +103,15 @@ class HierarchicalAttention(Net):
         zero_init: bool = False,
         supervise: bool = False,
     ) -> None:
-        super().__init__(num_classes=net.num_classes, in_channels=net.in_channels, align_corners=net.align_corners)
-        if not 0 < low_scale < 1:
+        super().__init__(net, scales, supervise=supervise)
+        if low_scale >= 1:
             raise UserError(f"low_scale is {low_scale}; use a factor between 0 and 1, which the net sees beside 1.0")
-        self.low_scale, self.supervise = low_scale, supervise
-        self.scales = scales
-        self.net, self.feature_channels = net, net.feature_channels
+        self.low_scale = low_scale
         self.attention = AttentionHead(
             net.feature_channels, attention_channels, 1, norm=True, dropout=attention_dropout, zero_init=zero_init
         )
 
-    @property
-    def scales(self) -> tuple[float, ...]:
-        """The scales of evaluation, from the smallest on; any legal list may be assigned, trained or not."""
-        return self._scales
-
-    @scales.setter
-    def scales(self, scales: Sequence[float]) -> None:
-        self._scales = sorted_scales(scales)
-
-    def at_scale(self, image: Tensor, scale: float, *, resize: Callable[..., Tensor] = resize) -> dict[str, Tensor]:
+    def at_scale(self, image: Tensor, scale: float, *, resize: Callable[..., Any] = resize) -> dict[str, Any]:
         """One scale alone.
 
         Args:
@@ -143,7 +134,7 @@ class HierarchicalAttention(Net):
     def decode(self, image: Tensor) -> dict[str, Tensor]:
         """Fused outputs (B,K,H,W), see the class, and ``features`` of 1.0x; see ``Net.decode``."""
         scales = (self.low_scale, 1.0) if self.training else self.scales
-        self._check(image, scales)
+        self.check_scales(image, scales)
         passes = [self.at_scale(image, scale) for scale in scales]  # the smallest first, as in the release
         features = [each.pop("features") for each in passes][scales.index(1.0)]
         attention = [each.pop("attention") for each in passes]
@@ -164,22 +155,18 @@ class HierarchicalAttention(Net):
             outputs |= own_predictions(scales, [each["logits"] for each in passes])
         return {"features": features} | outputs
 
-    def fused(
-        self, image: Tensor, *, resize: Callable[..., Tensor] = resize, combine: Callable[..., Tensor] = combine
-    ) -> Tensor:
-        """The ``logits`` of ``decode`` alone, in evaluation; ``resize`` and ``combine`` as in ``fuse_hierarchical``."""
-        self._check(image, self.scales)
+    def full_size_logits(
+        self, image: Tensor, *, resize: Callable[..., Any] = resize, combine: Callable[..., Any] = combine
+    ) -> Any:
+        self.check_scales(image, self.scales)
         passes = (self.at_scale(image, scale, resize=resize) for scale in self.scales)
-        logits, attention = zip(*map(itemgetter("logits", "attention"), passes), strict=True)  # features are let go
-        how = {"align_corners": self.align_corners, "resize": resize, "combine": combine}
-        return fuse_hierarchical(logits, attention, self.scales, **how)
-
-    def _check(self, image: Tensor, scales: Sequence[float]) -> None:
-        check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
-        check_scaled_size(image, scales[0], least=self.net.min_size)
+        logits, attention = zip(*map(itemgetter("logits", "attention"), passes), strict=True)  # features are freed
+        return fuse_hierarchical(
+            logits, attention, self.scales, align_corners=self.align_corners, resize=resize, combine=combine
+        )
 
 
-class ExplicitAttention(Net):
+class ExplicitAttention(MultiScale):
     """A net at every scale of one fixed list, in training and in evaluation, with a weight per scale and pixel.
 
     The features of all scales are resized to those of 1.0x and concatenated; the head's softmax over the scales weighs
@@ -199,6 +186,7 @@ class ExplicitAttention(Net):
         UserError: for fewer than two scales, and those that ``HierarchicalAttention`` refuses.
     """
 
+    @checked("model.scales")
     def __init__(
         self,
         *,
@@ -209,11 +197,9 @@ class ExplicitAttention(Net):
         attention_dropout: Share = 0.0,
         supervise: bool = True,
     ) -> None:
-        super().__init__(num_classes=net.num_classes, in_channels=net.in_channels, align_corners=net.align_corners)
-        self.scales, self.supervise = sorted_scales(scales), supervise
+        super().__init__(net, scales, supervise=supervise)
         if len(self.scales) < 2:
             raise UserError(f"scales is {list(scales)}; explicit attention needs two or more")
-        self.net, self.feature_channels = net, net.feature_channels
         self.attention = AttentionHead(
             len(self.scales) * net.feature_channels,
             attention_channels,
@@ -228,7 +214,7 @@ class ExplicitAttention(Net):
         return torch.tensor(self.scales)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Refuses weights that were trained at other scales than these.
+        """Refuse weights that were trained at other scales than these.
 
         Raises:
             UserError: naming both lists.
@@ -246,33 +232,26 @@ class ExplicitAttention(Net):
         passes, middle, attention = self._passes(image)
         weights = resize(attention, size, align_corners=align_corners)
         own = [resized(each, size, align_corners=align_corners) for each in passes]
-        outputs = {name: _weighted(weights, *(each[name] for each in own)) for name in own[0]}
+        outputs = {name: weighted_sum(weights, *(each[name] for each in own)) for name in own[0]}
         if not self.training:
             outputs |= {"attention": weights, "weights": weights}
         elif self.supervise:
             outputs |= own_predictions(self.scales, [each["logits"] for each in own])
         return {"features": middle} | outputs
 
-    def fused(
-        self, image: Tensor, *, resize: Callable[..., Tensor] = resize, combine: Callable[..., Tensor] = combine
-    ) -> Tensor:
-        """The ``logits`` of ``decode`` alone, in evaluation; ``resize`` and ``combine`` as in ``fuse_hierarchical``."""
+    def full_size_logits(
+        self, image: Tensor, *, resize: Callable[..., Any] = resize, combine: Callable[..., Any] = combine
+    ) -> Any:
         passes, _, attention = self._passes(image)
-        maps = [attention, *(each["logits"] for each in passes)]
-        return combine(_weighted, *(resize(each, image.shape[-2:], align_corners=self.align_corners) for each in maps))
+        size, maps = image.shape[-2:], [attention, *(each["logits"] for each in passes)]
+        return combine(weighted_sum, *(resize(each, size, align_corners=self.align_corners) for each in maps))
 
     def _passes(self, image: Tensor) -> tuple[list[dict[str, Tensor]], Tensor, Tensor]:
         """The net's outputs at each scale, its features at 1.0x, and the attention (B,S,h,w) at their size."""
-        check_image(image, in_channels=self.in_channels, min_size=self.net.min_size)
-        check_scaled_size(image, self.scales[0], least=self.net.min_size)
+        self.check_scales(image, self.scales)
         align_corners = self.align_corners
         passes = [self.net.decode(rescale(image, scale, align_corners=align_corners)) for scale in self.scales]
         features = [each.pop("features") for each in passes]
         middle = features[self.scales.index(1.0)]
         together = [resize(each, middle.shape[-2:], align_corners=align_corners) for each in features]
         return passes, middle, self.attention(torch.cat(together, dim=1)).softmax(dim=1)
-
-
-def _weighted(weights: Tensor, *maps: Tensor) -> Tensor:
-    """The sum of maps (B,C,H,W), each times its channel of ``weights`` (B,S,H,W)."""
-    return sum(weights[:, i : i + 1] * each for i, each in enumerate(maps))

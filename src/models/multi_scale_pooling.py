@@ -7,27 +7,24 @@ hierarchical multi-scale attention (Tao et al., arXiv 2005.10821, section 3.1).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from functools import reduce
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.checks import check_choice, check_count
-from src.models.multi_scale import check_scaled_size, own_predictions, sorted_scales
+from src.models.multi_scale import MultiScale, check_scaled_size, own_predictions
 from src.models.net import Net
 from src.ops.resize import resize
-from src.ops.scale_fusion import combine
+from src.ops.scale_fusion import combine, fuse, mean_log_probabilities
+from src.schema.faults import checked
 from src.schema.types import Count, Factors
 
 __all__ = ["PooledScales"]
 
 
-class PooledScales(Net):
+class PooledScales(MultiScale):
     """One net on several scales of the image, in training and evaluation.
 
     Every output of the net, auxiliary heads included, is fused over the scales in the same way; ``features`` are those
@@ -45,6 +42,7 @@ class PooledScales(Net):
         UserError: for values outside these limits, and for an image with a side below ``min_side`` at some scale.
     """
 
+    @checked("model.scales")
     def __init__(
         self,
         *,
@@ -55,20 +53,10 @@ class PooledScales(Net):
         supervise: bool = False,
         min_side: Count = 32,
     ) -> None:
-        super().__init__(
-            num_classes=net.num_classes,
-            in_channels=net.in_channels,
-            align_corners=net.align_corners,
-            reduced_labels=net.reduced_labels,
-        )
-        check_choice("fuse", fuse, ("max", "mean", "mean_probabilities"))
-        check_choice("at", at, ("logits", "image"))
+        super().__init__(net, scales, supervise=supervise, reduced_labels=net.reduced_labels)
         if fuse == "mean_probabilities" and net.num_classes == 1:
             raise UserError("fuse is 'mean_probabilities', which a net of one logit does not give; use mean or max")
-        check_count("min_side", min_side)
-        self.scales = sorted_scales(scales)
-        self.fuse, self.at, self.supervise, self.min_side = fuse, at, supervise, min_side
-        self.net, self.feature_channels = net, net.feature_channels
+        self.fuse, self.at, self.min_side = fuse, at, min_side
         net.min_size = min(net.min_size, min_side)
 
     def decode(self, image: Tensor) -> dict[str, Tensor]:
@@ -84,10 +72,9 @@ class PooledScales(Net):
             fused |= own_predictions(self.scales, [outputs["logits"] for outputs in each.values()])
         return fused
 
-    def fused(
-        self, image: Tensor, *, resize: Callable[..., Tensor] = resize, combine: Callable[..., Tensor] = combine
-    ) -> Tensor:
-        """The ``logits`` of a call alone, in evaluation; ``resize`` and ``combine`` as in ``fuse_hierarchical``."""
+    def full_size_logits(
+        self, image: Tensor, *, resize: Callable[..., Any] = resize, combine: Callable[..., Any] = combine
+    ) -> Any:
         each, full = self._each(image), image.shape[-2:]
         size = each[1]["logits"].shape[-2:] if self.at == "logits" else full
         maps = [resize(outputs["logits"], size, align_corners=self.align_corners) for outputs in each.values()]
@@ -107,8 +94,4 @@ class PooledScales(Net):
 
     def _fuse(self, *maps: Tensor) -> Tensor:
         """Maps of one size -> one of that size."""
-        if self.fuse == "max":
-            return reduce(torch.maximum, maps)
-        if self.fuse == "mean":
-            return sum(maps) / len(maps)
-        return reduce(torch.logaddexp, [x.float().log_softmax(dim=1) for x in maps]) - math.log(len(maps))
+        return mean_log_probabilities(maps) if self.fuse == "mean_probabilities" else fuse(maps, self.fuse)

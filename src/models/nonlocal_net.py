@@ -9,22 +9,21 @@ Axes: B images, C channels, D inner channels, N = H * W positions, S <= N sub-sa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.checks import check_choice, check_count
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["NonLocalBlock", "NonLocalNet"]
 
-FORMS = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
-
 Form = Literal["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
+FORMS = get_args(Form)
 Attention = Literal["fused", "naive"]
 
 
@@ -59,9 +58,6 @@ class NonLocalBlock(nn.Module):
         attention: Attention = "fused",
     ) -> None:
         super().__init__()
-        check_count("reduction", reduction)
-        check_choice("form", form, FORMS)
-        check_choice("attention", attention, ("fused", "naive"))
         inner = max(channels // reduction, 1)
         self.form, self.scale, self.attention = form, scale, attention
         self.theta = self.phi = None
@@ -90,8 +86,8 @@ class NonLocalBlock(nn.Module):
         """(B,N,D), (B,S,D), (B,S,D) -> (B,N,D); in the gaussian form query and key have C channels."""
         scale = query.shape[-1] ** -0.5 if self.scale else 1.0
         if self.attention == "fused":
-            heads = (each[:, None] for each in (query, key, value))  # one head: (B,1,N,D)
-            return F.scaled_dot_product_attention(*heads, scale=scale)[:, 0]
+            query, key, value = (each[:, None] for each in (query, key, value))  # one head: (B,1,N,D)
+            return F.scaled_dot_product_attention(query, key, value, scale=scale)[:, 0]
         return (query * scale @ key.mT).softmax(dim=-1) @ value
 
     def _dot_product(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -103,6 +99,7 @@ class NonLocalBlock(nn.Module):
 
     def _concatenation(self, theta: Tensor, phi: Tensor, value: Tensor) -> Tensor:
         """w [theta_i, phi_j] is a sum of two numbers, one of i and one of j."""
+        assert self.pair is not None  # of this form
         of_query, of_key = self.pair.weight.chunk(2, dim=1)
         query, key = F.conv2d(theta, of_query).flatten(1), F.conv2d(phi, of_key).flatten(1)  # (B,N), (B,S)
         pairs = F.relu(query[:, :, None] + key[:, None, :])  # (B,N,S)
@@ -130,9 +127,12 @@ class NonLocalNet(Net):
         UserError: for a value outside these limits.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         num_classes: Count,
         in_channels: Channels = 3,
@@ -147,7 +147,6 @@ class NonLocalNet(Net):
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        check_count("channels", channels)
         self.backbone, self.feature_channels = backbone, channels
         self.before = ConvNormAct(backbone.channels[-1], channels)
         self.block = NonLocalBlock(

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError
 from src.models.aspp import ASPP
-from src.models.checks import check_choice, check_count
+from src.models.checks import check_choice, check_dropout
 from src.models.layers import ConvNormAct, FCNHead
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Positive, Share
 
 __all__ = ["OCRNet", "ObjectContext", "gather_regions"]
@@ -118,11 +118,14 @@ class OCRNet(Net):
         UserError: for a count below 1, a dropout outside [0, 1), or a ``region_scale`` of 0 or less.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
         *,
         num_classes: Count,
-        backbone: nn.Module,
+        backbone: Backbone,
         concat_features: bool = True,
         in_channels: Channels = 3,
         mid_channels: Channels = 512,
@@ -138,14 +141,8 @@ class OCRNet(Net):
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        for option, count in (("mid_channels", mid_channels), ("key_channels", key_channels)):
-            check_count(option, count)
-        check_count("query_stride", query_stride)
         check_choice("region_kernel_size", str(region_kernel_size), ("1", "3"))
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout is {dropout}; use a share of the channels from 0 to below 1")
-        if region_scale <= 0:
-            raise UserError(f"region_scale is {region_scale}; use a factor above 0")
+        check_dropout("dropout", dropout)
         self.backbone, self.concat_features = backbone, concat_features
         self.reads_all = concat_features
         channels = backbone.channels

@@ -6,16 +6,18 @@ Deviation: the averages are matrix products (``src.models.adaptive_pooling``), t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.adaptive_pooling import adaptive_avg_pool
-from src.models.checks import check_count, check_pooled
+from src.models.checks import check_pooled
 from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Net
+from src.models.net import Backbone, Net
 from src.ops.resize import resize
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["PSPNet", "PyramidPooling"]
@@ -39,9 +41,6 @@ class PyramidPooling(nn.Module):
         super().__init__()
         if not pool_sizes:
             raise UserError("pool_sizes is empty; give at least one, such as [1,2,3,6]")
-        for size in pool_sizes:
-            check_count("pool_sizes", size)
-        check_count("pool_channels", channels)
         self.pool_sizes, self.align_corners = list(pool_sizes), align_corners
         self.out_channels = in_channels + len(self.pool_sizes) * channels
         self.levels = nn.ModuleList(ConvNormAct(in_channels, channels, kernel_size=1) for _ in self.pool_sizes)
@@ -50,7 +49,7 @@ class PyramidPooling(nn.Module):
         size = x.shape[-2:]
         self._check_size(x)
         maps = [x]
-        for bins, conv in zip(self.pool_sizes, self.levels, strict=True):
+        for bins, conv in zip(self.pool_sizes, cast("Sequence[ConvNormAct]", self.levels), strict=True):
             if bins == 1:
                 check_pooled(conv.norm, x)
             maps.append(resize(conv(adaptive_avg_pool(x, bins)), size, align_corners=self.align_corners))
@@ -87,9 +86,12 @@ class PSPNet(Net):
         UserError: for a value outside these limits.
     """
 
+    backbone: Backbone
+
+    @checked("model.net")
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         num_classes: Count,
         in_channels: Channels = 3,
@@ -101,7 +103,6 @@ class PSPNet(Net):
         align_corners: bool = False,
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels, align_corners=align_corners)
-        check_count("channels", channels)
         self.backbone, self.feature_channels = backbone, channels
         self.pyramid = PyramidPooling(
             backbone.channels[-1], pool_channels, pool_sizes=pool_sizes, align_corners=align_corners

@@ -22,6 +22,7 @@ from src.errors import UserError, nearest
 from src.models.checks import check_choice, check_pooled
 from src.models.net import Net
 from src.models.timm_trunks import hub_without_retries
+from src.schema.faults import checked
 from src.schema.types import Channels, Count
 
 __all__ = ["SMP"]
@@ -45,10 +46,15 @@ class SMP(Net):
         options: other arguments of the net's constructor in the package, which documents them.
 
     Raises:
-        UserError: if the package is missing, for unknown names and options, for weights that cannot be had, and for
+        UserError: if the package is missing, for unknown names and options, for weights that cannot be loaded, and for
             parts that do not run together.
     """
 
+    encoder: Any  # the package's parts
+    decoder: Any
+    segmentation_head: Any
+
+    @checked("model.net")
     def __init__(
         self,
         *,
@@ -118,7 +124,7 @@ def _crop(x: Tensor, height: int, width: int) -> Tensor:
     return x[..., :height, :width]
 
 
-def _create(arch: str, encoder: str, common: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+def _create(arch: str, encoder: str, common: Mapping[str, Any], options: dict[str, Any]) -> Any:
     try:
         import segmentation_models_pytorch as smp
     except ImportError as error:
@@ -129,12 +135,12 @@ def _create(arch: str, encoder: str, common: dict[str, Any], options: dict[str, 
     _check_encoder(encoder, smp.encoders.get_encoder_names())
     _check_options(options, smp.MODEL_ARCHITECTURES_MAPPING[arch], timm=encoder.startswith("tu-"))
     if arch == "dpt":
-        options = {"dynamic_img_size": True} | options
+        options.setdefault("dynamic_img_size", True)
     weights = common["encoder_weights"]
     try:
         with warnings.catch_warnings(), hub_without_retries():
             warnings.simplefilter("ignore")  # deprecated names
-            net = smp.create_model(arch, encoder, **common, **options)
+            net: Any = smp.create_model(arch, encoder, **common, **options)
             if weights is not None and not encoder.startswith("tu-"):
                 net.encoder.pretrained_cfg = smp.encoders.get_preprocessing_params(encoder, weights)  # as timm's have
     except Exception as error:

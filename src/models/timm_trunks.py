@@ -18,7 +18,7 @@ from src.errors import UserError
 __all__ = ["create_feature_trunk", "create_trunk", "hub_without_retries"]
 
 
-def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> nn.Module:
+def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> Any:
     """A timm model by name.
 
     Args:
@@ -49,7 +49,7 @@ def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> nn.Mod
         ) from error
 
 
-def create_feature_trunk(*, name: str, pretrained: bool | str, output_stride: int, **common: Any) -> nn.Module:
+def create_feature_trunk(*, name: str, pretrained: bool | str, output_stride: int, **common: Any) -> Any:
     """A timm model with feature maps: those that lie at stride 4 or more.
 
     Args:
@@ -83,7 +83,7 @@ def create_feature_trunk(*, name: str, pretrained: bool | str, output_stride: in
 
 
 def _check_filled(trunk: nn.Module, again: nn.Module, file: str) -> None:
-    """Refuse a file that did not fill the trunk, which timm tells nobody: what is left random is another each time.
+    """Refuse a file that did not fill the trunk, which timm does not report; random weights differ from start to start.
 
     Args:
         trunk: made with the file's weights.

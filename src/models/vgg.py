@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError
-from src.models.checks import check_count, check_rates
+from src.models.checks import check_dropout, check_rates
 from src.models.layers import CeilMaxPool2d, init_kaiming
+from src.models.net import Backbone
 from src.models.timm_trunks import create_trunk
+from src.schema.faults import checked
 from src.schema.types import Channels, Count, Share
 
 __all__ = ["VGG16", "check_one_fc"]
@@ -28,6 +31,9 @@ FC6_KERNEL, FC_CHANNELS = 7, 4096  # of the classifier that ImageNet weights com
 
 class FullyConnected(nn.Sequential):
     """fc6 and fc7 as convolutions, each with ReLU and dropout: (B,512,h,w) -> (B,channels,h,w)."""
+
+    fc6: nn.Conv2d
+    fc7: nn.Conv2d
 
     def __init__(self, channels: int, *, kernel_size: int, rate: int, dropout: float) -> None:
         super().__init__()
@@ -43,15 +49,16 @@ class _Fc6(nn.Conv2d):
     gradient by plain loops, in minutes an image.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or x.is_cuda or self.dilation == (1, 1) or self.weight.numel() < 1 << 26:
-            return super().forward(x)
+    def forward(self, input: Tensor) -> Tensor:
+        small = self.dilation == (1, 1) or self.weight.numel() < 1 << 26
+        if not self.training or input.is_cuda or small or self.bias is None:
+            return super().forward(input)
         halves = zip(self.weight.chunk(2), self.bias.chunk(2), strict=True)
-        shape = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
-        return torch.cat([F.conv2d(x, weight, bias, **shape) for weight, bias in halves], dim=1)
+        maps = [F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation) for weight, bias in halves]
+        return torch.cat(maps, dim=1)
 
 
-class VGG16(nn.Module):
+class VGG16(Backbone):
     """VGG-16 behind the backbone contract: image -> pool1 to pool4, then fc7, once per rate of fc6.
 
     Args:
@@ -70,6 +77,7 @@ class VGG16(nn.Module):
         UserError: for values outside these limits, or missing weights.
     """
 
+    @checked("model.net.backbone")
     def __init__(
         self,
         *,
@@ -102,10 +110,16 @@ class VGG16(nn.Module):
         if pretrained:
             self._load(create_trunk(name="vgg16", pretrained=pretrained, in_chans=in_channels))
 
+    @property
+    def branches(self) -> list[FullyConnected]:
+        """fc6 and fc7 of each rate."""
+        return cast("list[FullyConnected]", list(self.fc))
+
     def pad_100(self) -> None:
         """FCN's border: conv1_1 pads 100 pixels and fc6 none, so that the scores cover more than any image."""
-        self.stages[0][0].padding = (100, 100)
-        for fc in self.fc:
+        first = next(part for part in self.stages.modules() if isinstance(part, nn.Conv2d))
+        first.padding = (100, 100)
+        for fc in self.branches:
             fc.fc6.padding = (0, 0)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -118,51 +132,45 @@ class VGG16(nn.Module):
         return features + [fc(x) for fc in self.fc]
 
     @torch.no_grad()
-    def _load(self, trunk: nn.Module) -> None:
-        """Copies timm's weights, thinned to the size of fc6 and fc7."""
+    def _load(self, trunk: Any) -> None:
+        """Copy timm's weights, thinned to the size of fc6 and fc7."""
         self.pretrained_cfg = trunk.pretrained_cfg
-        own, theirs = (
-            [m for m in part.modules() if isinstance(m, nn.Conv2d)] for part in (self.stages, trunk.features)
-        )
+        own = [part for part in self.stages.modules() if isinstance(part, nn.Conv2d)]
+        theirs = [part for part in trunk.features.modules() if isinstance(part, nn.Conv2d)]
         for conv, source in zip(own, theirs, strict=True):
             conv.load_state_dict(source.state_dict())
         fc6, fc7 = trunk.pre_logits.fc1, trunk.pre_logits.fc2
-        for branch, fc in enumerate(self.fc):
+        for branch, fc in enumerate(self.branches):
             generator = torch.Generator().manual_seed(branch)
             channels, kernel = fc.fc6.out_channels, fc.fc6.kernel_size[0]
             kept6, kept7 = (torch.randperm(FC_CHANNELS, generator=generator)[:channels].sort().values for _ in range(2))
             grid = torch.linspace(0, FC6_KERNEL - 1, kernel).round().long() if kernel > 1 else [FC6_KERNEL // 2]
-            fc.fc6.weight.copy_(fc6.weight[kept6][:, :, grid][..., grid])
-            fc.fc6.bias.copy_(fc6.bias[kept6])
-            fc.fc7.weight.copy_(fc7.weight[kept7][:, kept6])
-            fc.fc7.bias.copy_(fc7.bias[kept7])
+            fc.fc6.load_state_dict({"weight": fc6.weight[kept6][:, :, grid][..., grid], "bias": fc6.bias[kept6]})
+            fc.fc7.load_state_dict({"weight": fc7.weight[kept7][:, kept6], "bias": fc7.bias[kept7]})
 
 
-def check_one_fc(backbone: nn.Module) -> None:
+def check_one_fc(backbone: Backbone) -> None:
     """Refuse a VGG-16 of which a net would read one fc7 and leave the others without gradient.
 
     Raises:
         UserError: naming its rates.
     """
     if isinstance(backbone, VGG16) and len(backbone.channels) > len(WIDTHS):
-        rates = [fc.fc6.dilation[0] for fc in backbone.fc]
+        rates = [fc.fc6.dilation[0] for fc in backbone.branches]
         raise UserError(f"fc6_rates is {rates}, but the net reads one fc7; give one rate, or use model=deeplab_v2_vgg")
 
 
 def _convs(widths: Sequence[int], rate: int) -> nn.Sequential:
     """3x3 convolutions with ReLU between these widths."""
-    layers = []
+    layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, padding=rate, dilation=rate), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
 def _check_fc(kernel: int, rates: Sequence[int], channels: int, dropout: float, pretrained: bool | str) -> None:
-    check_count("fc6_kernel", kernel)
     check_rates("fc6_rates", rates)
-    check_count("fc_channels", channels)
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout is {dropout}; use a share from 0 to below 1")
+    check_dropout("dropout", dropout)
     if any((kernel - 1) * rate % 2 for rate in rates):
         raise UserError(f"fc6_kernel={kernel} is even and needs even fc6_rates to keep the size, got {list(rates)}")
     if pretrained and (kernel > FC6_KERNEL or channels > FC_CHANNELS):

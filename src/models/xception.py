@@ -7,13 +7,18 @@ convolutions have no padding, so maps are a little smaller than the image over t
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from src.models.layers import dilate
+from src.models.net import Backbone
 
 __all__ = ["Xception"]
 
 
-class Xception(nn.Module):
+class Xception(Backbone):
     """timm's Xception: image -> the maps of its blocks 1, 2 and 11, and of the exit flow.
 
     Args:
@@ -26,9 +31,11 @@ class Xception(nn.Module):
             takes two rows and columns each (VainF), so that images need ``min_size`` pixels a side.
     """
 
+    trunk: Any
+
     def __init__(
         self,
-        trunk: nn.Module,
+        trunk: Any,
         *,
         output_stride: int = 32,
         linear_features: bool = False,
@@ -46,15 +53,15 @@ class Xception(nn.Module):
             elif isinstance(block.rep[-1], nn.MaxPool2d):
                 rate *= 2
                 block.rep, block.skip.stride = block.rep[:-1], (1, 1)
-            _dilate(block, rate)
+            dilate(block, rate)
         for conv in (trunk.conv3, trunk.conv4):
-            _dilate(conv, rate, padding=exit_padding)
+            dilate(conv, rate, padding=exit_padding)
         lost = 0 if exit_padding is None else 4 * (rate - exit_padding)  # rows of the last map
         self.min_size = 7 + lost * output_stride  # 7: what the stem makes one pixel of
         if linear_features:
             trunk.bn4, trunk.act4 = nn.Identity(), nn.Identity()
 
-    def blocks(self) -> list[nn.Module]:
+    def blocks(self) -> list[Any]:
         """The 12 residual blocks of the entry, middle and exit flow."""
         return [getattr(self.trunk, f"block{i}") for i in range(1, 13)]
 
@@ -69,10 +76,3 @@ class Xception(nn.Module):
                 features.append(x if self.linear_features else F.relu(x))
         x = trunk.act3(trunk.bn3(trunk.conv3(x)))
         return [*features, trunk.act4(trunk.bn4(trunk.conv4(x)))]
-
-
-def _dilate(part: nn.Module, rate: int, *, padding: int | None = None) -> None:
-    """Gives the 3x3 convolutions a rate; size is kept unless ``padding`` says otherwise."""
-    padding = rate if padding is None else padding
-    for conv in (conv for conv in part.modules() if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3)):
-        conv.dilation, conv.padding = (rate, rate), (padding, padding)

@@ -79,8 +79,6 @@ def _starts(name: str, prefix: str) -> bool:
 
 def _biases(net: nn.Module) -> set[str]:
     """Names of the biases beside kernels; those of norms are beside vectors."""
-    return {
-        f"{name}.bias" if name else "bias"
-        for name, part in net.named_modules()
-        if getattr(part, "bias", None) is not None and getattr(getattr(part, "weight", None), "ndim", 0) > 1
-    }
+    parameters = dict(net.named_parameters())
+    weights = [name for name, each in parameters.items() if f".{name}".endswith(".weight") and each.ndim > 1]
+    return {f"{name.removesuffix('weight')}bias" for name in weights} & parameters.keys()

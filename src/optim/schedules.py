@@ -107,6 +107,6 @@ def step(
     return lambda step: factor ** (step // held)
 
 
-def _steps(every: int | str, steps_per_epoch: int) -> int:
+def _steps(every: int | Literal["epoch"], steps_per_epoch: int) -> int:
     """Steps between two changes of the rate."""
-    return steps_per_epoch if every == "epoch" else every
+    return every if isinstance(every, int) else steps_per_epoch

@@ -20,7 +20,7 @@ from src.errors import UserError
 from src.exporting import require, runner
 from src.inference import Inference
 from src.models.net import Net
-from src.training.module import Normalize
+from src.models.normalize import Normalize
 
 __all__ = ["Kind", "kinds_of_net", "kinds_of_onnx", "measure", "once", "phases"]
 

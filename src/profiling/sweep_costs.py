@@ -22,11 +22,11 @@ from src.files.atomic import write_bytes
 from src.files.json_schema import Finite, Line, Open
 from src.files.untrusted import read_json, read_yaml
 from src.models.net import Net
+from src.models.normalize import Normalize
 from src.profiling.latency import Kind, once, phases
 from src.profiling.model_cost import multiply_adds, parameters_without_aux
 from src.runtime.environment import environment
 from src.sweeps import Cost, Costs, Result
-from src.training.module import Normalize
 
 __all__ = ["trial_costs"]
 

@@ -20,6 +20,7 @@ from src.inference.sliding_window import starts
 from src.models import ExplicitAttention, HierarchicalAttention, PooledScales
 from src.models.net import Net
 from src.ops.resize import resize
+from src.ops.scale_fusion import FUSIONS
 
 quick = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 sides = st.integers(32, 90)
@@ -98,7 +99,7 @@ def test_one_window_is_the_whole_image(height: int, width: int, align_corners: b
 @quick
 @given(
     height=sides, width=sides, scales=some_scales,
-    flip=st.booleans(), fuse=st.sampled_from(engine.FUSIONS), window=st.sampled_from([None, Sliding([40, 48])]),
+    flip=st.booleans(), fuse=st.sampled_from(FUSIONS), window=st.sampled_from([None, Sliding([40, 48])]),
     rows=st.integers(1, 40), align_corners=st.booleans(),
 )  # fmt: skip
 def test_strips_are_the_whole(height, width, scales, flip, fuse, window, rows, align_corners) -> None:
@@ -126,7 +127,7 @@ def test_the_mirror_image_of_the_mirror_image() -> None:
 
 
 @quick
-@given(scales=st.permutations([0.5, 1.0, 1.5]), fuse=st.sampled_from(engine.FUSIONS))
+@given(scales=st.permutations([0.5, 1.0, 1.5]), fuse=st.sampled_from(FUSIONS))
 def test_the_order_of_scales_is_irrelevant(scales: list[float], fuse: str) -> None:
     net, image = Shallow(), picture(64, 70)
     ordered = Inference([0.5, 1.0, 1.5], fuse=fuse)(net, image)
@@ -142,7 +143,7 @@ def test_a_batch_is_its_images_one_by_one(flip: bool, window: Sliding | None) ->
     assert torch.allclose(inference(net, images), alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("fuse", engine.FUSIONS)
+@pytest.mark.parametrize("fuse", FUSIONS)
 def test_labels_and_confidence_are_those_of_the_scores(fuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, image = Shallow(), picture(75, 83)
     inference = Inference([0.5, 1.0], True, fuse=fuse, window=Sliding([48, 48]))
@@ -157,7 +158,7 @@ def test_labels_and_confidence_are_those_of_the_scores(fuse: str, monkeypatch: p
 def test_fusions_are_what_they_say() -> None:
     net, image = Shallow(), picture(64, 64)
     one, two = (Inference([scale])(net, image) for scale in (0.5, 1.0))
-    both = {fuse: Inference([0.5, 1.0], fuse=fuse)(net, image) for fuse in engine.FUSIONS}
+    both = {fuse: Inference([0.5, 1.0], fuse=fuse)(net, image) for fuse in FUSIONS}
     assert torch.allclose(both["mean"], (one + two) / 2, atol=1e-6)
     assert torch.equal(both["max"], torch.maximum(one, two))
     assert torch.allclose(both["mean_probabilities"].exp(), (one.softmax(1) + two.softmax(1)) / 2, atol=1e-6)
@@ -291,7 +292,7 @@ class Greedy:
         return pixelwise(image)
 
 
-def test_windows_step_in_where_memory_ends() -> None:
+def test_falls_back_to_sliding_windows_where_memory_ends() -> None:
     net, image = Greedy(300 * 300), picture(1000, 700)
     inference = Inference()
     with pytest.warns(UserWarning, match=r"1000x700 .* windows of 256x192"):

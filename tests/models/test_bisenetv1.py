@@ -85,10 +85,10 @@ def test_a_closed_gate_leaves_the_projected_paths() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_classes": 0}, "num_classes is 0"),
+        ({"num_classes": 0}, "num_classes=0"),
         ({"channels": 6}, "channels is 6; use a multiple of 4"),
-        ({"channels": 0}, "channels is 0"),
-        ({"upsample": "bicubic"}, "upsample is 'bicubic'"),
+        ({"channels": 0}, "channels=0"),
+        ({"upsample": "bicubic"}, "upsample=bicubic"),
         ({"gate": "norms"}, "Did you mean 'norm'"),
     ],
 )

@@ -111,13 +111,13 @@ def test_fcn_concat_input_reads_the_trunk_again() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"levels": "al"}, "levels is 'al'"),
+        ({"levels": "al"}, "levels=al"),
         ({"kernel_size": 2}, "kernel_size is '2'"),
-        ({"channels": [8, 0]}, "channels is 0"),
+        ({"channels": [8, 0]}, "channels=[8, 0]"),
         ({"channels": [], "concat_input": True}, "concat_input"),
         ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"aux_channels": 0}, "aux_channels is 0"),
-        ({"num_classes": 0}, "num_classes is 0"),
+        ({"aux_channels": 0}, "aux_channels=0"),
+        ({"num_classes": 0}, "num_classes=0"),
     ],
     ids=str,
 )
@@ -159,9 +159,9 @@ def test_pool_sizes_above_the_map_are_refused(training: bool) -> None:
     ("options", "words"),
     [
         ({"pool_sizes": []}, "pool_sizes is empty"),
-        ({"pool_sizes": [1, 0]}, "pool_sizes is 0"),
-        ({"pool_channels": 0}, "pool_channels is 0"),
-        ({"channels": 0}, "channels is 0"),
+        ({"pool_sizes": [1, 0]}, "pool_sizes=[1, 0]"),
+        ({"pool_channels": 0}, "pool_channels=0"),
+        ({"channels": 0}, "channels=0"),
     ],
     ids=str,
 )
@@ -272,9 +272,9 @@ def test_non_local_net_reads_the_trunk_twice() -> None:
     ("options", "words"),
     [
         ({"form": "gausian"}, "Did you mean 'gaussian'"),
-        ({"attention": "flash"}, "attention is 'flash'"),
-        ({"reduction": 0}, "reduction is 0"),
-        ({"channels": 0}, "channels is 0"),
+        ({"attention": "flash"}, "attention=flash"),
+        ({"reduction": 0}, "reduction=0"),
+        ({"channels": 0}, "channels=0"),
     ],
     ids=str,
 )

@@ -158,11 +158,11 @@ def test_the_block_has_the_published_number_of_parameters() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mid_channels": 0}, "mid_channels is 0"),
-        ({"key_channels": 1.5}, "key_channels is 1.5"),
-        ({"query_stride": 0}, "query_stride is 0"),
+        ({"mid_channels": 0}, "mid_channels=0"),
+        ({"key_channels": 1.5}, "key_channels=1.5"),
+        ({"query_stride": 0}, "query_stride=0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"region_scale": 0}, "region_scale is 0"),
+        ({"region_scale": 0}, "region_scale=0"),
         ({"aspp_rates": []}, "aspp_rates"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -119,7 +119,7 @@ def test_wrong_scales_are_refused(net: TinyNet, scales: list[float]) -> None:
 
 @pytest.mark.parametrize("option", ["fuse", "at"])
 def test_unknown_words_are_refused(net: TinyNet, option: str) -> None:
-    with pytest.raises(UserError, match=f"{option} is 'median'"):
+    with pytest.raises(UserError, match=f"{option}=median"):
         PooledScales(net=net, **{option: "median"})
 
 

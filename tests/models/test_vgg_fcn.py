@@ -251,7 +251,7 @@ def test_wrong_trunks_are_refused(options: dict[str, object], words: str) -> Non
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"stride": 4}, "32, 16, 8"),
+        ({"stride": 4}, "32, 16 or 8"),
         ({"deconvolution": "bilinear"}, "deconvolution"),
         ({"skip_scales": [1.0]}, "skip_scales"),
         ({"skip_scales": [0.01, 0.0]}, "skip_scales"),
