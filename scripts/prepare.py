@@ -22,7 +22,7 @@ def prepare(cfg: DictConfig) -> None:
     """Prints a line per split and what must be mended; exits with status 1 if something must."""
     from src.build import allowed
     from src.build.instantiate import instantiate
-    from src.data.sets.download_check import archives
+    from src.data.sets.registry import archives
 
     release = cfg.data.get("release")
     if release is None:
@@ -54,7 +54,7 @@ def _problems(source: object, split: str, cfg: DictConfig) -> list[str]:
     """What is wrong with a split that could be listed."""
     from src.build.from_config import settle_classes
     from src.data.doctor.audit import audit
-    from src.data.sets.download_check import count_finding
+    from src.data.sets.registry import count_finding
 
     settle_classes(cfg, source.label_space)
     count = count_finding(cfg.data.release, split, len(source))

@@ -27,7 +27,7 @@ from src.checkpoints.io import METADATA_KEY
 from src.cli.command import command
 from src.cli.scored_size import difference
 from src.commands import autolabel, benchmark, evaluate, predict, submit
-from src.data.dataset import read_image
+from src.data.decoding import read_image
 from src.data.label_space import LabelSpace
 from src.data.sets import cityscapes
 from src.data.sets.toy_streets import ToyStreets

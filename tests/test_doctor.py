@@ -14,7 +14,7 @@ from PIL import Image
 
 from src.cli.command import command
 from src.commands.doctor import doctor
-from src.data.doctor import machine_facts, remembered_audit
+from src.data.doctor import audit, machine
 from src.train import prepare as prepare_train
 from tests.conftest import ROOT
 
@@ -87,8 +87,8 @@ def test_what_the_splits_show_only_together(ask: Doctor, data: Path) -> None:
 
 def test_findings_are_recalled_until_a_file_changes(ask: Doctor, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ask(*FOLDER, f"data.root={data}")[1]
-    read, audits = remembered_audit.audit, []
-    monkeypatch.setattr(remembered_audit, "audit", lambda *arguments: (audits.append(1), read(*arguments))[1])
+    read, audits = audit.audit, []
+    monkeypatch.setattr(audit, "audit", lambda *arguments: (audits.append(1), read(*arguments))[1])
     again = ask(*FOLDER, f"data.root={data}")[1]
     assert again[again.index("folder / train") :] == first[first.index("folder / train") :]
     assert audits == []
@@ -165,8 +165,8 @@ def test_splits_that_the_sampler_adds_are_read_too(ask: Doctor, data: Path) -> N
 def test_a_computer_that_cannot_train_is_said_before_any_data(
     ask: Doctor, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = machine_facts.look({"runs": Path()}, 1)
-    monkeypatch.setattr("src.commands.doctor.look", lambda *_: facts._replace(shared=2**20))
+    facts = machine.look({"runs": Path()}, 1)
+    monkeypatch.setattr("src.data.doctor.machine.look", lambda *_: facts._replace(shared=2**20))
     status, out, _ = ask("data=folder", "data.classes=[a,b]", f"data.root={data}", "data.num_workers=4")
     assert status == 1
     assert out.index("--shm-size=") < out.index("folder / train")

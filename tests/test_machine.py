@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from src.data.doctor.machine_facts import Gpu, Machine, look
-from src.data.doctor.machine_findings import notes, problems, report
+from src.data.doctor.machine import Gpu, Machine, look, notes, problems, report
 
 GIB = 2**30
 H200 = Gpu("H200", 100 * GIB, 139 * GIB, (9, 0))

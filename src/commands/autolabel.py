@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from src.build import from_checkpoint
 from src.cli.scored_size import say_difference
-from src.data.dataset import read_image
-from src.data.folder.pseudo_label_stats import Survival
+from src.data.decoding import read_image
+from src.data.folder.pseudo_labels import KeptLabels
 from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID
 from src.errors import UserError
 from src.files.atomic import fitting_name, locked, sha256
@@ -51,7 +51,7 @@ def autolabel(cfg: DictConfig) -> int:
         if cfg.ids == "train":
             lines = (f"{name} {r} {g} {b}\n" for name, (r, g, b) in zip(space.names, space.colors, strict=True))
             folder.write_text("classes.txt", "".join(lines))
-        survival = Survival(space.names)
+        survival = KeptLabels(space.names)
         labelled, broken = _label_all(module, names, folder, survival)
         folder.write_text("survival.csv", survival.csv())
     before = len(images) - labelled - len(broken)
@@ -62,7 +62,7 @@ def autolabel(cfg: DictConfig) -> int:
 
 
 def _label_all(
-    module: SegmentationModule, names: dict[Path, Path], folder: LabelFolder, survival: Survival
+    module: SegmentationModule, names: dict[Path, Path], folder: LabelFolder, survival: KeptLabels
 ) -> tuple[int, list[str]]:
     """How many images were labelled, and a line for each that could not be."""
 

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.build import allowed, from_config
 from src.build.from_config import settle_classes
@@ -22,14 +22,12 @@ from src.cli.overrides import name_of
 from src.commands.proposal import Given, command_line, proposed, training_overrides
 from src.data import Source
 from src.data.cache import cache_dir
-from src.data.doctor import machine_findings
-from src.data.doctor.audit_table import listing
+from src.data.doctor import machine
+from src.data.doctor.audit import Checkup, checkup, listing
 from src.data.doctor.duplicates import Leak, leak
-from src.data.doctor.machine_facts import look
-from src.data.doctor.remembered_audit import Checkup, checkup
 from src.data.doctor.split_checks import Plan, class_shares, notes_between, problems_between
 from src.data.folder import hints
-from src.data.sets.download_check import archives, count_finding
+from src.data.sets.registry import archives, count_finding
 from src.data.workers import available_cores, available_workers
 from src.errors import UserError
 from src.reports import console
@@ -49,15 +47,15 @@ def doctor(cfg: DictConfig) -> None:
 
 
 def _check_machine(cfg: DictConfig) -> bool:
-    facts = look({"runs": Path("runs"), "cache": cache_dir()}, available_cores())
+    facts = machine.look({"runs": Path("runs"), "cache": cache_dir()}, available_cores())
     workers = available_workers() if cfg.data.num_workers == "auto" else cfg.data.num_workers
     pixels = cfg.data.batch_size * math.prod(cfg.transforms.output_size or cfg.transforms.crop_size)
     loading = 2 * workers * 4 * pixels  # two batches of RGB and label for each worker
-    problems = machine_findings.problems(facts, loading=loading)
+    problems = machine.problems(facts, loading=loading)
     _say(
-        f"this computer\n{machine_findings.report(facts)}",
+        f"this computer\n{machine.report(facts)}",
         problems,
-        machine_findings.notes(facts),
+        machine.notes(facts),
         of=" of this computer",
     )
     return bool(problems)
@@ -97,8 +95,7 @@ def _check_data(cfg: DictConfig) -> bool:
 def _stages(cfg: DictConfig) -> dict[str, list[str]]:
     """Stage -> splits that it reads, among them those that the sampler adds to training."""
     stages = {
-        stage: [names] if isinstance(names, str) else list(names or ())
-        for stage, names in OmegaConf.to_container(cfg.data.splits, resolve=True).items()
+        str(stage): [names] if isinstance(names, str) else list(names or ()) for stage, names in cfg.data.splits.items()
     }
     stages["train"] = [*stages.get("train", ()), *instantiate(cfg.sampler, allowed.SAMPLER).extra]
     return stages
@@ -155,10 +152,10 @@ def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
     width = max((len(option) for option, _ in options), default=0)
     lines = ["a first training", *(f"  {option:<{width}}  {reason}" for option, reason in options)]
     if cfg.measure and budget is not None:
-        kept = training_overrides(given)
-        run = compose("train", [*kept, *(option for option, _ in options), "run_dir=."])
+        chosen = [option for option, _ in options]
+        run = compose("train", [*training_overrides(given), *chosen, f"budget={budget}", "run_dir=."])
         try:
-            lines.append(f"  {_expected(run, budget)}")
+            lines.append(f"  {_expected(run)}")
         except UserError as error:
             lines.append(f"  it cannot be timed: {error}")
     weights = (
@@ -169,7 +166,7 @@ def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
 
 
 def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: list[str]) -> Given:
-    facts = look({}, available_cores())
+    facts = machine.look({}, available_cores())
     gpu = facts.gpus[0] if facts.gpus and cfg.trainer.accelerator in ("auto", "gpu", "cuda") else None
     train = [found[name] for name in cfg.data.splits.train if name in found]
     labels = max(1, sum(looked.labelled for looked in train))
@@ -177,21 +174,20 @@ def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: li
     return Given(
         overrides,
         sum(looked.total for looked in train),
-        [size for looked in train for size in looked.sizes],
+        [(width, height, count) for looked in train for width, height, count in looked.sizes],
         class_shares(plan, found),
         dict(zip(plan.classes, shown, strict=True)),
-        gpu=gpu and gpu.total,
+        gpu=None if gpu is None else gpu.total,
         capable=gpu is not None and gpu.capability >= (8, 0) and torch.cuda.is_bf16_supported(),
-        memory=facts.memory and facts.memory[0],
+        memory=None if facts.memory is None else facts.memory[0],
         weighs=any("class_weights" in options for _, options in targets(cfg.loss)),
     )
 
 
-def _expected(cfg: DictConfig, budget: str) -> str:
-    """What a budget is good for, by a few steps on this computer."""
+def _expected(cfg: DictConfig) -> str:
+    """What the budget allows, measured by a few steps on this computer."""
     console.quiet()
     pl.seed_everything(cfg.seed, verbose=False)
-    cfg.budget = budget
     datamodule = from_config.build_datamodule(cfg)
     from_config.settle_class_weights(cfg, datamodule)
     line, _ = settle_length(cfg, datamodule, began=time.monotonic(), scored="val")
@@ -200,5 +196,4 @@ def _expected(cfg: DictConfig, budget: str) -> str:
 
 def _first_pairs(source: Source) -> str:
     """The first pairs of files, to see whether the right label goes with the right image."""
-    pairs = getattr(source, "pairs", [])[:3]  # generated scenes have none
-    return "".join(f"pair        {pair.image}  <-  {pair.label or 'no label'}\n" for pair in pairs)
+    return "".join(f"pair        {pair.image}  <-  {pair.label or 'no label'}\n" for pair in source.pairs[:3])

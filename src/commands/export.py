@@ -17,7 +17,7 @@ from src.build import allowed, from_checkpoint
 from src.build.from_checkpoint import saved_config
 from src.build.instantiate import instantiate
 from src.cli.scored_size import say_difference
-from src.data.dataset import read_image
+from src.data.decoding import read_image
 from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
 from src.exporting import Agreement, Traced

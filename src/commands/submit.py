@@ -22,8 +22,9 @@ from src.build import allowed, from_checkpoint
 from src.build.instantiate import instantiate
 from src.cli.scored_size import say_difference
 from src.data import Source
-from src.data.dataset import FileSource, read_label
+from src.data.decoding import read_label
 from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID, label_space
+from src.data.source import FileSource
 from src.errors import UserError
 from src.files.atomic import locked, sha256, whole_file
 from src.files.images import choose_device, read_ahead

@@ -15,11 +15,11 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from src.data.concat import ConcatSource
-from src.data.dataset import SegmentationDataset, Source
+from src.data.dataset import SegmentationDataset
 from src.data.epoch_batches import EpochBatches, ResumableLoader, check_same, collate, shard
 from src.data.label_space import LabelSpace
 from src.data.sampling.samplers import Draw, Shuffle
+from src.data.source import ConcatSource, Source
 from src.data.workers import available_workers
 from src.errors import UserError
 
@@ -110,8 +110,13 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def sources(self, *stages: str) -> list[Source]:
         """The sources of these stages, one for each split they read."""
-        whole = [getattr(self, f"{stage}_dataset").source for stage in stages]
-        return [part for source in whole for part in getattr(source, "sources", [source])]
+        datasets = [self._dataset(stage) for stage in stages]
+        return [part for dataset in datasets for part in dataset.source.parts]
+
+    def _dataset(self, stage: str) -> SegmentationDataset:
+        if stage == "train":
+            return self.train_dataset
+        return self.val_dataset if stage == "val" else self.test_dataset
 
     @property
     def label_space(self) -> LabelSpace:

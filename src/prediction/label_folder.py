@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from src.data.dataset import image_size, read_label
+from src.data.decoding import image_size, read_label
 from src.data.folder.pseudo_labels import MANIFEST
 from src.errors import UserError, printable
 from src.files.atomic import write_bytes

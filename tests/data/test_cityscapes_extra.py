@@ -11,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from src.build import from_config
-from src.data.concat import label_of
 from src.data.sets.cityscapes import cityscapes
 from src.data.sets.cityscapes_extra import cityscapes_autolabelled, cityscapes_coarse
 from src.errors import UserError
@@ -126,7 +125,7 @@ def label(root: Path, **options: Any) -> list[list[int]]:
     source = cityscapes_autolabelled(root=root, split="train_extra", **options)
     assert names(source) == [EXTRA]  # the stray copy is no sample
     read = source.read(0)[1]
-    assert np.array_equal(read, label_of(source, 0))  # what finds classes sees the label that is trained on
+    assert np.array_equal(read, source.read_label(0))  # what finds classes sees the label that is trained on
     return read.tolist()
 
 

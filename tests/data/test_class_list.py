@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.dataset import FileSource
 from src.data.folder.source import folder
 from src.data.label_space import distinct_colors
+from src.data.source import FileSource
 from src.errors import UserError
 
 

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from src.data import listing
-from src.data.doctor.audit import audit
+from src.data.doctor.audit import audit, checkup
 from src.data.doctor.duplicates import leak
-from src.data.doctor.remembered_audit import checkup
 from src.data.folder.source import folder
 from src.data.listing import image_files
 from src.data.shards.source import shards

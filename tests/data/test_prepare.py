@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from scipy.io import savemat
 
-from src.data.sets.download_check import archives, count_finding
+from src.data.sets.registry import archives, count_finding
 from src.errors import UserError
 from tests.conftest import ROOT
 

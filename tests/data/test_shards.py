@@ -26,15 +26,13 @@ from src.cli.command import command
 from src.commands.shards import shards as shards_command
 from src.data import FileSource, LabelSpace, Pair, SegmentationDataModule
 from src.data.cache import fingerprint
-from src.data.concat import ConcatSource
-from src.data.dataset import Source
 from src.data.sampling.class_weights import class_weights
-from src.data.sampling.samplers import ClassUniform, Shuffle
-from src.data.sampling.shard_order import ShuffleShards
+from src.data.sampling.samplers import ClassUniform, Shuffle, ShuffleShards
 from src.data.sets.toy_streets import ToyStreets
 from src.data.shards.index import ShardIndex
 from src.data.shards.source import ShardSource, shards
 from src.data.shards.writer import write_shards
+from src.data.source import ConcatSource, Source
 from src.errors import UserError
 from src.files.atomic import locked
 from tests.conftest import ROOT, files_of_at_most
@@ -482,8 +480,9 @@ import numpy as np
 from src.data.label_space import LabelSpace
 from src.data.shards.writer import write_shards
 from src.data.shards.source import shards
+from src.data.source import Source
 
-class Noise:
+class Noise(Source):
     label_space = LabelSpace(["a", "b"], [(1, 1, 1), (2, 2, 2)])
     def __init__(self, count): self.count = count
     def __len__(self): return self.count

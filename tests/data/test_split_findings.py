@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from src.data.doctor.audit import Checkup
 from src.data.doctor.duplicates import Leak
-from src.data.doctor.remembered_audit import Checkup
 from src.data.doctor.split_checks import Plan, notes_between, problems_between
 
 STAGES = {"train": ["train"], "val": ["val"], "test": ["val"]}

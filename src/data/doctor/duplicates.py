@@ -11,7 +11,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from src.data.cache import fingerprint, load_json, store_json
-from src.data.dataset import FileSource, Pair, Source
+from src.data.source import FileSource, Pair, Source
 
 __all__ = ["Leak", "known_leak", "leak", "linked_leak"]
 
@@ -58,7 +58,7 @@ def leak(
         some = _spread(list(scored.pairs), limit)
         return _compared(_alike_first(train, {pair.name for pair in some}, limit), some, progress)
     key = _key(train, scored)
-    known = None if fresh else _recall(key)
+    known = None if fresh else load_json(_KIND, key, Leak)
     if known is not None:
         return known
     found = _compared(train.pairs, scored.pairs, progress)
@@ -88,7 +88,7 @@ def _alike_first(train: FileSource, names: set[str], limit: int) -> list[Pair]:
 def known_leak(train: Source, scored: Source) -> Leak | None:
     """What ``leak`` found on the very same files before; ``None`` if it was not asked."""
     both = isinstance(train, FileSource) and isinstance(scored, FileSource)
-    return _recall(_key(train, scored)) if both else None
+    return load_json(_KIND, _key(train, scored), Leak) if both else None
 
 
 def linked_leak(train: Source, scored: Source) -> Leak | None:
@@ -101,7 +101,7 @@ def linked_leak(train: Source, scored: Source) -> Leak | None:
         return None
     listed = {(real[str(pair.image.parent)], pair.image.name): pair.image for pair in train.pairs}
     twice = [
-        (str(listed[place]), str(pair.image))
+        [str(listed[place]), str(pair.image)]
         for pair in scored.pairs
         if (place := (real[str(pair.image.parent)], pair.image.name)) in listed
     ]
@@ -109,12 +109,8 @@ def linked_leak(train: Source, scored: Source) -> Leak | None:
 
 
 def _key(train: Source, scored: Source) -> str | None:
-    marks = [fingerprint(train), fingerprint(scored)]
-    return None if None in marks else "_".join(marks)
-
-
-def _recall(key: str | None) -> Leak | None:
-    return load_json(_KIND, key, Leak)
+    first, second = fingerprint(train), fingerprint(scored)
+    return None if first is None or second is None else f"{first}_{second}"
 
 
 def _copies(train: list[Path], scored: list[Path], progress: bool) -> dict[Path, Path]:
@@ -135,10 +131,9 @@ def _alike(
     with bar:
         marks = [_marks(paths, mark, bar) for paths in (train, scored)]
     both = set(marks[0]) & set(marks[1]) - {None}
-    return tuple(
-        [path for path, value in zip(paths, own, strict=True) if value in both]
-        for paths, own in zip((train, scored), marks, strict=True)
-    )
+    train = [path for path, value in zip(train, marks[0], strict=True) if value in both]
+    scored = [path for path, value in zip(scored, marks[1], strict=True) if value in both]
+    return train, scored
 
 
 def _marks(paths: Iterable[Path], mark: Callable[[Path], Hashable], bar: tqdm) -> list[Hashable]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from src.data.augment.random_crop import RandomScaleCrop
 from src.data.datamodule import SegmentationDataModule
-from src.data.dataset import Source
-from src.data.doctor.audit import audit
+from src.data.doctor.audit import Checkup, audit, checkup, known_checkup, summary
 from src.data.doctor.duplicates import known_leak, linked_leak
-from src.data.doctor.image_sizes import image_sizes, sizes_differ, too_small
-from src.data.doctor.remembered_audit import Checkup, checkup, known_checkup, summary
-from src.data.doctor.split_checks import leak_problem
+from src.data.doctor.split_checks import image_sizes, leak_problem, sizes_differ, too_small
+from src.data.source import Source
 from src.errors import UserError
 
 __all__ = ["before_fit", "preflight"]
@@ -37,7 +35,7 @@ def before_fit(datamodule: SegmentationDataModule) -> str:
             problems.append(leak and leak_problem(other, name, leak))
         for problem in filter(None, problems):
             raise UserError(f"{problem}; {_OFF}")
-    skipped = sum(len(getattr(source, "left_out", ())) for source, _ in (train | val).values())
+    skipped = sum(len(source.left_out) for source, _ in (train | val).values())
     line = f"labels checked: {', '.join(f'{name} {some} of {every}' for name, (some, every) in counts.items())}"
     line += f"; {skipped} images without a mask are left out" if skipped else ""
     return line if whole else f"{line}; python -m src.doctor with the same data options reads all"

@@ -7,12 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from src.data.dataset import FileSource, Source
-from src.data.doctor.findings import Value
 from src.data.doctor.image_facts import ImageFacts, image_facts
+from src.data.source import FileSource, Source
 from src.errors import UserError, out_of_memory
 
-__all__ = ["Look", "look"]
+__all__ = ["Look", "Value", "look"]
+
+Value = int | tuple[int, int, int]
+"""A stored label value or RGB colour."""
 
 _NOISE = 8  # levels, of 255, by which the compression of a black image may differ
 
@@ -65,7 +67,7 @@ def look(source: Source, index: int) -> Look:
         levels=(int(image.min()), int(image.max()), float(image.mean())),
         facts=image_facts(pair.image),
     )
-    if stored is None:
+    if stored is None or pair.label is None:
         return seen
     with Image.open(pair.label) as file:
         mode = f"{file.mode} JPEG" if file.format == "JPEG" else file.mode

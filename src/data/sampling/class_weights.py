@@ -12,13 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 from src.data.cache import fingerprint, load_json, store_json
-from src.data.concat import label_of
-from src.data.dataset import Source
-from src.data.workers import reading_threads
+from src.data.source import Source
+from src.data.workers import is_first_process, reading_threads
 from src.errors import UserError, nearest
 from src.files.json_schema import Count
 
@@ -78,11 +76,11 @@ def count_pixels(source: Source) -> np.ndarray:
     """(2,K) int64: pixels of each class, and valid pixels of the labels that show it."""
     num_classes = source.label_space.num_classes
     total = np.zeros((2, num_classes), np.int64)
-    progress = tqdm(total=len(source), desc="counting classes", unit="label", disable=rank_zero_only.rank != 0)
+    progress = tqdm(total=len(source), desc="counting classes", unit="label", disable=not is_first_process())
     with progress, ThreadPoolExecutor(reading_threads()) as pool:
         for start in range(0, len(source), _CHUNK):
             indices = range(start, min(start + _CHUNK, len(source)))
-            for label in pool.map(lambda index: label_of(source, index), indices):
+            for label in pool.map(lambda index: source.read_label(index), indices):
                 if label is not None:
                     pixels = np.bincount(label.reshape(-1), minlength=256)[:num_classes]
                     total += pixels, (pixels > 0) * pixels.sum()

@@ -6,11 +6,18 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from src.data.dataset import Pair
-from src.data.text_files import read_text
-from src.errors import UserError
+from src.data.decoding import read_text
+from src.data.source import Pair
+from src.errors import UserError, nearest
 
-__all__ = ["check_folder", "pair_by_stem", "read_stems"]
+__all__ = ["check_folder", "check_split", "pair_by_stem", "read_stems"]
+
+
+def check_split(data_set: str, split: str, splits: Iterable[str]) -> None:
+    """Raise a ``UserError`` for a split that is none of ``splits``."""
+    names = list(splits)
+    if split not in names:
+        raise UserError(f"{data_set} has no split '{split}'; use {', '.join(names)}.{nearest(split, names)}")
 
 
 def check_folder(folder: Path, remedy: str) -> None:
@@ -42,15 +49,14 @@ def pair_by_stem(
         UserError: for a missing folder, no image at all, or an image or a label that is not there.
     """
     have_images = _stems(images, image_suffix, remedy)
-    have_labels = None if labels is None else _stems(labels, label_suffix, remedy)
     wanted = sorted(have_images) if stems is None else list(stems)
     if not wanted:
         raise UserError(f"{images.resolve()}: no images (*{image_suffix}); {remedy}")
-    for kind, folder, have, suffix in (
-        ("image", images, have_images, image_suffix),
-        ("label", labels, have_labels, label_suffix),
-    ):
-        absent = [] if have is None else [stem for stem in wanted if stem not in have]
+    needed = [("image", images, image_suffix, have_images)]
+    if labels is not None:
+        needed.append(("label", labels, label_suffix, _stems(labels, label_suffix, remedy)))
+    for kind, folder, suffix, have in needed:
+        absent = [stem for stem in wanted if stem not in have]
         if absent:
             raise UserError(
                 f"{(folder / (absent[0] + suffix)).resolve()}: {kind} not found ({len(absent)} of {len(wanted)} are"

@@ -86,11 +86,11 @@ class ShardCache:
 
     def _fetch(self, name: str, path: Path, shard: Shard | None = None) -> None:
         url = f"{self.url}/{name}"
-        size = shard.bytes if shard and name == shard.file else None
+        whole = shard is not None and name == shard.file
         limit = shard.bytes + MiB if shard else LARGEST_INDEX  # a table is smaller than its shard
         with whole_file(path, shared=True) as partial:
-            _download(url, partial, size=size, limit=limit)
-            if size is not None and sha256(partial) != shard.sha256:
+            _download(url, partial, size=shard.bytes if shard and whole else None, limit=limit)
+            if shard and whole and sha256(partial) != shard.sha256:
                 raise UserError(f"{url}: shard was changed (other sha256 than in its index); upload it again")
 
     @contextmanager

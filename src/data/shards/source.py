@@ -13,14 +13,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
-from src.data.dataset import decode_image
+from src.data.decoding import decode_image
 from src.data.shards.download_cache import ShardCache
 from src.data.shards.index import Shard, ShardIndex
 from src.data.shards.table import ShardTable, table_of
-from src.data.workers import reading_threads
+from src.data.source import Source
+from src.data.workers import no_bar, reading_threads
 from src.errors import UserError
 from src.schema.types import Positive
 
@@ -29,7 +29,7 @@ __all__ = ["ShardSource", "shards"]
 _OPEN = 128  # shards that a process keeps open
 
 
-class ShardSource:
+class ShardSource(Source):
     """Samples of shards, in the order of the source they were written from.
 
     Every read is checked against the checksum from the time of writing.
@@ -58,7 +58,7 @@ class ShardSource:
 
     def _tables(self) -> list[ShardTable]:
         known = all(path.with_suffix(".npz").exists() for path in self._paths)
-        quiet = True if known or rank_zero_only.rank else None
+        quiet = True if known else no_bar()
         with ThreadPoolExecutor(reading_threads()) as pool:
             tables = pool.map(self._table, self._paths, self._shards)
             return list(tqdm(tables, "tables of shards", len(self._shards), unit="shard", disable=quiet))

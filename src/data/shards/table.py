@@ -161,4 +161,4 @@ def _members(path: Path) -> Iterator[tuple[str, int, int]]:
             if not member.isreg() or member.offset_data + member.size > whole:
                 raise ValueError(f"'{member.name[:100]}' is no file within it")
             yield member.name.split(".", 1)[1], member.offset_data, member.size
-            tar.members.clear()  # tarfile would keep them all
+            tar.members.clear()  # pyrefly: ignore[missing-attribute]  # tarfile would keep them all
