@@ -23,7 +23,7 @@ from src.commands.proposal import Given, command_line, proposed, training_overri
 from src.data import Source
 from src.data.cache import cache_dir
 from src.data.doctor import machine
-from src.data.doctor.audit import Checkup, checkup, listing
+from src.data.doctor.audit import AuditSummary, listing, remembered_audit
 from src.data.doctor.duplicates import Leak, leak
 from src.data.doctor.split_checks import Plan, class_shares, notes_between, problems_between
 from src.data.folder import hints
@@ -35,9 +35,9 @@ from src.training.budget import LENGTHS
 
 
 def doctor(cfg: DictConfig) -> None:
-    """Prints what the computer offers, what every split holds, what to mend, and a training that suits both.
+    """Prints what the computer offers, what every split holds, what to fix, and a training that suits both.
 
-    The status is 1 if something must be mended.
+    The status is 1 if something must be fixed.
     """
     instantiate(cfg.transforms, allowed.TRANSFORM)  # refuses sizes and scales that cannot be
     sick = _check_machine(cfg)
@@ -47,7 +47,7 @@ def doctor(cfg: DictConfig) -> None:
 
 
 def _check_machine(cfg: DictConfig) -> bool:
-    facts = machine.look({"runs": Path("runs"), "cache": cache_dir()}, available_cores())
+    facts = machine.machine_facts({"runs": Path("runs"), "cache": cache_dir()}, available_cores())
     workers = available_workers() if cfg.data.num_workers == "auto" else cfg.data.num_workers
     pixels = cfg.data.batch_size * math.prod(cfg.transforms.output_size or cfg.transforms.crop_size)
     loading = 2 * workers * 4 * pixels  # two batches of RGB and label for each worker
@@ -74,9 +74,11 @@ def _check_data(cfg: DictConfig) -> bool:
                 notes.append(f"{name}: {error}; without it a run ends with the scores of val")
             continue
         settle_classes(cfg, sources[name].label_space)
-        found[name] = checkup(sources[name], limit=cfg.limit, fresh=cfg.fresh, progress=True)
+        found[name] = remembered_audit(sources[name], limit=cfg.limit, fresh=cfg.fresh, progress=True)
         print(f"\n{cfg.data.name} / {name}\n{_first_pairs(sources[name])}{found[name].report}", flush=True)
-        counts += filter(None, [count_finding(release, name, len(sources[name]))])
+        count = count_finding(release, name, len(sources[name]))
+        if count is not None:
+            counts.append(count)
     if not sources:
         raise UserError(problems[0].partition(": ")[2])
     plan = _plan(cfg, stages, next(iter(sources.values())))
@@ -87,7 +89,7 @@ def _check_data(cfg: DictConfig) -> bool:
     sick = bool(problems) or any(looked.problems for looked in found.values())
     if (problems or counts) and release:
         print("\narchives of the complete data set", *archives(release), sep="\n")
-    last = "mend the problems above, and the doctor proposes a training" if sick else _proposal(cfg, plan, found)
+    last = "fix the problems above, and the doctor proposes a training" if sick else _proposal(cfg, plan, found)
     print(f"\n{last}", flush=True)
     return sick
 
@@ -140,14 +142,16 @@ def _beside(cfg: DictConfig) -> list[str]:
     return notes
 
 
-def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
+def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, AuditSummary]) -> str:
     """One whole command that trains on these data, on this computer, with the reasons for its options."""
     own = list(HydraConfig.get().overrides.task)
     if not {"data", "experiment"} & set(map(name_of, own)):
         own = [f"data={HydraConfig.get().runtime.choices['data']}", *own]  # another default than that of src.train
     given = _given(cfg, plan, found, own)
     options = proposed(given)
-    budget = None if given.names(*LENGTHS) else cfg.budget or ("20m" if given.gpu is None else "2h")
+    budget = None
+    if not given.names(*LENGTHS):
+        budget = cfg.budget or ("20m" if given.gpu is None else "2h")
     line = command_line(given, [option for option, _ in options], budget)
     width = max((len(option) for option, _ in options), default=0)
     lines = ["a first training", *(f"  {option:<{width}}  {reason}" for option, reason in options)]
@@ -165,8 +169,8 @@ def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
     return "\n".join([*lines, "", line])
 
 
-def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: list[str]) -> Given:
-    facts = machine.look({}, available_cores())
+def _given(cfg: DictConfig, plan: Plan, found: dict[str, AuditSummary], overrides: list[str]) -> Given:
+    facts = machine.machine_facts({}, available_cores())
     gpu = facts.gpus[0] if facts.gpus and cfg.trainer.accelerator in ("auto", "gpu", "cuda") else None
     train = [found[name] for name in cfg.data.splits.train if name in found]
     labels = max(1, sum(looked.labelled for looked in train))

@@ -31,7 +31,7 @@ def fingerprint(source: Source, *extra: object) -> str | None:
         extra: what else the result depends on, such as its kind, version and options; spelled by ``repr``.
 
     Returns:
-        32 hex digits, or ``None`` where the source holds objects that cannot be told apart: then cache nothing.
+        32 hex digits, or ``None`` where the source holds objects that cannot be distinguished: then cache nothing.
     """
     digest = hashlib.sha256(repr(extra).encode())
     for part in source.parts:
@@ -56,7 +56,7 @@ def load_json(kind: str, key: str | None, content: type[T]) -> T | None:
     path = cache_dir() / kind / f"{key}.json"
     try:
         return parsed(limited(path, _LARGEST, remedy=""), content, where=str(path), remedy="")
-    except UserError:  # it is made anew
+    except UserError:  # it is made again
         return None
 
 

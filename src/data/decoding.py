@@ -1,7 +1,7 @@
 """Read image, label and text files, or say in one sentence why one cannot be read.
 
-A file is damaged, too large, or memory is full: these are told apart, since the remedy for the first is to restore or
-remove the file. Full memory is a ``MemoryError`` and no ``UserError``: no file is left out because of it.
+A damaged file, one that is too large, and full memory are distinguished, since only the first is to be restored or
+removed. Full memory is a ``MemoryError`` and no ``UserError``: no file is left out because of it.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ def read_text(path: Path, *, any_bytes: bool = False) -> str:
 
     Args:
         path: of the file.
-        any_bytes: keep bytes that are no UTF-8, as Python spells them in names of files.
+        any_bytes: keep bytes that are not UTF-8, as Python spells them in names of files.
 
     Raises:
-        UserError: for bytes that are no UTF-8, naming the first.
+        UserError: for bytes that are not UTF-8, naming the first.
     """
     content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
@@ -141,7 +141,7 @@ def read_text(path: Path, *, any_bytes: bool = False) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
-            f"{path}: byte 0x{content[error.start]:02x} in line {line} is no UTF-8 (Latin-1 or UTF-16, perhaps); save"
+            f"{path}: byte 0x{content[error.start]:02x} in line {line} is not UTF-8 (Latin-1 or UTF-16, perhaps); save"
             " the file as UTF-8"
         ) from None
 

@@ -44,7 +44,7 @@ _listings: OrderedDict[str, _Listing] = OrderedDict()
 def image_files(base: Path) -> list[str]:
     """Paths of images below ``base``, relative to it with ``/``; empty where there is no such folder.
 
-    Hidden files and folders are passed over, and with them what macOS leaves ("._name.png"). Links to folders are
+    Hidden files and folders are skipped, and with them what macOS leaves ("._name.png"). Links to folders are
     followed, but to none that the link lies in, and below a link to none that was listed already, so that loops end.
     What lies in folders comes before what is reached through links.
 
@@ -137,7 +137,7 @@ def _entries(path: str, base: str) -> list[os.DirEntry]:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(
-            f"{printable(path)}: folder cannot be listed ({error.strerror}); mend its permissions, or move it out of"
+            f"{printable(path)}: folder cannot be listed ({error.strerror}); correct its permissions, or move it out of"
             f" {printable(base)}"
         ) from error
 

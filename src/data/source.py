@@ -169,7 +169,7 @@ class FileSource(Source):
         if confidence.shape != shape:
             raise UserError(
                 f"{path}: map of confidence is {confidence.shape[1]}x{confidence.shape[0]} but its label is"
-                f" {shape[1]}x{shape[0]} (width x height); write both anew with src.autolabel"
+                f" {shape[1]}x{shape[0]} (width x height); write both again with src.autolabel"
             )
         return confidence
 

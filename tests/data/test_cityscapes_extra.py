@@ -161,7 +161,7 @@ def test_mistakes_around_labels_of_a_net(auto: Path) -> None:
 
     assert "data.label_dir=leftImg8bit is the folder of the images" in complaint(label_dir="leftImg8bit")
     assert "unpack refinement_final_v0.zip" in complaint(label_dir="nowhere")
-    assert "'lorry', which is no class of Cityscapes" in complaint(coarse_classes=["lorry"])
+    assert "'lorry', which is not a class of Cityscapes" in complaint(coarse_classes=["lorry"])
     assert complaint(coarse_classes="buss").endswith("Did you mean 'bus'?")
     for window in ([15, 839], [839, 15, 0, 1], [0, 1, -1, 2], [0, 0.5, 0, 1]):
         assert f"data.label_window={window} must be [first row" in complaint(label_window=window)

@@ -14,7 +14,7 @@ from PIL import Image
 from src.data import SegmentationDataModule
 from src.data.augment.pipeline import train_transform
 from src.data.doctor import audit, preflight
-from src.data.doctor.audit import checkup as full
+from src.data.doctor.audit import remembered_audit as full
 from src.data.doctor.duplicates import leak
 from src.data.doctor.preflight import before_fit
 from src.data.folder.source import folder

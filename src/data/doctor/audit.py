@@ -1,4 +1,4 @@
-"""What is in a data set: sizes, label modes, values and classes, and every trap with the line that mends it.
+"""What is in a data set: sizes, label modes, values and classes, and every trap with the line that fixes it.
 
 The traps are those that users of segmentation trainers report most: masks of 0 and 255 whose foreground is silently
 ignored, labels that count from one, values outside the classes, three-channel, rotated, truncated or empty files.
@@ -6,8 +6,9 @@ ignored, labels that count from one, values outside the classes, three-channel, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -18,15 +19,17 @@ from src.data.cache import fingerprint, load_json, store_json
 from src.data.doctor import findings
 from src.data.doctor.counts import Counts
 from src.data.doctor.findings import spell
-from src.data.doctor.sample_stats import Look, Value, look
+from src.data.doctor.sample_stats import Value, sample_stats
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.source import FileSource, Source
 from src.data.workers import reading_threads
+from src.errors import UserError
+from src.files.images import read_ahead
 
-__all__ = ["Audit", "Checkup", "audit", "checkup", "known_checkup", "listing", "summary"]
+__all__ = ["Audit", "AuditSummary", "audit", "known_audit", "listing", "remembered_audit", "summary"]
 
 _KIND = "audit-2"  # of remembered audits; another number when audits find more
-_CHUNK = 256  # samples in flight, so that memory is bounded however many there are
+_AHEAD = 256  # samples in flight, so that memory is bounded however many there are
 
 
 class Audit(Counts):
@@ -34,7 +37,7 @@ class Audit(Counts):
 
     @property
     def problems(self) -> list[str]:
-        """What must be mended: a sentence each, with the file, the value and the remedy."""
+        """What must be fixed: a sentence each, with the file, the value and the remedy."""
         return findings.problems(self)
 
     @property
@@ -72,12 +75,15 @@ def audit(source: Source, limit: int | None = None, progress: bool = False) -> A
     else:
         found = Audit(LabelSpace(space.names, space.colors), count)
     with ThreadPoolExecutor(reading_threads()) as pool:
-        for seen in tqdm(_looks(pool, source, indices), total=len(indices), unit="image", disable=not progress):
+        stats = read_ahead(pool, partial(sample_stats, source), indices.tolist(), _AHEAD)
+        for _, seen in tqdm(stats, total=len(indices), unit="image", disable=not progress):
+            if isinstance(seen, UserError):  # of a source that cannot even name its sample
+                raise seen
             found.add(seen)
     return found
 
 
-class Checkup(NamedTuple):
+class AuditSummary(NamedTuple):
     """What is kept of an audit.
 
     Attributes:
@@ -86,7 +92,7 @@ class Checkup(NamedTuple):
         labelled: samples with a label.
         sizes: width, height, and how many images have them.
         label_images: for each class, the labels in which it occurs.
-        problems: what must be mended, a sentence each.
+        problems: what must be fixed, a sentence each.
         notes: what is odd but may be meant.
         report: the whole as text.
         pixels: label pixels of each class.
@@ -103,19 +109,21 @@ class Checkup(NamedTuple):
     pixels: list[int] = []  # noqa: RUF012, never changed
 
 
-def checkup(source: Source, *, limit: int | None = None, fresh: bool = False, progress: bool = False) -> Checkup:
+def remembered_audit(
+    source: Source, *, limit: int | None = None, fresh: bool = False, progress: bool = False
+) -> AuditSummary:
     """Audit a source, or recall what a full audit of the very same files and classes found.
 
     Args:
         source: what to read.
         limit: read that many samples instead of all; nothing is recalled then, and what they show is not kept.
-        fresh: read everything anew.
+        fresh: read everything again.
         progress: show a progress bar.
     """
     if limit is not None:
         return summary(audit(source, limit, progress))
     key = fingerprint(source)  # before reading: a file that changes meanwhile must be read again
-    known = None if fresh else load_json(_KIND, key, Checkup)
+    known = None if fresh else load_json(_KIND, key, AuditSummary)
     if known is not None:
         return known
     found = summary(audit(source, None, progress))
@@ -123,14 +131,14 @@ def checkup(source: Source, *, limit: int | None = None, fresh: bool = False, pr
     return found
 
 
-def known_checkup(source: Source) -> Checkup | None:
+def known_audit(source: Source) -> AuditSummary | None:
     """What a full audit of the very same files and classes found; ``None`` if there was none."""
-    return load_json(_KIND, fingerprint(source), Checkup)
+    return load_json(_KIND, fingerprint(source), AuditSummary)
 
 
-def summary(found: Audit) -> Checkup:
+def summary(found: Audit) -> AuditSummary:
     """What is kept of ``found``."""
-    return Checkup(
+    return AuditSummary(
         total=found.total,
         looked_at=found.looked_at,
         labelled=found.labelled,
@@ -149,11 +157,6 @@ def listing(problems: Sequence[str], notes: Sequence[str], *, of: str = "") -> l
     for title, sentences in ((f"problems{of}", problems), (f"notes{of}", notes)):
         lines += ["", f"{title}: {len(sentences) or 'none'}", *(f"- {sentence}" for sentence in sentences)]
     return lines
-
-
-def _looks(pool: ThreadPoolExecutor, source: Source, indices: np.ndarray) -> Iterator[Look]:
-    for start in range(0, len(indices), _CHUNK):
-        yield from pool.map(lambda index: look(source, int(index)), indices[start : start + _CHUNK])
 
 
 def _table(found: Counts) -> list[str]:

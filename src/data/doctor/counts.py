@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from src.data.doctor.image_facts import Files, ImageTally
-from src.data.doctor.sample_stats import Look, Value
+from src.data.doctor.sample_stats import SampleStats, Value
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.errors import UserError
 
 __all__ = ["Counts"]
 
-_KINDS = 64  # failures and unknown values that are told apart
+_KINDS = 64  # failures and unknown values that are distinguished
 
 
 class Counts:
@@ -58,7 +58,7 @@ class Counts:
         self.void, self.blank = Files(), Files()
         self._known = _known_values(label_space)
 
-    def add(self, seen: Look) -> None:
+    def add(self, seen: SampleStats) -> None:
         """Count one sample."""
         self.looked_at += 1
         if seen.failure is not None:

@@ -26,7 +26,7 @@ class Leak(NamedTuple):
         total: images of the scored split that were looked at.
         copies: those of them that are, byte by byte, a training image too.
         files: up to three examples: training image and scored image.
-        namesakes: scored images that are no copy but have the name of a training image.
+        namesakes: scored images that are not a copy but have the name of a training image.
         names: up to three of these names.
     """
 
@@ -42,14 +42,14 @@ def leak(
 ) -> Leak | None:
     """Compare two splits by content and by name; ``None`` where one of them has no files.
 
-    Files are told apart by size, then by their last bytes, and read whole only if these agree.
+    Files are distinguished by size, then by their last bytes, and read whole only if these agree.
 
     Args:
         train: what training reads.
         scored: what is evaluated.
         limit: look at that many images of each only, which is not kept: of the scored ones evenly spread, of the
             training ones first those of their names. ``None``: all.
-        fresh: compare anew, whatever is remembered of the very same files.
+        fresh: compare again, whatever is remembered of the very same files.
         progress: show a progress bar.
     """
     if not isinstance(train, FileSource) or not isinstance(scored, FileSource):
@@ -100,11 +100,11 @@ def linked_leak(train: Source, scored: Source) -> Leak | None:
     if not {real[folder] for folder in folders[0] - folders[1]} & {real[folder] for folder in folders[1] - folders[0]}:
         return None
     listed = {(real[str(pair.image.parent)], pair.image.name): pair.image for pair in train.pairs}
-    twice = [
-        [str(listed[place]), str(pair.image)]
-        for pair in scored.pairs
-        if (place := (real[str(pair.image.parent)], pair.image.name)) in listed
-    ]
+    twice = []
+    for pair in scored.pairs:
+        place = (real[str(pair.image.parent)], pair.image.name)
+        if place in listed:
+            twice.append([str(listed[place]), str(pair.image)])
     return Leak(len(scored), len(twice), twice[:3], 0, []) if twice else None
 
 
@@ -118,7 +118,8 @@ def _copies(train: list[Path], scored: list[Path], progress: bool) -> dict[Path,
     for mark in (_size, _tail):
         train, scored = _alike(train, scored, mark, progress)
     originals = {_content(path): path for path in train}
-    return {path: originals[content] for path in scored if (content := _content(path)) in originals}
+    contents = {path: _content(path) for path in scored}
+    return {path: originals[content] for path, content in contents.items() if content in originals}
 
 
 def _alike(

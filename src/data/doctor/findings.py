@@ -1,4 +1,4 @@
-"""The findings of an audit in words: what is wrong, in which file, and which line of the configuration mends it."""
+"""The findings of an audit in words: what is wrong, in which file, and which line of the configuration fixes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOSTLY = 0.5  # share of ignored pixels past which that is worth a word
 
 
 def problems(found: Counts) -> list[str]:
-    """What must be mended before training, most urgent first."""
+    """What must be fixed before training, most urgent first."""
     if not found.total:
         return ["the data set holds no samples; check data.root and data.splits"]
     sentences = [f"{files}: {reason}" for reason, files in found.failures.items()]

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import torch
 
 from src.files.project import PROJECT
 
-__all__ = ["TWINS", "Gpu", "Machine", "look", "notes", "problems", "report"]
+__all__ = ["TWINS", "Gpu", "Machine", "machine_facts", "notes", "problems", "report"]
 
 TWINS = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 """Packages that write the same files as opencv-python-headless."""
@@ -70,7 +71,7 @@ class Machine(NamedTuple):
     pins: Mapping[str, str]
 
 
-def look(folders: Mapping[str, Path], cores: int) -> Machine:
+def machine_facts(folders: Mapping[str, Path], cores: int) -> Machine:
     """The facts of this computer; ``folders`` are those whose free disk space matters, by the name to call them."""
     driver, driver_gpus = _driver()
     pins = dict(re.findall(r"^([\w-]+)==([\w.]+)", _PINS.read_text(), re.MULTILINE)) if _PINS.is_file() else {}
@@ -87,7 +88,7 @@ def look(folders: Mapping[str, Path], cores: int) -> Machine:
         memory=_memory(),
         shared=shutil.disk_usage(shared).free if shared.is_dir() else None,
         disks={name: _free(folder) for name, folder in folders.items()},
-        packages={name: version for name in (*pins, *TWINS) if (version := _version(name))},
+        packages=_versions([*pins, *TWINS]),
         pins=pins,
     )
 
@@ -109,7 +110,7 @@ def _gpus() -> tuple[Gpu, ...]:
 def _driver() -> tuple[tuple[int, int] | None, int]:
     """CUDA version and GPUs of the NVIDIA driver, asked without torch, whose build may know none."""
     try:
-        library = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+        library = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None, 0
     version, count = ctypes.c_int(), ctypes.c_int()
@@ -155,11 +156,13 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Those that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def report(machine: Machine) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from src.data.cache import fingerprint, load_json, store_json
-from src.data.doctor.audit import Checkup
+from src.data.doctor.audit import AuditSummary
 from src.data.doctor.duplicates import Leak
 from src.data.source import Source
 from src.data.workers import no_bar
@@ -67,13 +67,13 @@ class Plan:
 
 
 def problems_between(
-    plan: Plan, checkups: Mapping[str, Checkup], leaks: Mapping[tuple[str, str], Leak] | None = None
+    plan: Plan, audits: Mapping[str, AuditSummary], leaks: Mapping[tuple[str, str], Leak] | None = None
 ) -> list[str]:
-    """What must be mended, although each split may be sound.
+    """What must be fixed, although each split may be sound.
 
     Args:
         plan: how the splits are used.
-        checkups: split -> what is in it; splits that could not be read are left out.
+        audits: split -> what is in it; splits that could not be read are left out.
         leaks: (training split, scored split) -> what they share.
     """
     sentences: list[str | None] = []
@@ -81,21 +81,21 @@ def problems_between(
         if not plan.stages.get(stage):
             sentences.append(f"data.splits names no split for '{stage}'; add for example data.splits.{stage}=[{stage}]")
         for name in plan.stages.get(stage, ()):
-            if name in checkups and not checkups[name].labelled and not checkups[name].problems:
+            if name in audits and not audits[name].labelled and not audits[name].problems:
                 sentences.append(f"{name}: no sample has a label; name a labelled split, data.splits.{stage}=[...]")
     for name in dict.fromkeys([*plan.stages.get("val", ()), *plan.stages.get("test", ())]):
-        if name in checkups:
-            sizes = [Size(height, width, count, "") for width, height, count in checkups[name].sizes]
+        if name in audits:
+            sizes = [Size(height, width, count, "") for width, height, count in audits[name].sizes]
             sentences.append(sizes_differ(name, sizes, plan.eval_batch_size))
     if plan.crop_size is not None and not plan.pad:
-        trained = [name for name in plan.stages.get("train", ()) if name in checkups]
-        sentences += [_small(plan.crop_size, min(plan.scale), name, checkups[name]) for name in trained]
+        trained = [name for name in plan.stages.get("train", ()) if name in audits]
+        sentences += [_small(plan.crop_size, min(plan.scale), name, audits[name]) for name in trained]
     sentences += [leak_problem(*names, found) for names, found in (leaks or {}).items()]
     return [sentence for sentence in sentences if sentence]
 
 
 def notes_between(
-    plan: Plan, checkups: Mapping[str, Checkup], leaks: Mapping[tuple[str, str], Leak] | None = None
+    plan: Plan, audits: Mapping[str, AuditSummary], leaks: Mapping[tuple[str, str], Leak] | None = None
 ) -> list[str]:
     """What is odd but may be meant; arguments as for ``problems_between``."""
     sentences: list[str | None] = []
@@ -107,13 +107,13 @@ def notes_between(
                 f" run before a test server, else set data.splits.train=[{','.join(n for n in train if n != name)}]"
             )
     for name in plan.scored:
-        sentences += _absent(plan, checkups, name)
+        sentences += _absent(plan, audits, name)
     if plan.crop_size is not None and plan.pad:
-        trained = [name for name in train if name in checkups]
-        sentences += [_padded(plan.crop_size, max(plan.scale), name, checkups[name]) for name in trained]
+        trained = [name for name in train if name in audits]
+        sentences += [_padded(plan.crop_size, max(plan.scale), name, audits[name]) for name in trained]
     sentences += [
-        _rare(plan, checkups),
-        *(_few_images(name, checkups[name]) for name in plan.scored if name in checkups),
+        _rare(plan, audits),
+        *(_few_images(name, audits[name]) for name in plan.scored if name in audits),
     ]
     for names, found in (leaks or {}).items():
         if found.copies and not leak_problem(*names, found):
@@ -121,7 +121,7 @@ def notes_between(
         if found.namesakes:
             sentences.append(
                 f"{found.namesakes} names of {names[1]} occur in {names[0]} too, with other content"
-                f" ({', '.join(found.names)}); fine where each split counts anew, else give files names of their own"
+                f" ({', '.join(found.names)}); fine where each split counts again, else give files names of their own"
             )
     return [sentence for sentence in sentences if sentence]
 
@@ -141,18 +141,18 @@ def _copies(train: str, scored: str, found: Leak) -> str:
     )
 
 
-def _absent(plan: Plan, checkups: Mapping[str, Checkup], scored: str) -> list[str]:
-    known = [checkups[name] for name in plan.stages.get("train", ()) if name in checkups]
-    if scored not in checkups or not checkups[scored].labelled or not any(found.labelled for found in known):
+def _absent(plan: Plan, audits: Mapping[str, AuditSummary], scored: str) -> list[str]:
+    known = [audits[name] for name in plan.stages.get("train", ()) if name in audits]
+    if scored not in audits or not audits[scored].labelled or not any(found.labelled for found in known):
         return []
-    if any(found.looked_at < found.total for found in [checkups[scored], *known]):
+    if any(found.looked_at < found.total for found in [audits[scored], *known]):
         return []  # a sample shows no absence
     learnt = [sum(counts) for counts in zip(*(found.label_images for found in known), strict=True)]
-    shown = checkups[scored].label_images
+    shown = audits[scored].label_images
     train = " + ".join(plan.stages["train"])
     new = [name for name, here, there in zip(plan.classes, shown, learnt, strict=True) if here and not there]
     gone = [name for name, here, there in zip(plan.classes, shown, learnt, strict=True) if there and not here]
-    redraw = "with data=folder draw the splits anew, data.seed=1, or list files in data.splits_files"
+    redraw = "with data=folder draw the splits again, data.seed=1, or list files in data.splits_files"
     sentences = []
     if new:
         sentences.append(f"{', '.join(new)}: in {scored} but never in {train}, so no net can learn it; {redraw}")
@@ -161,7 +161,7 @@ def _absent(plan: Plan, checkups: Mapping[str, Checkup], scored: str) -> list[st
     return sentences
 
 
-def _small(crop_size: Sequence[int], scale: float, split: str, found: Checkup) -> str | None:
+def _small(crop_size: Sequence[int], scale: float, split: str, found: AuditSummary) -> str | None:
     height, width = (round(side / scale) for side in crop_size)
     small = [size for size in found.sizes if size[0] < width or size[1] < height]
     if not small:
@@ -173,7 +173,7 @@ def _small(crop_size: Sequence[int], scale: float, split: str, found: Checkup) -
     )
 
 
-def _padded(crop_size: Sequence[int], scale: float, split: str, found: Checkup) -> str | None:
+def _padded(crop_size: Sequence[int], scale: float, split: str, found: AuditSummary) -> str | None:
     height, width = (round(side / scale) for side in crop_size)
     if not found.sizes or any(size[0] >= width and size[1] >= height for size in found.sizes):
         return None
@@ -184,16 +184,16 @@ def _padded(crop_size: Sequence[int], scale: float, split: str, found: Checkup) 
     )
 
 
-def class_shares(plan: Plan, checkups: Mapping[str, Checkup]) -> dict[str, float]:
+def class_shares(plan: Plan, audits: Mapping[str, AuditSummary]) -> dict[str, float]:
     """Class -> its share (0..1) in the labelled pixels of what is trained on; empty where nothing was counted."""
-    counted = [checkups[name].pixels for name in plan.stages.get("train", ()) if name in checkups]
+    counted = [audits[name].pixels for name in plan.stages.get("train", ()) if name in audits]
     totals = [sum(column) for column in zip(*(pixels for pixels in counted if pixels), strict=True)]
     whole = sum(totals)
     return {name: total / whole for name, total in zip(plan.classes, totals, strict=True)} if whole else {}
 
 
-def _rare(plan: Plan, checkups: Mapping[str, Checkup]) -> str | None:
-    rare = {name: share for name, share in class_shares(plan, checkups).items() if 0 < share < RARE}
+def _rare(plan: Plan, audits: Mapping[str, AuditSummary]) -> str | None:
+    rare = {name: share for name, share in class_shares(plan, audits).items() if 0 < share < RARE}
     if not rare:
         return None
     some = ", ".join(f"{name} {100 * share:.2g} %" for name, share in list(rare.items())[:8])
@@ -204,7 +204,7 @@ def _rare(plan: Plan, checkups: Mapping[str, Checkup]) -> str | None:
     )
 
 
-def _few_images(name: str, found: Checkup) -> str | None:
+def _few_images(name: str, found: AuditSummary) -> str | None:
     if not 0 < found.labelled < _FEW or found.looked_at < found.total:
         return None
     return (

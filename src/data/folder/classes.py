@@ -51,7 +51,9 @@ def build_label_space(
     if isinstance(classes, str):
         raise UserError(f"data.classes={classes} is one word; give a list: 'data.classes=[{classes},...]'")
     if classes is not None and not isinstance(classes, Sequence | Mapping):
-        raise UserError(f"data.classes={classes} is no list; give the names of the classes: 'data.classes=[road,car]'")
+        raise UserError(
+            f"data.classes={classes} is not a list; give the names of the classes: 'data.classes=[road,car]'"
+        )
     if not classes:
         raise UserError(_how_to_name(roots[0], masks, encoding))
     names = [str(name) for name in classes]
@@ -135,7 +137,7 @@ def _rgb(color: Sequence, where: str) -> tuple[int, int, int]:
     except (TypeError, ValueError):
         r = g = b = -1
     if min(r, g, b) < 0 or max(r, g, b) > 255:
-        raise UserError(f"{where}: '{color}' is no colour; write three numbers 0..255: [R, G, B]")
+        raise UserError(f"{where}: '{color}' is not a colour; write three numbers 0..255: [R, G, B]")
     return r, g, b
 
 
@@ -152,7 +154,7 @@ def _color_table(
     for name, more in (file_colors or {}).items():
         if name != "ignore" and name not in names:
             raise UserError(
-                f"data.file_colors names '{name}', which is no class; use 'ignore' or one of"
+                f"data.file_colors names '{name}', which is not a class; use 'ignore' or one of"
                 f" {', '.join(names[:8])}.{nearest(str(name), names)}"
             )
         several = more if more and not isinstance(more[0], int) else [more]

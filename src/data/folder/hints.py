@@ -41,7 +41,7 @@ def unpaired(root: Path, image_base: Path, mask_base: Path, images: Sequence[Pat
         root: folder of both.
         image_base, mask_base: where they lie.
         images: their files.
-        masks: files of ``mask_base`` that are no images of the set.
+        masks: files of ``mask_base`` that are not images of the set.
     """
     shown = f"images are named {_some(images)}"
     shown += f" and masks {_some(masks)}" if masks else " and there are no masks" + _seen((mask_base, image_base))

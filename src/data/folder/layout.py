@@ -44,7 +44,7 @@ class FolderLayout:
     """Folders of images and masks below a root; ``{split}`` in their names stands for the split.
 
     Files pair by key: the path below their folder without extension and without suffix. A suffix may include the
-    extension; a file without the suffix of its kind is passed over. ``confidence_suffix`` ends the key of a map of
+    extension; a file without the suffix of its kind is skipped. ``confidence_suffix`` ends the key of a map of
     confidence after that of its mask.
     """
 

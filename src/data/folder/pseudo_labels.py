@@ -78,7 +78,7 @@ def _check_values(folder: Path) -> None:
         return  # somebody else's labels
     if ids != "train":
         raise UserError(
-            f"{folder}: its labels were written with ids={ids}, and data.autolabelled reads classes; write them anew"
+            f"{folder}: its labels were written with ids={ids}, and data.autolabelled reads classes; write them again"
             " into another folder with ids=train"
         )
 
@@ -111,17 +111,19 @@ class KeptLabels:
     def table(self) -> str:
         """Aligned text: share of all pixels, and percent of them kept, by class and threshold."""
         width = max(map(len, [*self.names, "all classes"]))
-        total = self._total()
+        whole = KeptLabels(["all classes"])
+        whole.counts = self.counts.sum(0, keepdims=True)
+        pixels = whole.counts.sum()
         head = f" {'class':<{width}}  pixels %  " + "".join(f"{threshold:>7.2f}" for threshold in THRESHOLDS)
         rows = [" of the pixels given to a class, percent that keep it at data.min_confidence=T, for T of"]
         for name, part, shares in zip(
             [*self.names, "all classes"],
-            [*self.counts.sum(1), total.counts.sum()],
-            [*self.shares(), total.shares()[0]],
+            [*self.counts.sum(1), pixels],
+            [*self.shares(), whole.shares()[0]],
             strict=True,
         ):
             cells = "".join(f"{'–':>7}" if np.isnan(share) else f"{100 * share:7.1f}" for share in shares)
-            rows.append(f" {name:<{width}}  {100 * part / max(1, total.counts.sum()):8.2f}  {cells}")
+            rows.append(f" {name:<{width}}  {100 * part / max(1, pixels):8.2f}  {cells}")
         return "\n".join([rows[0], head, *rows[1:]])
 
     def csv(self) -> str:
@@ -132,8 +134,3 @@ class KeptLabels:
             for name, pixels, shares in zip(self.names, self.counts.sum(1), self.shares(), strict=True)
         )
         return csv_text([head, *rows])
-
-    def _total(self) -> KeptLabels:
-        whole = KeptLabels(["all classes"])
-        whole.counts = self.counts.sum(0, keepdims=True)
-        return whole

@@ -61,8 +61,8 @@ def folder(
         file_colors: class name or ``ignore`` -> further RGB colour(s) that stand for it in the masks.
         image_dir: folder of the images below ``root``; may contain ``{split}``.
         mask_dir: folder of the masks below ``root``; may contain ``{split}``.
-        image_suffix: ending of image names that mask names lack, such as ``_rgb``; other files are no images.
-        mask_suffix: ending of mask names that image names lack, such as ``_mask``; other files are no masks.
+        image_suffix: ending of image names that mask names lack, such as ``_rgb``; other files are not images.
+        mask_suffix: ending of mask names that image names lack, such as ``_mask``; other files are not masks.
         confidence_suffix: ending that the name of a mask's map of confidence has after the mask's; ``None``: no maps.
         min_confidence: labels whose map shows a lower probability are ignored; ``None`` keeps all.
         autolabelled: split -> folder that holds ``image_dir`` and ``mask_dir``, the latter written by

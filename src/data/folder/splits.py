@@ -1,4 +1,4 @@
-"""How images are told apart: split files, or a draw by a hash of each name."""
+"""How images are distinguished: split files, or a draw by a hash of each name."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _explicit_pair(root: Path, split: str, layout: FolderLayout, entry: str, whe
     parts = [part.strip() for part in re.split(r"[\t,]" if re.search(r"[\t,]", entry) else r"\s+", entry)]
     bases = (layout.image_base(root, split), layout.mask_base(root, split))
     utf_8 = not any("\udc80" <= letter <= "\udcff" for letter in entry)
-    coding = "" if utf_8 else "; it is no UTF-8, so perhaps save the list as UTF-8"
+    coding = "" if utf_8 else "; it is not UTF-8, so perhaps save the list as UTF-8"
     if len(parts) != 2:
         raise UserError(f"{where}: no image '{printable(entry)}' below {bases[0]}; correct or remove the line{coding}")
     files: list[Path] = []

@@ -25,14 +25,14 @@ __all__ = ["CLASS_WEIGHTS", "class_weights", "count_pixels"]
 _CHUNK = 64  # labels in flight
 
 
-def _median_frequency(pixels: np.ndarray, beside: np.ndarray) -> np.ndarray:
-    frequency = pixels / beside
+def _median_frequency(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    frequency = pixels / valid
     return np.median(frequency) / frequency
 
 
 CLASS_WEIGHTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "median_frequency": _median_frequency,
-    "sqrt_median_frequency": lambda pixels, beside: np.sqrt(_median_frequency(pixels, beside)),
+    "sqrt_median_frequency": lambda pixels, valid: np.sqrt(_median_frequency(pixels, valid)),
     "inverse_log": lambda pixels, _: 1 / np.log(1.02 + pixels / pixels.sum()),
 }
 """Rule -> function of the two counts of ``count_pixels``, of the classes that occur."""
@@ -60,7 +60,7 @@ def class_weights(source: Source, rule: str) -> list[float]:
     if counts is None or [len(row) for row in counts] != [source.label_space.num_classes] * 2:
         counts = count_pixels(source).tolist()
         store_json("class_pixels", key, counts)
-    pixels, beside = np.array(counts, np.int64)
+    pixels, valid = np.array(counts, np.int64)
     present = pixels > 0
     if not present.any():
         raise UserError(
@@ -68,7 +68,7 @@ def class_weights(source: Source, rule: str) -> list[float]:
             " map with src.doctor"
         )
     weights = np.ones(len(pixels))
-    weights[present] = CLASS_WEIGHTS[rule](pixels[present], beside[present])
+    weights[present] = CLASS_WEIGHTS[rule](pixels[present], valid[present])
     return [float(f"{weight:.4g}") for weight in weights]
 
 
@@ -83,6 +83,7 @@ def count_pixels(source: Source) -> np.ndarray:
             for label in pool.map(lambda index: source.read_label(index), indices):
                 if label is not None:
                     pixels = np.bincount(label.reshape(-1), minlength=256)[:num_classes]
-                    total += pixels, (pixels > 0) * pixels.sum()
+                    total[0] += pixels
+                    total[1, pixels > 0] += pixels.sum()
                 progress.update()
     return total

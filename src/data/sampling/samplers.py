@@ -53,6 +53,7 @@ class Shuffle:
         border = int(np.searchsorted(points[:, 0], first))
         share = self.extra_share if border else 1.0
         second = round(share * count) if border < len(points) else 0
+        # ``np.resize`` repeats a shuffled pool that is smaller than its part, so that its images come equally often.
         taken = [
             pool[np.resize(generator.permutation(len(pool)), number)]
             for pool, number in ((points[:border], count - second), (points[border:], second))
@@ -64,7 +65,7 @@ class ClassUniform(Shuffle):
     """A share of each epoch shows every class equally often, in crops around where it occurs; the rest is ``Shuffle``.
 
     Tao et al. 2020 (arXiv 2005.10821), released code: of n crops an epoch, int(n * fraction / K) contain a centre of
-    mass of each of the K classes (``src.data.sampling.class_index``), drawn anew each epoch by shuffling the class's
+    mass of each of the K classes (``src.data.sampling.class_index``), drawn in each epoch by shuffling the class's
     points and starting again where they run out. Here K counts only the classes that occur, so that their share is
     spent.
 
@@ -113,6 +114,7 @@ class ClassUniform(Shuffle):
             if self.last_epoch is not None and epoch >= self.last_epoch:
                 return plain(generator, epoch)
             taken = [self._pick(generator, classes[name], first, count) for name, count in counts.items()]
+            # Shuffled as a whole, since the parts would otherwise give batches of one class each.
             return generator.permutation(np.concatenate([*taken, self._pick(generator, images, first, rest)]))
 
         return draw
@@ -122,6 +124,7 @@ class ClassUniform(Shuffle):
         points = {name: index.of(class_id) for class_id, name in enumerate(names)}
         if self.extra_classes is None:
             return points
+        # Points are ordered by image, and those of the first pool come first: the second pool is the end of each array.
         return {
             name: own if name in self.extra_classes else own[: np.searchsorted(own[:, 0], first)]
             for name, own in points.items()
@@ -183,6 +186,7 @@ class ShuffleShards(Shuffle):
         def draw(generator: np.random.Generator, epoch: int) -> np.ndarray:
             if self.window >= count:
                 return generator.permutation(images)
+            # Each image lies within half a window of its shard's place: sorted by it, a window slides over them.
             place = np.repeat(generator.permutation(count) + 0.5, np.diff(ends))  # of its shard in the epoch
             place += self.window * (generator.random(len(images)) - 0.5)
             place = count - np.abs(count - np.abs(place))  # what falls off at either end is folded back

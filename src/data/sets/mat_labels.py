@@ -34,7 +34,7 @@ def png_labels(mats: Sequence[Path], folder: Path, *, variable: str, values: np.
 
     Args:
         mats: files to copy; each must exist.
-        folder: where copies go, of one ``variable`` and ``values``; removing it makes them anew.
+        folder: where copies go, of one ``variable`` and ``values``; removing it makes them again.
         variable: name of the matrix, see ``read_mat``.
         values: (N,) uint8, stored value -> value in the copy; ``None`` keeps values, which must then fit 8 bits.
 

@@ -32,27 +32,25 @@ def pair_by_stem(
     *,
     remedy: str,
     stems: Iterable[str] | None = None,
-    image_suffix: str = ".jpg",
     label_suffix: str = ".png",
 ) -> list[Pair]:
-    """``images/<stem><image_suffix>`` with ``labels/<stem><label_suffix>``; each folder is listed once.
+    """``images/<stem>.jpg`` with ``labels/<stem><label_suffix>``; each folder is listed once.
 
     Args:
         images: folder of images.
         labels: folder of labels; ``None`` where there are none.
         remedy: how to get the files, the end of each error.
         stems: what to pair, in this order; ``None``: every image, sorted by name.
-        image_suffix: ending of image names.
         label_suffix: ending of label names.
 
     Raises:
         UserError: for a missing folder, no image at all, or an image or a label that is not there.
     """
-    have_images = _stems(images, image_suffix, remedy)
+    have_images = _stems(images, ".jpg", remedy)
     wanted = sorted(have_images) if stems is None else list(stems)
     if not wanted:
-        raise UserError(f"{images.resolve()}: no images (*{image_suffix}); {remedy}")
-    needed = [("image", images, image_suffix, have_images)]
+        raise UserError(f"{images.resolve()}: no images (*.jpg); {remedy}")
+    needed = [("image", images, ".jpg", have_images)]
     if labels is not None:
         needed.append(("label", labels, label_suffix, _stems(labels, label_suffix, remedy)))
     for kind, folder, suffix, have in needed:
@@ -63,7 +61,7 @@ def pair_by_stem(
                 f" missing); {remedy}"
             )
     return [
-        Pair(images / f"{stem}{image_suffix}", None if labels is None else labels / f"{stem}{label_suffix}", stem)
+        Pair(images / f"{stem}.jpg", None if labels is None else labels / f"{stem}{label_suffix}", stem)
         for stem in wanted
     ]
 

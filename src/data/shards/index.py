@@ -99,9 +99,9 @@ class ShardIndex:
         """Read it.
 
         Raises:
-            UserError: where there is none, naming the splits that there are, or it is no index.
+            UserError: where there is none, naming the splits that there are, or it is not an index.
         """
-        remedy = "write the shards anew with src.shards"
+        remedy = "write the shards again with src.shards"
         if not path.exists():
             splits = sorted(other.stem for other in path.parent.glob("*.json"))
             there = f"there is {', '.join(splits)}" if splits else "there are no shards"
@@ -110,7 +110,7 @@ class ShardIndex:
                 f" data.root or data.splits, or write it: python -m src.shards data=... split={path.stem}"
                 f" out={path.parent}"
             )
-        where = f"{path}: is no index of shards that this version wrote"
+        where = f"{path}: is not an index of shards that this version wrote"
         content = parsed(limited(path, LARGEST_INDEX, remedy=remedy), _Index, where=where, remedy=remedy)
         return cls(
             content["split"],

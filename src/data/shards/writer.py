@@ -92,7 +92,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); mend that, and the same command goes on from"
+            f"{path}: cannot be written ({error.strerror or error}); fix that, and the same command resumes from"
             " there, or choose another folder for out="
         ) from error
 
@@ -111,7 +111,8 @@ def _begun(out: Path, source: Source, split: str) -> ShardIndex:
     mark = fingerprint(source) or f"{len(source)} samples"
     space = source.label_space
     if not path.exists():
-        if foreign := next(out.glob(f"{split}-*.tar"), None):
+        foreign = next(out.glob(f"{split}-*.tar"), None)
+        if foreign is not None:
             raise UserError(
                 f"{foreign}: is there without an index {path.name}, so src.shards did not write it; remove it, or"
                 " choose another folder for out="
@@ -149,7 +150,7 @@ def _sample(source: Source, index: int) -> Files:
 def _checked(source: Source, index: int, label: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if label.shape != shape or label.dtype != np.uint8:
         raise UserError(
-            f"{source.name(index)}: label is {label.shape} {label.dtype} but its image {shape}; mend the source"
+            f"{source.name(index)}: label is {label.shape} {label.dtype} but its image {shape}; fix the source"
         )
     space = source.label_space
     return LabelSpace(space.names, space.colors).encode(label, source.name(index))
