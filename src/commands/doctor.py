@@ -75,7 +75,9 @@ def _check_data(cfg: DictConfig) -> bool:
             continue
         settle_classes(cfg, sources[name].label_space)
         found[name] = remembered_audit(sources[name], limit=cfg.limit, fresh=cfg.fresh, progress=True)
-        print(f"\n{cfg.data.name} / {name}\n{_first_pairs(sources[name])}{found[name].report}", flush=True)
+        # The first pairs show whether the right label goes with the right image; generated scenes have none.
+        pairs = [f"pair        {pair.image}  <-  {pair.label or 'no label'}" for pair in sources[name].pairs[:3]]
+        print("", f"{cfg.data.name} / {name}", *pairs, found[name].report, sep="\n", flush=True)
         count = count_finding(release, name, len(sources[name]))
         if count is not None:
             counts.append(count)
@@ -196,8 +198,3 @@ def _expected(cfg: DictConfig) -> str:
     from_config.settle_class_weights(cfg, datamodule)
     line, _ = settle_length(cfg, datamodule, began=time.monotonic(), scored="val")
     return f"measured here, {line}"
-
-
-def _first_pairs(source: Source) -> str:
-    """The first pairs of files, to see whether the right label goes with the right image."""
-    return "".join(f"pair        {pair.image}  <-  {pair.label or 'no label'}\n" for pair in source.pairs[:3])

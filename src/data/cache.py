@@ -44,7 +44,7 @@ def fingerprint(source: Source, *extra: object) -> str | None:
         kind = f"\n{module}.{type(part).__qualname__} {len(part)} {identity}"
         digest.update(kind.encode(errors="surrogateescape"))
         digest.update(repr(_spelled(part.label_space)).encode())
-        for line in _files(part) if isinstance(part, FileSource) else _code(part):
+        for line in _files(part):
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
@@ -85,16 +85,16 @@ def _spelled(space: LabelSpace) -> list[Any]:
     return [space.names, space.colors, *maps, space.encoding, space.ignore_unknown]
 
 
-def _files(source: FileSource) -> Iterator[str]:
+def _files(source: Source) -> Iterator[str]:
+    """A line with path, size and time for each file of a source; without any, for the file of its code."""
+    if not isinstance(source, FileSource):
+        file = getattr(sys.modules.get(type(source).__module__), "__file__", None)
+        yield "\n-" if file is None else f"\n{_plain(Path(file))}"
+        return
     for pair in source.pairs:
         for path in (pair.image, pair.label, pair.confidence):
             yield f"\n{_plain(path)}"
     yield from (f"\nunmatched {_plain(path)}" for path in source.unmatched)
-
-
-def _code(source: Source) -> Iterator[str]:
-    file = getattr(sys.modules.get(type(source).__module__), "__file__", None)
-    yield "\n-" if file is None else f"\n{_plain(Path(file))}"
 
 
 def _state(path: Path) -> str:

@@ -51,11 +51,10 @@ class SegmentationDataset(Dataset):
             given = {"image": image, "focus": focus} | ({} if label is None else {"mask": label})
             out = self.transform(**given)
             image, label = out["image"], out.get("mask")
-        sample = {"image": _chw(image), "name": self.source.name(index)}
+        channels_first = torch.from_numpy(np.ascontiguousarray(image)).permute(
+            2, 0, 1
+        )  # a view: channels last in memory
+        sample = {"image": channels_first, "name": self.source.name(index)}
         if label is not None:
             sample["label"] = torch.from_numpy(np.ascontiguousarray(label))
         return sample
-
-
-def _chw(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # a view: channels last in memory

@@ -395,7 +395,7 @@ def test_a_server_that_dies_or_cuts_ends_in_a_sentence_and_leaves_no_half_file(
         with pytest.raises(UserError, match=rf"(?i)^{url}/train-000000\.tar: cannot be fetched \(.*{why}.*network"):
             source.read(0)
         assert server.asked == 3
-    for told, why in ((True, "not enough data"), (False, "no whole index")):
+    for told, why in ((True, "not enough data"), (False, "not a whole index")):
         server.cut, server.told = ".json", told
         with pytest.raises(UserError, match=rf"(?i)^{url}/train\.json: cannot be fetched \(.*{why}"):
             shards(root=url, split="train", cache=cache)

@@ -144,7 +144,15 @@ def camvid32(*, root: str | Path, split: str, classes: Literal[11, 32] = 11) -> 
     stills = [image for image in files_at(images, ".png") if segnet_split(image.stem) == split]
     pairs = [Pair(image, labels / f"{image.stem}_L.png", image.stem) for image in stills]
     _check_pairs(pairs, images)
-    return FileSource(pairs, _grouped_space() if classes == 11 else _original_space())
+    if classes == 11:
+        names, colors = list(CLASSES), list(CLASSES.values())
+        file_colors = {color: names.index(group) for color, group in _ORIGINALS.values()}
+    else:
+        names, colors = list(_ORIGINALS), [color for color, _ in _ORIGINALS.values()]
+        file_colors = {color: i for i, color in enumerate(colors)}
+    file_colors[_VOID_COLOR] = IGNORE_INDEX
+    space = LabelSpace(names, colors, file_colors=file_colors, encoding="color", ignore_unknown=True)
+    return FileSource(pairs, space)
 
 
 def segnet_split(stem: str) -> str:
@@ -165,18 +173,6 @@ def segnet_split(stem: str) -> str:
     if sequence == "Seq05VD" or (sequence == "0001TP" and frame >= 8550):
         return "test"
     return "val" if sequence == "0016E5" and 7959 <= frame <= 8159 else "train"
-
-
-def _grouped_space() -> LabelSpace:
-    ids = {name: i for i, name in enumerate(CLASSES)}
-    colors = {color: ids[group] for color, group in _ORIGINALS.values()} | {_VOID_COLOR: IGNORE_INDEX}
-    return LabelSpace(list(CLASSES), list(CLASSES.values()), file_colors=colors, encoding="color", ignore_unknown=True)
-
-
-def _original_space() -> LabelSpace:
-    colors = [color for color, _ in _ORIGINALS.values()]
-    table = {color: i for i, color in enumerate(colors)} | {_VOID_COLOR: IGNORE_INDEX}
-    return LabelSpace(list(_ORIGINALS), colors, file_colors=table, encoding="color", ignore_unknown=True)
 
 
 def _check_pairs(pairs: list[Pair], folder: Path) -> None:

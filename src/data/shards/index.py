@@ -29,10 +29,16 @@ _LEAST_BYTES = 2048  # of a sample in a shard: two files at least, each with a h
 _MOST_SAMPLES = 10**8
 
 
+def _plain_name(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("should be a plain file name")
+    return name
+
+
 class _Shard(TypedDict):
     """A shard in an index that may come from anywhere: its file is a plain name, and its sizes go together."""
 
-    file: Annotated[str, Field(pattern=r"^[^./\\][^/\\]{0,180}\.tar$"), AfterValidator(lambda name: _plain_name(name))]
+    file: Annotated[str, Field(pattern=r"^[^./\\][^/\\]{0,180}\.tar$"), AfterValidator(_plain_name)]
     samples: Annotated[int, Field(ge=0, le=_MOST_SAMPLES)]
     bytes: Annotated[int, Field(ge=_LEAST_BYTES, le=2**50)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -121,12 +127,6 @@ class ShardIndex:
             [Shard(**shard) for shard in content["shards"]],
             content["complete"],
         )
-
-
-def _plain_name(name: str) -> str:
-    if not name.isprintable():
-        raise ValueError("should be a plain file name")
-    return name
 
 
 def _fitting(shard: _Shard) -> _Shard:
