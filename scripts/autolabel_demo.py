@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from src.data.dataset import Pair, read_label
+from src.data.decoding import read_label
 from src.data.sets.camvid import camvid
+from src.data.source import Pair
 from src.files.atomic import write_bytes
 from src.runtime.environment import environment
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from scripts.bench_attention import MIB, machine, parse_size, resident
 from src.build import allowed
 from src.build.instantiate import instantiate
-from src.data.dataset import read_image
+from src.data.decoding import read_image
 from src.files.project import CONFIG_DIR
 from src.inference import DenseCRF
 from src.inference.permutohedral import Permutohedral

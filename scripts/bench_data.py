@@ -24,7 +24,7 @@ import torch
 
 from src.data import FileSource, LabelSpace, Pair, SampleKey, SegmentationDataset
 from src.data.augment.pipeline import train_transform
-from src.data.dataset import read_image, read_label
+from src.data.decoding import read_image, read_label
 from src.data.epoch_batches import collate
 from src.data.sets.camvid import camvid
 from src.data.sets.toy_streets import ToyStreets

@@ -27,7 +27,7 @@ from scripts.bench_data import large_pairs, seconds
 from src.data import FileSource, LabelSpace, SampleKey, SegmentationDataset, Source
 from src.data.augment.pipeline import train_transform
 from src.data.cache import cache_dir
-from src.data.dataset import read_label
+from src.data.decoding import read_label
 from src.data.sampling.class_index import class_index
 from src.data.sampling.samplers import ClassUniform, Draw, Shuffle
 from src.data.sets.camvid import camvid

@@ -1,7 +1,7 @@
 """Check an unpacked download and make what loading needs: ``python scripts/prepare.py NAME [data.root=PATH]``.
 
 Folders, pairs, counts against the published ones, and of a sample sizes and label values; labels in ``.mat`` files are
-copied to PNG. Exits with status 1 if anything is missing, after telling where it is had.
+copied to PNG. Exits with status 1 if anything is missing, after saying where to download it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.build import allowed
+from src.build.from_config import with_classes
+from src.build.instantiate import instantiate
 from src.cli.command import command
+from src.data import Source
+from src.data.doctor.audit import audit
+from src.data.sets.registry import archives, count_finding
 from src.errors import UserError
 from src.files.project import CONFIG_DIR
 
 
 def prepare(cfg: DictConfig) -> None:
-    """Prints a line per split and what must be mended; exits with status 1 if something must."""
-    from src.build import allowed
-    from src.build.instantiate import instantiate
-    from src.data.sets.download_check import archives
-
+    """Prints a line per split and what must be fixed; exits with status 1 if something must."""
     release = cfg.data.get("release")
     if release is None:
-        raise UserError(f"data={cfg.data.name} is no published download; use one of {', '.join(_published())}")
+        raise UserError(f"data={cfg.data.name} is not a published download; use one of {', '.join(_published())}")
     make = instantiate(cfg.data.dataset, allowed.DATA)
     needed = {
         name for names in cfg.data.splits.values() for name in ([names] if isinstance(names, str) else names or ())
@@ -44,18 +46,14 @@ def prepare(cfg: DictConfig) -> None:
                 continue
             problems = [str(error)]
         wrong |= bool(problems)
-        print(f"{split:<{width}}" + ("complete" if not problems else "\n- ".join(["to mend:", *problems])), flush=True)
+        print(f"{split:<{width}}" + ("complete" if not problems else "\n- ".join(["to fix:", *problems])), flush=True)
     if wrong:
         print("\n".join(["", "archives:", *(f"- {line}" for line in archives(release))]))
         sys.exit(1)
 
 
-def _problems(source: object, split: str, cfg: DictConfig) -> list[str]:
+def _problems(source: Source, split: str, cfg: DictConfig) -> list[str]:
     """What is wrong with a split that could be listed."""
-    from src.build.from_config import with_classes
-    from src.data.doctor.audit import audit
-    from src.data.sets.download_check import count_finding
-
     with_classes(cfg, source.label_space)
     count = count_finding(cfg.data.release, split, len(source))
     return [*([count] if count else []), *audit(source, limit=cfg.limit, progress=True).problems]

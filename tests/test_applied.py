@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from src.build import from_checkpoint
 from src.cli.scored_size import difference
 from src.commands import autolabel, benchmark, evaluate, predict, submit
-from src.data.dataset import read_image
+from src.data.decoding import read_image
 from src.data.label_space import LabelSpace
 from src.data.sets import cityscapes
 from src.data.sets.toy_streets import ToyStreets

@@ -19,8 +19,8 @@ import torch
 from src.autolabel import prepare as prepare_autolabel
 from src.build import from_checkpoint, from_config
 from src.cli.overrides import quoted
-from src.data.dataset import read_image
-from src.data.folder.pseudo_label_stats import THRESHOLDS, Survival
+from src.data.decoding import read_image
+from src.data.folder.pseudo_labels import THRESHOLDS, KeptLabels
 from src.data.folder.source import folder
 from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
@@ -148,7 +148,7 @@ def test_counts_do_not_depend_on_how_pixels_come() -> None:
     generator = np.random.default_rng(0)
     label, confidence = generator.integers(0, 7, (2, 40, 30)).astype(np.uint8), generator.integers(0, 256, (2, 40, 30))
     names = [*"abcdef", "=g", 'h, "i"']
-    one, two = Survival(names), Survival(names)
+    one, two = KeptLabels(names), KeptLabels(names)
     one.add(label, confidence.astype(np.uint8))
     for each in zip(label, confidence.astype(np.uint8), strict=True):
         two.add(*each)

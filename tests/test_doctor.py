@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.doctor import machine_facts, remembered_audit
+from src.data.doctor import audit, machine
 from tests.conftest import ROOT, call
 
 FOLDER = ["data=folder", "data.classes=[a,b]", "data.num_workers=0", "measure=false"]
@@ -81,8 +81,8 @@ def test_what_the_splits_show_only_together(ask: Doctor, data: Path) -> None:
 
 def test_findings_are_recalled_until_a_file_changes(ask: Doctor, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ask(*FOLDER, f"data.root={data}")[1]
-    read, audits = remembered_audit.audit, []
-    monkeypatch.setattr(remembered_audit, "audit", lambda *arguments: (audits.append(1), read(*arguments))[1])
+    read, audits = audit.audit, []
+    monkeypatch.setattr(audit, "audit", lambda *arguments: (audits.append(1), read(*arguments))[1])
     again = ask(*FOLDER, f"data.root={data}")[1]
     assert again[again.index("folder / train") :] == first[first.index("folder / train") :]
     assert audits == []
@@ -159,8 +159,8 @@ def test_splits_that_the_sampler_adds_are_read_too(ask: Doctor, data: Path) -> N
 def test_a_computer_that_cannot_train_is_said_before_any_data(
     ask: Doctor, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = machine_facts.look({"runs": Path()}, 1)
-    monkeypatch.setattr("src.commands.doctor.look", lambda *_: facts._replace(shared=2**20))
+    facts = machine.machine_facts({"runs": Path()}, 1)
+    monkeypatch.setattr("src.data.doctor.machine.machine_facts", lambda *_: facts._replace(shared=2**20))
     status, out, _ = ask("data=folder", "data.classes=[a,b]", f"data.root={data}", "data.num_workers=4")
     assert status == 1
     assert out.index("--shm-size=") < out.index("folder / train")
@@ -231,5 +231,5 @@ def test_nothing_is_proposed_for_data_that_need_mending(ask: Doctor, data: Path)
     Image.fromarray(np.full((40, 48), 9, np.uint8)).save(data / "masks/val/val1.png")
     out = ask(*FOLDER, f"data.root={data}")[1]
     assert "python -m src.train" not in out
-    assert out.endswith("mend the problems above, and the doctor proposes a training\n")
+    assert out.endswith("fix the problems above, and the doctor proposes a training\n")
     assert "budget" not in ask(*FOLDER, f"data.root={data}", "data.splits.val=[train]", "trainer.max_epochs=2")[1]

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 from src.build.from_config import build_net
-from src.data.dataset import read_label
+from src.data.decoding import read_label
 from src.inference import Inference
 from src.losses import Supervision
 from src.losses.cross_entropy import CrossEntropyLoss

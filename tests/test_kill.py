@@ -199,7 +199,7 @@ def test_ranks_that_do_not_see_one_run_folder_end_with_one_line(tmp_path: Path, 
     options = [*OPTIONS, *RANKS[2], "resume=auto", "trainer.max_epochs=4"]
     ends = run_ranks(tmp_path, *options, ranks=2, fault=Fault("no checkpoint to be seen", rank=1))
     assert [end.code for end in ends] == [1, 1], ends
-    assert "error: process 1 would go on from another place (the start) than the first (epoch 2, batch 6)" in (
+    assert "error: process 1 would resume from another place (the start) than the first (epoch 2, batch 6)" in (
         ends[0].output
     )
 

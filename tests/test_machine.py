@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from src.data.doctor.machine_facts import Gpu, Machine, look
-from src.data.doctor.machine_findings import notes, problems, report
+from src.data.doctor.machine import Gpu, Machine, machine_facts, notes, problems, report
 
 GIB = 2**30
 H200 = Gpu("H200", 100 * GIB, 139 * GIB, (9, 0))
@@ -119,7 +118,7 @@ def test_versions_that_were_not_tested() -> None:
 
 
 def test_the_facts_of_this_computer(tmp_path: Path) -> None:
-    facts = look({"here": tmp_path / "not/yet/made"}, 3)
+    facts = machine_facts({"here": tmp_path / "not/yet/made"}, 3)
     assert facts.cores == 3
     assert facts.torch == torch.__version__
     assert facts.pins["hydra-core"] == facts.packages["hydra-core"]

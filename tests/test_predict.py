@@ -16,7 +16,7 @@ from PIL import Image
 
 from src.build import from_checkpoint
 from src.commands import predict
-from src.data.dataset import read_image
+from src.data.decoding import read_image
 from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
 from src.predict import prepare as prepare_predict

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from src.commands.checkpoint import as_label, load, made_with
-from src.data.folder.pseudo_label_stats import Survival
+from src.data.folder.pseudo_labels import KeptLabels
 from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID
 from src.errors import UserError
 from src.files.atomic import locked
@@ -41,7 +41,7 @@ def autolabel(cfg: DictConfig) -> int:
         if cfg.ids == "train":
             lines = (f"{name} {r} {g} {b}\n" for name, (r, g, b) in zip(space.names, space.colors, strict=True))
             folder.write_text("classes.txt", "".join(lines))
-        survival = Survival(space.names)
+        survival = KeptLabels(space.names)
         labelled, broken = label_images(as_label(module, with_confidence=True), names, folder, survival)
         folder.write_text("survival.csv", survival.csv())
     before = len(images) - labelled - len(broken)

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.build import allowed, from_config
 from src.build.from_config import with_classes
@@ -22,14 +22,12 @@ from src.cli.overrides import name_of
 from src.commands.proposal import Given, command_line, proposed, training_overrides
 from src.data import Source
 from src.data.cache import cache_dir
-from src.data.doctor import machine_findings
-from src.data.doctor.audit_table import listing
+from src.data.doctor import machine
+from src.data.doctor.audit import AuditSummary, listing, remembered_audit
 from src.data.doctor.duplicates import Leak, leak
-from src.data.doctor.machine_facts import look
-from src.data.doctor.remembered_audit import Checkup, checkup
 from src.data.doctor.split_checks import Plan, class_shares, notes_between, problems_between
 from src.data.folder import hints
-from src.data.sets.download_check import archives, count_finding
+from src.data.sets.registry import archives, count_finding
 from src.data.workers import available_cores, available_workers
 from src.errors import UserError
 from src.reports import console
@@ -37,9 +35,9 @@ from src.training.budget import LENGTHS
 
 
 def doctor(cfg: DictConfig) -> None:
-    """Prints what the computer offers, what every split holds, what to mend, and a training that suits both.
+    """Prints what the computer offers, what every split holds, what to fix, and a training that suits both.
 
-    The status is 1 if something must be mended.
+    The status is 1 if something must be fixed.
     """
     instantiate(cfg.transforms, allowed.TRANSFORM)  # refuses sizes and scales that cannot be
     sick = _check_machine(cfg)
@@ -49,15 +47,15 @@ def doctor(cfg: DictConfig) -> None:
 
 
 def _check_machine(cfg: DictConfig) -> bool:
-    facts = look({"runs": Path("runs"), "cache": cache_dir()}, available_cores())
+    facts = machine.machine_facts({"runs": Path("runs"), "cache": cache_dir()}, available_cores())
     workers = available_workers() if cfg.data.num_workers == "auto" else cfg.data.num_workers
     pixels = cfg.data.batch_size * math.prod(cfg.transforms.output_size or cfg.transforms.crop_size)
     loading = 2 * workers * 4 * pixels  # two batches of RGB and label for each worker
-    problems = machine_findings.problems(facts, loading=loading)
+    problems = machine.problems(facts, loading=loading)
     _say(
-        f"this computer\n{machine_findings.report(facts)}",
+        f"this computer\n{machine.report(facts)}",
         problems,
-        machine_findings.notes(facts),
+        machine.notes(facts),
         of=" of this computer",
     )
     return bool(problems)
@@ -76,9 +74,13 @@ def _check_data(cfg: DictConfig) -> bool:
                 notes.append(f"{name}: {error}; without it a run ends with the scores of val")
             continue
         cfg = with_classes(cfg, sources[name].label_space)
-        found[name] = checkup(sources[name], limit=cfg.limit, fresh=cfg.fresh, progress=True)
-        print(f"\n{cfg.data.name} / {name}\n{_first_pairs(sources[name])}{found[name].report}", flush=True)
-        counts += filter(None, [count_finding(release, name, len(sources[name]))])
+        found[name] = remembered_audit(sources[name], limit=cfg.limit, fresh=cfg.fresh, progress=True)
+        # The first pairs show whether the right label goes with the right image; generated scenes have none.
+        pairs = [f"pair        {pair.image}  <-  {pair.label or 'no label'}" for pair in sources[name].pairs[:3]]
+        print("", f"{cfg.data.name} / {name}", *pairs, found[name].report, sep="\n", flush=True)
+        count = count_finding(release, name, len(sources[name]))
+        if count is not None:
+            counts.append(count)
     if not sources:
         raise UserError(problems[0].partition(": ")[2])
     plan = _plan(cfg, stages, next(iter(sources.values())))
@@ -89,7 +91,7 @@ def _check_data(cfg: DictConfig) -> bool:
     sick = bool(problems) or any(looked.problems for looked in found.values())
     if (problems or counts) and release:
         print("\narchives of the complete data set", *archives(release), sep="\n")
-    last = "mend the problems above, and the doctor proposes a training" if sick else _proposal(cfg, plan, found)
+    last = "fix the problems above, and the doctor proposes a training" if sick else _proposal(cfg, plan, found)
     print(f"\n{last}", flush=True)
     return sick
 
@@ -97,8 +99,7 @@ def _check_data(cfg: DictConfig) -> bool:
 def _stages(cfg: DictConfig) -> dict[str, list[str]]:
     """Stage -> splits that it reads, among them those that the sampler adds to training."""
     stages = {
-        stage: [names] if isinstance(names, str) else list(names or ())
-        for stage, names in OmegaConf.to_container(cfg.data.splits, resolve=True).items()
+        str(stage): [names] if isinstance(names, str) else list(names or ()) for stage, names in cfg.data.splits.items()
     }
     stages["train"] = [*stages.get("train", ()), *instantiate(cfg.sampler, allowed.SAMPLER).extra]
     return stages
@@ -143,20 +144,22 @@ def _beside(cfg: DictConfig) -> list[str]:
     return notes
 
 
-def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
+def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, AuditSummary]) -> str:
     """One whole command that trains on these data, on this computer, with the reasons for its options."""
     own = list(HydraConfig.get().overrides.task)
     if not {"data", "experiment"} & set(map(name_of, own)):
         own = [f"data={HydraConfig.get().runtime.choices['data']}", *own]  # another default than that of src.train
     given = _given(cfg, plan, found, own)
     options = proposed(given)
-    budget = None if given.names(*LENGTHS) else cfg.budget or ("20m" if given.gpu is None else "2h")
+    budget = None
+    if not given.names(*LENGTHS):
+        budget = cfg.budget or ("20m" if given.gpu is None else "2h")
     line = command_line(given, [option for option, _ in options], budget)
     width = max((len(option) for option, _ in options), default=0)
     lines = ["a first training", *(f"  {option:<{width}}  {reason}" for option, reason in options)]
     if cfg.measure and budget is not None:
-        kept = training_overrides(given)
-        run = compose("train", [*kept, *(option for option, _ in options), "run_dir=.", f"budget={budget}"])
+        chosen = [option for option, _ in options]
+        run = compose("train", [*training_overrides(given), *chosen, f"budget={budget}", "run_dir=."])
         try:
             lines.append(f"  {_expected(run)}")
         except UserError as error:
@@ -168,8 +171,8 @@ def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, Checkup]) -> str:
     return "\n".join([*lines, "", line])
 
 
-def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: list[str]) -> Given:
-    facts = look({}, available_cores())
+def _given(cfg: DictConfig, plan: Plan, found: dict[str, AuditSummary], overrides: list[str]) -> Given:
+    facts = machine.machine_facts({}, available_cores())
     gpu = facts.gpus[0] if facts.gpus and cfg.trainer.accelerator in ("auto", "gpu", "cuda") else None
     train = [found[name] for name in cfg.data.splits.train if name in found]
     labels = max(1, sum(looked.labelled for looked in train))
@@ -177,27 +180,21 @@ def _given(cfg: DictConfig, plan: Plan, found: dict[str, Checkup], overrides: li
     return Given(
         overrides,
         sum(looked.total for looked in train),
-        [size for looked in train for size in looked.sizes],
+        [(width, height, count) for looked in train for width, height, count in looked.sizes],
         class_shares(plan, found),
         dict(zip(plan.classes, shown, strict=True)),
-        gpu=gpu and gpu.total,
+        gpu=None if gpu is None else gpu.total,
         capable=gpu is not None and gpu.capability >= (8, 0) and torch.cuda.is_bf16_supported(),
-        memory=facts.memory and facts.memory[0],
+        memory=None if facts.memory is None else facts.memory[0],
         weighs=any("class_weights" in options for _, options in targets(cfg.loss)),
     )
 
 
 def _expected(cfg: DictConfig) -> str:
-    """What ``cfg.budget`` is good for, by a few steps on this computer."""
+    """What the budget allows, measured by a few steps on this computer."""
     console.quiet()
     pl.seed_everything(cfg.seed, verbose=False)
     datamodule = from_config.build_datamodule(cfg)
     cfg = from_config.with_class_weights(cfg, datamodule)
     _, line, _ = with_length(cfg, datamodule, began=time.monotonic(), scored="val")
     return f"measured here, {line}"
-
-
-def _first_pairs(source: Source) -> str:
-    """The first pairs of files, to see whether the right label goes with the right image."""
-    pairs = getattr(source, "pairs", [])[:3]  # generated scenes have none
-    return "".join(f"pair        {pair.image}  <-  {pair.label or 'no label'}\n" for pair in pairs)

@@ -13,7 +13,7 @@ from src.build import allowed
 from src.build.from_checkpoint import saved_config
 from src.build.instantiate import instantiate
 from src.commands.checkpoint import load
-from src.data.dataset import read_image
+from src.data.decoding import read_image
 from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
 from src.files.atomic import whole_file

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from src.cli.overrides import as_typed, name_of, value_of
 
 __all__ = ["Given", "command_line", "proposed", "training_overrides"]
 
 _GIB = 2**30
-_LONGEST = {False: 640, True: 2048}  # longer side of an image that is trained on, without and with a GPU
-_LARGEST_CROP = {False: 320, True: 768}
+_LONGEST = {"cpu": 640, "gpu": 2048}  # longer side in pixels of an image that is trained on
+_LARGEST_CROP = {"cpu": 320, "gpu": 768}
 _TOLERATED = 1.25  # times the longest side; a smaller gain is not worth another scale
 _STEP = 32  # pixels that crops are a multiple of, as deep maps are 1/32 of them
 _RARE_PIXELS, _RARE_LABELS = 0.02, 0.2
@@ -43,6 +44,11 @@ class Given:
     capable: bool = False
     memory: int | None = None
     weighs: bool = True
+
+    @property
+    def device(self) -> Literal["cpu", "gpu"]:
+        """What is trained on."""
+        return "cpu" if self.gpu is None else "gpu"
 
     def names(self, *options: str) -> bool:
         """Whether the user gave one of these options."""
@@ -91,10 +97,11 @@ def _typical(given: Given) -> tuple[int, int]:
 
 
 def _scale(given: Given) -> list[tuple[str, str]]:
-    longest, limit = max(_typical(given)), _LONGEST[given.gpu is not None]
+    longest, limit = max(_typical(given)), _LONGEST[given.device]
     if given.names("data.eval_long_edge", "transforms.short_side", "inference.long_side"):
         return []
-    if edge := given.value("transforms.long_edge"):
+    edge = given.value("transforms.long_edge")
+    if edge:
         return [(f"data.eval_long_edge={edge}", "scores are taken at the size that is trained on")]
     if longest <= _TOLERATED * limit:
         return []
@@ -110,7 +117,7 @@ def _crop(given: Given, edge: int | None) -> list[tuple[str, str]]:
         return []
     width, height = _typical(given)
     factor = 1.0 if edge is None else edge / max(width, height)
-    largest = _LARGEST_CROP[given.gpu is not None]
+    largest = _LARGEST_CROP[given.device]
     crop = [min(largest, max(_STEP, round(side * factor) // _STEP * _STEP)) for side in (height, width)]
     why = "what the images fill" if max(crop) < largest else "as large as this computer trains in good time"
     return [(f"data.crop_size=[{crop[0]},{crop[1]}]", why)]

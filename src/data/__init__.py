@@ -6,7 +6,7 @@ The sample contract, from disk to loss: a dict with
 - ``label``: (H,W) uint8 train ids, 255 = ignore; left out where there is none,
 - ``name``: what the sample is called in logs and output files.
 
-A data set is a *source* (``src.data.dataset.Source``): a listing and a label table in one file. Everything else
+A data set is a *source* (``src.data.source.Source``): a listing and a label table in one file. Everything else
 (transforms, sampling, batching, seeding) is shared.
 """
 
@@ -15,8 +15,9 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 
 from src.data.datamodule import SegmentationDataModule
-from src.data.dataset import FileSource, Pair, SampleKey, SegmentationDataset, Source
+from src.data.dataset import SampleKey, SegmentationDataset
 from src.data.label_space import IGNORE_INDEX, LabelSpace
+from src.data.source import FileSource, Pair, Source
 
 __all__ = [
     "IGNORE_INDEX",

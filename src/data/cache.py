@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from src.data.dataset import FileSource, Source
 from src.data.label_space import LabelSpace
+from src.data.source import FileSource, Source
 from src.errors import UserError
 from src.files.atomic import cache_dir, write_bytes
 from src.files.untrusted import MiB, limited, parsed
@@ -27,22 +27,24 @@ def fingerprint(source: Source, *extra: object) -> str | None:
 
     Args:
         source: of files: their paths, sizes and times, and the label space count. Of anything else: its class, its
-            attributes (where it has ``identity()``, the plain values of that) and the file of its code. Sources in a
-            row (``ConcatSource``): each of them.
+            ``identity()`` and the file of its code. Sources in a row (``ConcatSource``): each of them.
         extra: what else the result depends on, such as its kind, version and options; spelled by ``repr``.
 
     Returns:
-        32 hex digits, or ``None`` where the source holds objects that cannot be told apart: then cache nothing.
+        32 hex digits, or ``None`` where the source holds objects that cannot be distinguished: then cache nothing.
     """
     digest = hashlib.sha256(repr(extra).encode())
-    for part in getattr(source, "sources", [source]):
-        attributes = _attributes(part)
-        if attributes is None:
+    for part in source.parts:
+        try:
+            identity = _plain(part.identity())
+        except TypeError:
             return None
-        kind = f"\n{type(part).__module__}.{type(part).__qualname__} {len(part)} {attributes}"
+        # Shards and caches of 0.1.0 were marked when the class of file sources lay in another module.
+        module = type(part).__module__.replace("src.data.source", "src.data.dataset")
+        kind = f"\n{module}.{type(part).__qualname__} {len(part)} {identity}"
         digest.update(kind.encode(errors="surrogateescape"))
         digest.update(repr(_spelled(part.label_space)).encode())
-        for line in _files(part) if isinstance(part, FileSource) else _code(part):
+        for line in _files(part):
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
@@ -54,7 +56,7 @@ def load_json(kind: str, key: str | None, content: type[T]) -> T | None:
     path = cache_dir() / kind / f"{key}.json"
     try:
         return parsed(limited(path, _LARGEST, remedy=""), content, where=str(path), remedy="")
-    except UserError:  # it is made anew
+    except UserError:  # it is made again
         return None
 
 
@@ -65,21 +67,9 @@ def store_json(kind: str, key: str | None, value: Any) -> None:
             write_bytes(cache_dir() / kind / f"{key}.json", json.dumps(value).encode(), shared=True)
 
 
-def _attributes(source: Source) -> str | None:
-    """Every attribute but the listing of files and the label space, which are spelled apart; or its ``identity()``."""
-    if hasattr(source, "identity"):
-        return _plain(source.identity())
-    apart = {"label_space", "pairs", "unmatched"} if isinstance(source, FileSource) else {"label_space"}
-    own = {name: value for name, value in getattr(source, "__dict__", {"": ...}).items() if name not in apart}
-    try:
-        return _plain(own)
-    except TypeError:
-        return None
-
-
 def _plain(value: Any) -> str:
     """Raises a ``TypeError`` for what may look the same and yet differ."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return f"{{{','.join(f'{_plain(key)}:{_plain(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_plain, value))}]"
@@ -95,16 +85,16 @@ def _spelled(space: LabelSpace) -> list[Any]:
     return [space.names, space.colors, *maps, space.encoding, space.ignore_unknown]
 
 
-def _files(source: FileSource) -> Iterator[str]:
+def _files(source: Source) -> Iterator[str]:
+    """A line with path, size and time for each file of a source; without any, for the file of its code."""
+    if not isinstance(source, FileSource):
+        file = getattr(sys.modules.get(type(source).__module__), "__file__", None)
+        yield "\n-" if file is None else f"\n{_plain(Path(file))}"
+        return
     for pair in source.pairs:
         for path in (pair.image, pair.label, pair.confidence):
             yield f"\n{_plain(path)}"
     yield from (f"\nunmatched {_plain(path)}" for path in source.unmatched)
-
-
-def _code(source: Source) -> Iterator[str]:
-    file = getattr(sys.modules.get(type(source).__module__), "__file__", None)
-    yield "\n-" if file is None else f"\n{_plain(Path(file))}"
 
 
 def _state(path: Path) -> str:

@@ -15,11 +15,11 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from src.data.concat import ConcatSource
-from src.data.dataset import SegmentationDataset, Source
+from src.data.dataset import SegmentationDataset
 from src.data.epoch_batches import EpochBatches, ResumableLoader, check_same, collate, shard
 from src.data.label_space import LabelSpace
 from src.data.sampling.samplers import Draw, Shuffle
+from src.data.source import ConcatSource, Source
 from src.data.workers import available_workers
 from src.errors import UserError
 
@@ -81,7 +81,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _pools(self) -> tuple[Source, int]:
         """What is trained on, and how many of its first samples are the pool whose length an epoch has."""
         first = self._sources("train")
-        if twice := [name for name in self.sampler.extra if name in self.splits["train"]]:
+        twice = [name for name in self.sampler.extra if name in self.splits["train"]]
+        if twice:
             raise UserError(
                 f"sampler.extra: '{twice[0]}' is in data.splits.train={self.splits['train']}, too, so its images would"
                 " be in both pools; remove it from one of them"
@@ -110,8 +111,13 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def sources(self, *stages: str) -> list[Source]:
         """The sources of these stages, one for each split they read."""
-        whole = [getattr(self, f"{stage}_dataset").source for stage in stages]
-        return [part for source in whole for part in getattr(source, "sources", [source])]
+        datasets = [self._dataset(stage) for stage in stages]
+        return [part for dataset in datasets for part in dataset.source.parts]
+
+    def _dataset(self, stage: str) -> SegmentationDataset:
+        if stage == "train":
+            return self.train_dataset
+        return self.val_dataset if stage == "val" else self.test_dataset
 
     @property
     def label_space(self) -> LabelSpace:
@@ -162,7 +168,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         )
 
     def train_batch(self, epoch: int, batch: int) -> dict[str, Any]:
-        """One batch of this rank's training, read anew."""
+        """One batch of this rank's training, read again."""
         (keys,) = self._epoch_batches().of(epoch, [batch])
         return collate([self.train_dataset[key] for key in keys])
 
@@ -209,9 +215,9 @@ def _joined(sources: Sequence[Source]) -> Source:
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
-    for name in ("SIGTERM", "SIGUSR1"):  # a scheduler signals all processes, but the step before the end needs a batch
-        if hasattr(signal, name):  # Windows has one of them
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # A scheduler signals all processes of a job, but the last step before the end still needs its batch.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @atexit.register

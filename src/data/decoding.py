@@ -1,7 +1,7 @@
-"""From the bytes of an image or label file to its pixels, or to the one sentence that says why not.
+"""Read image, label and text files, or say in one sentence why one cannot be read.
 
-A file is damaged, too large, or memory is full: these are told apart, since the remedy for the first is to restore or
-remove the file. Full memory is a ``MemoryError`` and no ``UserError``: no file is left out because of it.
+A damaged file, one that is too large, and full memory are distinguished, since only the first is to be restored or
+removed. Full memory is a ``MemoryError`` and no ``UserError``: no file is left out because of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 
 from src.errors import UserError, out_of_memory
 
-__all__ = ["decode_image", "image_size", "read_image", "read_label"]
+__all__ = ["decode_image", "image_size", "read_image", "read_label", "read_text"]
 
 _QUARTER_TURNS = range(5, 9)  # of the EXIF orientation
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what matters is said once, by name, in a UserError
@@ -125,14 +125,36 @@ def read_label(path: Path, encoding: str = "index") -> np.ndarray:
     return stored
 
 
+def read_text(path: Path, *, any_bytes: bool = False) -> str:
+    """The text of a UTF-8 file, without a byte order mark.
+
+    Args:
+        path: of the file.
+        any_bytes: keep bytes that are not UTF-8, as Python spells them in names of files.
+
+    Raises:
+        UserError: for bytes that are not UTF-8, naming the first.
+    """
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    try:
+        return content.decode("utf-8", "surrogateescape" if any_bytes else "strict")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}: byte 0x{content[error.start]:02x} in line {line} is not UTF-8 (Latin-1 or UTF-16, perhaps); save"
+            " the file as UTF-8"
+        ) from None
+
+
 @contextmanager
 def _explained(where: object, sentence: str) -> Iterator[None]:
     """Says ``sentence`` of ``where``, with what Pillow said in place of ``{}``."""
     try:
         yield
     except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow warns at the constant and refuses at twice that
         raise UserError(
-            f"{where}: has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels by its header; if that is its size cut it"
+            f"{where}: has more than {limit:,} pixels by its header; if that is its size cut it"
             " into tiles (src.predict reads TIFF and PNG by blocks, huge.pixels), else restore or remove it"
         ) from error
     except Exception as error:  # whatever broken bytes lead a parser to

@@ -55,6 +55,8 @@ class EpochBatches:
 
     def of(self, epoch: int, batches: Iterable[int]) -> Iterator[list[SampleKey]]:
         """Those of any epoch, by their places in it."""
+        # Every rank draws the whole epoch from the same generator, so the parts of all ranks make it up exactly, and
+        # whatever the number of ranks or the batch that is resumed at, a place in the epoch keeps its image and seed.
         generator = np.random.default_rng([self.seed, epoch])
         entries = self.draw(generator, epoch)
         seeds = generator.integers(0, 2**31 - 1, self.count)
@@ -68,7 +70,7 @@ class ResumableLoader(DataLoader):
     """A DataLoader over ``EpochBatches`` that knows which batch it handed out last.
 
     Each pass over it is the next epoch. ``state_dict`` says how many batches of which epoch were handed out (batches
-    that workers hold ready do not count), and the first pass after ``load_state_dict`` goes on behind them. The number
+    that workers hold ready do not count), and the first pass after ``load_state_dict`` resumes behind them. The number
     of workers does not matter, nor that of ranks as long as a step has as many images in all.
 
     Args:
@@ -79,30 +81,34 @@ class ResumableLoader(DataLoader):
 
     def __init__(self, dataset: Any, batches: EpochBatches, *, per_epoch: int, **options: Any) -> None:
         super().__init__(dataset, batch_sampler=batches, **options)
+        self._batches = batches
         self._per_epoch = per_epoch
         self._handed_out = 0
         self._resumed = False
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # pyrefly: ignore[bad-override]  # a generator can count what it hands out
+        # The first pass after a resume is the rest of the epoch that was left; any other pass is a new epoch.
         if not self._resumed and self._handed_out:
-            self.batch_sampler.epoch += 1
+            self._batches.epoch += 1
             self._handed_out = 0
         self._resumed = False
-        self.batch_sampler.start = self._handed_out
+        self._batches.start = self._handed_out
         for batch in super().__iter__():
             self._handed_out += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        batches = self.batch_sampler
-        return {"epoch": batches.epoch, "batches": self._handed_out, "images": batches.batch_size * batches.world_size}
+        images = self._batches.batch_size * self._batches.world_size
+        return {"epoch": self._batches.epoch, "batches": self._handed_out, "images": images}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.batch_sampler.epoch = state["epoch"]
+        self._batches.epoch = state["epoch"]
         self._handed_out = state["batches"]
+        # A checkpoint at an epoch's end leaves nothing to resume: the next pass begins the next epoch.
         self._resumed = state["batches"] < self._per_epoch
-        size, ranks = self.batch_sampler.batch_size, self.batch_sampler.world_size
-        if self._resumed and (whole := state.get("images", size * ranks)) != size * ranks:
+        size, ranks = self._batches.batch_size, self._batches.world_size
+        whole = state.get("images", size * ranks)
+        if self._resumed and whole != size * ranks:
             raise UserError(
                 f"data.batch_size={size} on {ranks} device(s) is another total than the {whole} images of the steps"
                 f" before, and the run stopped within an epoch; set data.batch_size={max(1, whole // ranks)} or use as"
@@ -111,7 +117,7 @@ class ResumableLoader(DataLoader):
 
 
 def check_same(position: Mapping[str, int] | None) -> None:
-    """All processes must go on from one place (``ResumableLoader.state_dict``): else they wait for each other for ever.
+    """All processes must resume from one place (``ResumableLoader.state_dict``), else they would wait for each other.
 
     Raises:
         UserError: on every process, if they do not.
@@ -120,9 +126,10 @@ def check_same(position: Mapping[str, int] | None) -> None:
         return
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, position)
-    if other := [rank for rank, place in enumerate(found) if place != found[0]]:
+    other = [rank for rank, place in enumerate(found) if place != found[0]]
+    if other:
         raise UserError(
-            f"process {other[0]} would go on from another place ({_place(found[other[0]])}) than the first"
+            f"process {other[0]} would resume from another place ({_place(found[other[0]])}) than the first"
             f" ({_place(found[0])}); all nodes must see one run folder (hydra.run.dir=) on a file system they share"
         )
 

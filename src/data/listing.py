@@ -9,9 +9,9 @@ from collections import OrderedDict, deque
 from pathlib import Path
 from typing import NamedTuple
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
+from src.data.workers import no_bar
 from src.errors import UserError, printable
 
 __all__ = ["EXTENSIONS", "files_at", "image_files"]
@@ -44,7 +44,7 @@ _listings: OrderedDict[str, _Listing] = OrderedDict()
 def image_files(base: Path) -> list[str]:
     """Paths of images below ``base``, relative to it with ``/``; empty where there is no such folder.
 
-    Hidden files and folders are passed over, and with them what macOS leaves ("._name.png"). Links to folders are
+    Hidden files and folders are skipped, and with them what macOS leaves ("._name.png"). Links to folders are
     followed, but to none that the link lies in, and below a link to none that was listed already, so that loops end.
     What lies in folders comes before what is reached through links.
 
@@ -100,7 +100,7 @@ def _walk(base: str) -> _Listing:
     inside: deque = deque([(base, (), False, False)])
     links: deque = deque()
     # Local folders take no time worth a bar, network drives do.
-    bar = tqdm(desc=f"listing {printable(base)}", unit=" images", delay=1, leave=False, disable=_no_bar())
+    bar = tqdm(desc=f"listing {printable(base)}", unit=" images", delay=1, leave=False, disable=no_bar())
     with bar:
         while inside or links:
             path, above, below_link, once = inside.popleft() if inside else links.popleft()
@@ -108,6 +108,8 @@ def _walk(base: str) -> _Listing:
             if folder is None and not above:
                 break
             entries = _entries(path, base)
+            if folder is None:  # it came to be since, or was removed since it was met
+                continue
             this = (folder.device, folder.inode)
             if this in above or (once and this in listed):
                 continue
@@ -135,7 +137,7 @@ def _entries(path: str, base: str) -> list[os.DirEntry]:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(
-            f"{printable(path)}: folder cannot be listed ({error.strerror}); mend its permissions, or move it out of"
+            f"{printable(path)}: folder cannot be listed ({error.strerror}); correct its permissions, or move it out of"
             f" {printable(base)}"
         ) from error
 
@@ -155,8 +157,3 @@ def _is_folder(entry: os.DirEntry) -> bool:
             " the link"
         )
     return False
-
-
-def _no_bar() -> bool | None:
-    """``None``: a bar where there is a terminal."""
-    return None if rank_zero_only.rank == 0 else True

@@ -1,12 +1,13 @@
-"""How many processes and threads may read data."""
+"""How many processes and threads may read data, and which of them show a progress bar."""
 
 from __future__ import annotations
 
 import os
 
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-__all__ = ["available_cores", "available_workers", "reading_threads"]
+__all__ = ["available_cores", "available_workers", "is_first_process", "no_bar", "reading_threads"]
 
 
 def available_cores() -> int:
@@ -23,3 +24,13 @@ def available_workers() -> int:
 def reading_threads() -> int:
     """Threads that read files once through."""
     return min(16, available_cores())
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a run that speaks for all."""
+    return rank_zero_only.rank == 0  # pyrefly: ignore[missing-attribute]  # Lightning sets it on the function
+
+
+def no_bar() -> bool | None:
+    """What tqdm calls ``disable``: no bar in further processes; in the first (``None``) one where a terminal is."""
+    return None if is_first_process() else True

@@ -47,7 +47,6 @@ class Net(nn.Module):
     """
 
     feature_channels: int  # channels of ``features``
-    scales: tuple[float, ...] = ()  # of the image that the net itself sees and fuses; none for the image alone
     reads_all = False  # whether every map of the backbone has a part in the logits
     min_size = 32  # smallest side of an image in pixels; a wrapper that feeds smaller ones lowers it
 

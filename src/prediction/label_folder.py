@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from src.data.dataset import image_size, read_image, read_label
-from src.data.folder.pseudo_label_stats import Survival
-from src.data.folder.pseudo_labels import MANIFEST
+from src.data.decoding import image_size, read_image, read_label
+from src.data.folder.pseudo_labels import MANIFEST, KeptLabels
 from src.errors import UserError, printable
 from src.files.atomic import fitting_name, write_bytes
 from src.files.images import AHEAD, SUFFIXES, read_ahead
@@ -97,7 +96,7 @@ class LabelFolder:
 
 
 def label_images(
-    label: Label, names: Mapping[Path, Path], folder: LabelFolder, survival: Survival
+    label: Label, names: Mapping[Path, Path], folder: LabelFolder, survival: KeptLabels
 ) -> tuple[int, list[str]]:
     """Labels every image that ``folder`` has no label of yet.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.data.dataset import read_image
+from src.data.decoding import read_image
 from src.errors import UserError
 from src.files.images import AHEAD, read_ahead
 from src.prediction.output_folder import OutputFolder, image_key

@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data import Source
-from src.data.dataset import FileSource, read_label
+from src.data.decoding import read_label
 from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID, label_space
+from src.data.source import FileSource
 from src.errors import UserError
 from src.files.atomic import whole_file
 from src.files.images import read_ahead

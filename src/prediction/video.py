@@ -93,6 +93,8 @@ def _batches(capture: Capture, clock: _Clock, frames: int | None, size: int) -> 
         for _, frame in read_ahead(reader, read, numbers):
             if frame is None:
                 break
+            if isinstance(frame, UserError):
+                raise frame
             batch.append(frame)
             bar.update()
             if len(batch) == size:

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.dataset import FileSource, Pair
 from src.data.doctor.audit import Audit, audit
 from src.data.doctor.preflight import preflight
 from src.data.folder.source import folder
 from src.data.label_space import LabelSpace
 from src.data.sets.camvid import camvid, camvid32
+from src.data.source import FileSource, Pair, Source
 from src.errors import UserError
 
 RED, GREEN = (200, 0, 0), (0, 200, 0)
@@ -240,7 +240,7 @@ def test_limit_spreads_evenly(tmp_path: Path) -> None:
 
 
 def test_a_source_without_files() -> None:
-    class Drawn:
+    class Drawn(Source):
         label_space = LabelSpace(["a", "b"], [RED, GREEN])
 
         def __len__(self) -> int:

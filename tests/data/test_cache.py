@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from src.data.cache import cache_dir, fingerprint, load_json, store_json
-from src.data.concat import ConcatSource
-from src.data.dataset import FileSource, Pair
 from src.data.label_space import LabelSpace
 from src.data.sets.toy_streets import ToyStreets
+from src.data.source import ConcatSource, FileSource, Pair, Source
 from src.files.atomic import write_bytes
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
@@ -90,7 +89,7 @@ def test_generated_scenes_are_told_apart_by_their_numbers() -> None:
 
 
 def test_what_cannot_be_told_apart_has_none() -> None:
-    class Drawn:
+    class Drawn(Source):
         label_space = SPACE
 
         def __init__(self) -> None:

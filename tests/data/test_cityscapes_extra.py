@@ -11,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from src.build import from_config
-from src.data.concat import label_of
 from src.data.sets.cityscapes import cityscapes
 from src.data.sets.cityscapes_extra import cityscapes_autolabelled, cityscapes_coarse
 from src.errors import UserError
@@ -126,7 +125,7 @@ def label(root: Path, **options: Any) -> list[list[int]]:
     source = cityscapes_autolabelled(root=root, split="train_extra", **options)
     assert names(source) == [EXTRA]  # the stray copy is no sample
     read = source.read(0)[1]
-    assert np.array_equal(read, label_of(source, 0))  # what finds classes sees the label that is trained on
+    assert np.array_equal(read, source.read_label(0))  # what finds classes sees the label that is trained on
     return read.tolist()
 
 
@@ -162,7 +161,7 @@ def test_mistakes_around_labels_of_a_net(auto: Path) -> None:
 
     assert "data.label_dir=leftImg8bit is the folder of the images" in complaint(label_dir="leftImg8bit")
     assert "unpack refinement_final_v0.zip" in complaint(label_dir="nowhere")
-    assert "'lorry', which is no class of Cityscapes" in complaint(coarse_classes=["lorry"])
+    assert "'lorry', which is not a class of Cityscapes" in complaint(coarse_classes=["lorry"])
     assert complaint(coarse_classes="buss").endswith("Did you mean 'bus'?")
     for window in ([15, 839], [839, 15, 0, 1], [0, 1, -1, 2], [0, 0.5, 0, 1]):
         assert f"data.label_window={window} must be [first row" in complaint(label_window=window)

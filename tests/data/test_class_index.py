@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from src.data import FileSource, LabelSpace, Pair
-from src.data.concat import ConcatSource, label_of
 from src.data.sampling import class_index as module
 from src.data.sampling.class_index import ClassIndex, centroids, class_index
+from src.data.source import ConcatSource, Source
 from src.errors import UserError
 
 SPACE = LabelSpace(["a", "b", "c"], [(1, 1, 1), (2, 2, 2), (3, 3, 3)])
 
 
-class Maps:
+class Maps(Source):
     """Labels in memory; ``None`` for an image without one."""
 
     label_space = SPACE
@@ -97,7 +97,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     """A cache of the test's own; lists which labels are read."""
     monkeypatch.setenv("SEMSEG_CACHE", str(tmp_path / "cache"))
     indices: list[int] = []
-    monkeypatch.setattr(module, "label_of", lambda source, index: indices.append(index) or label_of(source, index))
+    read = FileSource.read_label
+    monkeypatch.setattr(FileSource, "read_label", lambda source, index: indices.append(index) or read(source, index))
     return indices
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.dataset import FileSource
 from src.data.folder.source import folder
 from src.data.label_space import distinct_colors
+from src.data.source import FileSource
 from src.errors import UserError
 
 
@@ -62,7 +62,7 @@ def test_class_files(tmp_path: Path, name: str, text: str, colors: list | None) 
     ("name", "text", "message"),
     [
         ("classes.txt", "road 1 2 3\ncar\n", r"classes\.txt: 'car' has no colour .*write 'name R G B' on every line"),
-        ("classes.txt", "road 1 2 300\n", r"classes\.txt: road: .*300.* is no colour; write three numbers 0\.\.255"),
+        ("classes.txt", "road 1 2 300\n", r"classes\.txt: road: .*300.* is not a colour; write three numbers 0\.\.255"),
         ("classes.txt", "a 1 2 3\na 4 5 6\n", r"classes\.txt: class 'a' occurs twice; give every class its own name"),
         ("classes.json", "[road", r"classes\.json: not readable as a class list .*write \[\"name\", \.\.\.\]"),
         ("classes.json", '[{"label": "a"}]', r"classes\.json: not readable as a class list"),
@@ -79,9 +79,9 @@ def test_bad_class_files(tmp_path: Path, name: str, text: str, message: str) -> 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("classes.txt", "road\nGehweg f\xfcr alle\n".encode("latin-1"), r"byte 0xfc in line 2 is no UTF-8 .*save"),
-        ("classes.txt", "road\ncar\n".encode("utf-16"), r"byte 0xff in line 1 is no UTF-8 .*save the file as UTF-8"),
-        ("classes.json", '["road", "M\xfcll"]'.encode("latin-1"), r"byte 0xfc in line 1 is no UTF-8"),
+        ("classes.txt", "road\nGehweg f\xfcr alle\n".encode("latin-1"), r"byte 0xfc in line 2 is not UTF-8 .*save"),
+        ("classes.txt", "road\ncar\n".encode("utf-16"), r"byte 0xff in line 1 is not UTF-8 .*save the file as UTF-8"),
+        ("classes.json", '["road", "M\xfcll"]'.encode("latin-1"), r"byte 0xfc in line 1 is not UTF-8"),
     ],
 )
 def test_class_files_of_other_encodings_are_refused_by_the_byte(
@@ -175,7 +175,7 @@ def test_colour_masks(tmp_path: Path) -> None:
             r"data\.encoding=color needs the colour of every class.*'data\.classes=\{a:\[R,G,B\]",
         ),
         ({"classes": {"a": [1, 2, 3], "b": [1, 2, 3]}}, r"colour \[1, 2, 3\] stands for both 'a' and 'b'; give each"),
-        ({"classes": {"a": [1, 2]}}, r"data\.classes\.a: '\[1, 2\]' is no colour; write three numbers"),
+        ({"classes": {"a": [1, 2]}}, r"data\.classes\.a: '\[1, 2\]' is not a colour; write three numbers"),
         ({"classes": {"cat": [1, 2, 3]}, "file_colors": {"cta": [4, 4, 4]}}, r"names 'cta', .*Did you mean 'cat'\?"),
     ],
 )

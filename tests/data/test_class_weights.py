@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data import FileSource, LabelSpace
-from src.data.dataset import Pair
+from src.data import FileSource, LabelSpace, Source
 from src.data.sampling import class_weights as module
 from src.data.sampling.class_weights import CLASS_WEIGHTS, class_weights, count_pixels
+from src.data.source import Pair
 from src.errors import UserError
 from src.reports.pictures import save_png
 
 NAMES = ("road", "car", "sign", "never")
 
 
-class _Source:
+class _Source(Source):
     """Labels in memory."""
 
     def __init__(self, labels: Sequence[np.ndarray | None]) -> None:

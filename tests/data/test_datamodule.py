@@ -11,16 +11,16 @@ import torch
 
 from src.data import LabelSpace, SampleKey, SegmentationDataModule, SegmentationDataset
 from src.data.augment.pipeline import train_transform
-from src.data.concat import ConcatSource
 from src.data.epoch_batches import shard
 from src.data.sampling.samplers import ClassUniform, Shuffle
+from src.data.source import ConcatSource, Source
 from src.errors import UserError
 from tests.conftest import ROOT
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
 
 
-class Source:
+class Scenes(Source):
     """Images whose pixels all hold their own index."""
 
     label_space = SPACE
@@ -41,23 +41,23 @@ class Source:
 
 
 def _module(count: int = 10, **options) -> SegmentationDataModule:
-    source = options.pop("source", Source(count))
+    source = options.pop("source", Scenes(count))
     splits = {"train": ["s"], "val": ["s"], "test": ["s"]}
     return SegmentationDataModule(lambda split: source, splits, num_workers=0, **{"batch_size": 3, **options})
 
 
 def test_the_sample_contract() -> None:
-    sample = SegmentationDataset(Source(3))[2]
+    sample = SegmentationDataset(Scenes(3))[2]
     assert sample["image"].shape == (3, 8, 10)
     assert sample["label"].shape == (8, 10)
     assert sample["image"].dtype == sample["label"].dtype == torch.uint8
     assert sample["name"] == "image_2"
-    assert "label" not in SegmentationDataset(Source(3, labelled=False))[0]
+    assert "label" not in SegmentationDataset(Scenes(3, labelled=False))[0]
 
 
 def test_a_sample_depends_on_its_key_alone() -> None:
     transform = train_transform(crop_size=(6, 6), scale=(0.5, 2.0), mean=[0, 0, 0], brightness=0.4)
-    dataset = SegmentationDataset(Source(5), transform)
+    dataset = SegmentationDataset(Scenes(5), transform)
     first = dataset[SampleKey(3, 17)]["image"]
     for key in (SampleKey(1, 5), SampleKey(3, 18), SampleKey(0, 17)):
         _ = dataset[key]
@@ -68,7 +68,7 @@ def test_the_draws_of_one_sample_do_not_depend_on_each_other() -> None:
     """Scale, flip and brightness of many samples are uncorrelated."""
     columns = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (32, 64, 3))
 
-    class Ramp(Source):
+    class Ramp(Scenes):
         def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             return columns, np.zeros((32, 64), np.uint8)
 
@@ -146,7 +146,7 @@ def test_a_loaded_state_goes_on_behind_the_last_batch(stop: int, sampler: Shuffl
 
 
 def test_a_second_pool_is_read_behind_the_first_and_does_not_lengthen_an_epoch() -> None:
-    pools = {"train": Source(6), "extra": Source(200)}
+    pools = {"train": Scenes(6), "extra": Scenes(200)}
     module = SegmentationDataModule(
         lambda split: pools[split], {"train": "train"}, batch_size=2, num_workers=0, sampler=Shuffle(extra="extra")
     )
@@ -248,10 +248,10 @@ def test_a_split_smaller_than_a_batch_is_refused() -> None:
 
 
 def test_sizes_that_differ_cannot_be_one_batch() -> None:
-    module = _module(source=Source(4, sizes=((8, 10), (8, 12))), eval_batch_size=2)
+    module = _module(source=Scenes(4, sizes=((8, 10), (8, 12))), eval_batch_size=2)
     with pytest.raises(UserError, match=r"image_0 is 10x8.*image_1 is 12x8.*eval_batch_size=1"):
         _names(module.val_dataloader())
-    module = _module(source=Source(4, sizes=((8, 10), (8, 12))))
+    module = _module(source=Scenes(4, sizes=((8, 10), (8, 12))))
     assert len(_names(module.val_dataloader())) == 4
 
 
@@ -262,13 +262,13 @@ def test_batches_are_channels_last_views_of_the_decoded_pixels() -> None:
 
 
 def test_several_splits_are_one_after_the_other() -> None:
-    source = ConcatSource([Source(2), Source(3)])
+    source = ConcatSource([Scenes(2), Scenes(3)])
     assert len(source) == 5
     assert [int(source.read(i)[0][0, 0, 0]) for i in range(5)] == [0, 1, 0, 1, 2]
     assert source.name(4) == "image_2"
 
 
 def test_a_missing_split_says_how_to_add_it() -> None:
-    module = SegmentationDataModule(lambda split: Source(3), {"train": ["train"]})
+    module = SegmentationDataModule(lambda split: Scenes(3), {"train": ["train"]})
     with pytest.raises(UserError, match=r"data\.splits\.test=\[test\]"):
         _ = module.test_dataset

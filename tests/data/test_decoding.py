@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.dataset import image_size, read_image, read_label
+from src.data.decoding import image_size, read_image, read_label
 from src.errors import UserError, memory_full, out_of_memory
 
 READERS = (read_image, image_size, read_label)

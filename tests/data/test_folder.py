@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.dataset import FileSource
 from src.data.folder.source import folder
+from src.data.source import FileSource
 from src.errors import UserError
 
 

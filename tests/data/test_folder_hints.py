@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.dataset import FileSource
 from src.data.folder.hints import pairing, skipped
 from src.data.folder.source import folder
+from src.data.source import FileSource
 from src.errors import UserError
 
 

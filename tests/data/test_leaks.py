@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from src.data.dataset import FileSource, Pair
 from src.data.doctor import duplicates
 from src.data.doctor.duplicates import known_leak, leak
 from src.data.label_space import LabelSpace
 from src.data.sets.toy_streets import ToyStreets
+from src.data.source import FileSource, Pair
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
 

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from src.data import listing
-from src.data.doctor.audit import audit
+from src.data.doctor.audit import audit, remembered_audit
 from src.data.doctor.duplicates import leak
-from src.data.doctor.remembered_audit import checkup
 from src.data.folder.source import folder
 from src.data.listing import image_files
 from src.data.shards.source import shards
@@ -160,7 +159,7 @@ def test_a_folder_that_cannot_be_read_is_named(plain_user: Path, kind: str) -> N
     (plain_user / kind / "closed").chmod(0o000)
     if os.geteuid() == 0:
         os.seteuid(65534)
-    with pytest.raises(UserError, match=rf"{kind}/closed: folder cannot be listed \(Permission denied\); mend its"):
+    with pytest.raises(UserError, match=rf"{kind}/closed: folder cannot be listed \(Permission denied\); correct its"):
         folder(root=plain_user, split="train", classes=["a"])
 
 
@@ -222,7 +221,7 @@ def test_names_of_any_bytes_go_through_shards_and_findings(tmp_path: Path) -> No
     for pair in source.pairs:
         pair.image.write_bytes(b"no image")
     damaged = folder(root=tmp_path, split="train", classes=["a"], fractions={"train": 1.0})
-    first, again = checkup(damaged), checkup(damaged)
+    first, again = remembered_audit(damaged), remembered_audit(damaged)
     assert first.problems == again.problems
     assert str(damaged.pairs[0].image) in first.problems[0]
     assert leak(damaged, source).copies == len(names)

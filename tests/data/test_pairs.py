@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.pairs import Pair, Pairs
+from src.data.source import Pair, Pairs
 
 GIVEN = [
     Pair(Path("/a/x y.jpg"), Path("b/ü\n.png"), "x y"),

@@ -13,13 +13,13 @@ from PIL import Image
 
 from src.data import SegmentationDataModule
 from src.data.augment.pipeline import train_transform
-from src.data.dataset import FileSource, Pair
-from src.data.doctor import audit, preflight, remembered_audit
+from src.data.doctor import audit, preflight
+from src.data.doctor.audit import remembered_audit as full
 from src.data.doctor.duplicates import leak
 from src.data.doctor.preflight import before_fit
-from src.data.doctor.remembered_audit import checkup as full
 from src.data.folder.source import folder
 from src.data.label_space import IGNORE_INDEX, LabelSpace
+from src.data.source import FileSource, Pair
 from src.errors import UserError
 
 SPACE = LabelSpace(["a", "b"], [(1, 2, 3), (4, 5, 6)])
@@ -71,7 +71,7 @@ def test_nothing_is_read_again_after_a_full_audit(tmp_path: Path, monkeypatch: p
     both = module(sound(tmp_path / "train"), sound(tmp_path / "val", 3))
     first = [full(source) for source in both.sources("train", "val")]
     monkeypatch.setattr(preflight, "audit", None)
-    monkeypatch.setattr(remembered_audit, "audit", None)
+    monkeypatch.setattr(audit, "audit", None)
     before_fit(both)
     again = [full(source) for source in both.sources("train", "val")]
     assert [found.report for found in again] == [found.report for found in first]

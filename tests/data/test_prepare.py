@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from scipy.io import savemat
 
-from src.data.sets.download_check import archives, count_finding
+from src.data.sets.registry import archives, count_finding
 from src.errors import UserError
 from tests.conftest import ROOT
 
@@ -123,7 +123,7 @@ def test_names_are_asked_for(script: ModuleType) -> None:
     assert script._named(["data=voc", "limit=3"]) == ("prepare", ["data=voc", "limit=3"])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("prepare", overrides=["data=toy_streets"])
-    with pytest.raises(UserError, match=r"data=toy_streets is no published download; use one of ade20k"):
+    with pytest.raises(UserError, match=r"data=toy_streets is not a published download; use one of ade20k"):
         script.prepare(cfg)
 
 

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from src.data import LabelSpace, SampleKey, SegmentationDataset
 from src.data.augment.pipeline import train_transform
-from src.data.concat import ConcatSource
 from src.data.epoch_batches import EpochBatches
 from src.data.sampling.class_index import class_index
 from src.data.sampling.samplers import ClassUniform, Draw, Shuffle
+from src.data.source import ConcatSource, Source
 from src.errors import UserError
 
 NAMES = ["ground", "wall", "pole", "train"]
 SPACE = LabelSpace(NAMES, [(i, i, i) for i in range(4)])
 
 
-class Scenes:
+class Scenes(Source):
     """Ground with one pixel each of some other classes, in the left third: not where the ground has its centre."""
 
     label_space = SPACE

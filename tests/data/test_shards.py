@@ -24,15 +24,13 @@ from PIL import Image
 
 from src.data import FileSource, LabelSpace, Pair, SegmentationDataModule
 from src.data.cache import fingerprint
-from src.data.concat import ConcatSource
-from src.data.dataset import Source
 from src.data.sampling.class_weights import class_weights
-from src.data.sampling.samplers import ClassUniform, Shuffle
-from src.data.sampling.shard_order import ShuffleShards
+from src.data.sampling.samplers import ClassUniform, Shuffle, ShuffleShards
 from src.data.sets.toy_streets import ToyStreets
 from src.data.shards.index import ShardIndex
 from src.data.shards.source import ShardSource, shards
 from src.data.shards.writer import write_shards
+from src.data.source import ConcatSource, Source
 from src.errors import UserError
 from src.files.atomic import locked
 from tests.conftest import ROOT, call, files_of_at_most
@@ -274,7 +272,7 @@ def test_a_split_that_is_not_there_names_those_that_are(folder: Path) -> None:
     with pytest.raises(UserError, match=r"trian\.json: .*there is train.* Did you mean 'train'\?"):
         shards(root=folder, split="trian")
     (folder / "train.json").write_text("{}")
-    with pytest.raises(UserError, match=r"train\.json: is no index of shards"):
+    with pytest.raises(UserError, match=r"train\.json: is not an index of shards"):
         shards(root=folder, split="train")
 
 
@@ -395,7 +393,7 @@ def test_a_server_that_dies_or_cuts_ends_in_a_sentence_and_leaves_no_half_file(
         with pytest.raises(UserError, match=rf"(?i)^{url}/train-000000\.tar: cannot be fetched \(.*{why}.*network"):
             source.read(0)
         assert server.asked == 3
-    for told, why in ((True, "not enough data"), (False, "no whole index")):
+    for told, why in ((True, "not enough data"), (False, "not a whole index")):
         server.cut, server.told = ".json", told
         with pytest.raises(UserError, match=rf"(?i)^{url}/train\.json: cannot be fetched \(.*{why}"):
             shards(root=url, split="train", cache=cache)
@@ -475,8 +473,9 @@ import numpy as np
 from src.data.label_space import LabelSpace
 from src.data.shards.writer import write_shards
 from src.data.shards.source import shards
+from src.data.source import Source
 
-class Noise:
+class Noise(Source):
     label_space = LabelSpace(["a", "b"], [(1, 1, 1), (2, 2, 2)])
     def __init__(self, count): self.count = count
     def __len__(self): return self.count
@@ -531,7 +530,7 @@ def test_shards_of_others_and_a_second_writer_are_refused(files: FileSource, tmp
 
 
 def test_a_full_disk_leaves_no_part_of_a_shard(files: FileSource, tmp_path: Path) -> None:
-    with files_of_at_most(4000), pytest.raises(UserError, match=r"train-000000\.tar: cannot be written .*goes on"):
+    with files_of_at_most(4000), pytest.raises(UserError, match=r"train-000000\.tar: cannot be written .*resumes"):
         write_shards(files, tmp_path, split="train")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.json"]
     assert write_shards(files, tmp_path, split="train").complete

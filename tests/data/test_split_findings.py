@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from src.data.doctor.audit import AuditSummary
 from src.data.doctor.duplicates import Leak
-from src.data.doctor.remembered_audit import Checkup
 from src.data.doctor.split_checks import Plan, notes_between, problems_between
 
 STAGES = {"train": ["train"], "val": ["val"], "test": ["val"]}
 
 
-def looked(label_images: list[int], *sizes: tuple[int, int], labelled: int = 40, total: int = 40) -> Checkup:
+def looked(label_images: list[int], *sizes: tuple[int, int], labelled: int = 40, total: int = 40) -> AuditSummary:
     counted = [(*size, 2) for size in sizes or [(64, 32)]]
-    return Checkup(total, total, labelled, counted, label_images, [], [], "")
+    return AuditSummary(total, total, labelled, counted, label_images, [], [], "")
 
 
 def plan(**options: Any) -> Plan:

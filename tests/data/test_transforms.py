@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data import SampleKey, SegmentationDataset
+from src.data import SampleKey, SegmentationDataset, Source
 from src.data.augment.pipeline import eval_transform, train_transform
 from src.data.augment.random_crop import RandomScaleCrop
 from src.errors import UserError
@@ -189,14 +189,14 @@ def test_the_key_of_a_sample_brings_its_focus_to_the_crop() -> None:
     image, label = np.zeros((90, 120, 3), np.uint8), np.zeros((90, 120), np.uint8)
     label[70, 110] = 3
 
-    class Source:
+    class Ramp(Source):
         def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             return image, label
 
         def name(self, index: int) -> str:
             return "only"
 
-    dataset = SegmentationDataset(Source(), train_transform(crop_size=(16, 16), scale=(1.0, 2.0), mean=MEAN))
+    dataset = SegmentationDataset(Ramp(), train_transform(crop_size=(16, 16), scale=(1.0, 2.0), mean=MEAN))
     shown = [3 in dataset[SampleKey(0, seed, focus)]["label"] for focus in ((70, 110), None) for seed in range(40)]
     assert all(shown[:40])
     assert sum(shown[40:]) < 10

@@ -74,7 +74,7 @@ def test_an_index_of_any_kind_is_named(folder: Path, key: str) -> None:
         if (key, value) in (("left_out", []), ("end", 2**60)):
             ShardIndex.load(path)
             continue
-        with pytest.raises(UserError, match=r"val\.json: is no index of shards") as caught:
+        with pytest.raises(UserError, match=r"val\.json: is not an index of shards") as caught:
             ShardIndex.load(path)
         assert str(caught.value).isprintable()
 
@@ -99,7 +99,7 @@ def test_other_entries_of_an_index_never_end_in_a_trace(folder: Path, key: str) 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 10_000, b"\xff", b"5", b"null", b'{"samples": NaN}', b"\0"])
 def test_what_is_no_index_is_named(folder: Path, content: bytes) -> None:
     (folder / "val.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"val\.json: is no index of shards"):
+    with pytest.raises(UserError, match=r"val\.json: is not an index of shards"):
         shards(root=folder, split="val")
 
 
@@ -110,7 +110,7 @@ def test_an_index_at_an_address_writes_nothing_outside_of_the_cache(
 ) -> None:
     _change(folder, lambda content: content["shards"][0].update(change))
     before = _files(tmp_path)
-    with pytest.raises(UserError, match=r"val\.json: is no index of shards"):
+    with pytest.raises(UserError, match=r"val\.json: is not an index of shards"):
         shards(root=url, split="val", cache=tmp_path / "a/b/cache")
     assert _files(tmp_path) - before == {tmp_path / "a/b/cache/val.json"}
     with pytest.raises(UserError, match=r"split=\.\./\.\./val must be a name"):
@@ -216,7 +216,7 @@ def test_only_files_are_read_from_a_shard(tmp_path: Path, kind: bytes) -> None:
 
     path = tmp_path / "val-000000.tar"
     _shard(path, [("0.png", b""), ("0.json", b"")], change)
-    with pytest.raises(UserError, match=r"val-000000\.tar: is no shard"):
+    with pytest.raises(UserError, match=r"val-000000\.tar: is not a shard"):
         scan(path)
 
 
@@ -227,7 +227,7 @@ def test_names_without_a_suffix_are_named(tmp_path: Path, name: bytes) -> None:
     if name == b"../../x":
         assert not len(scan(path).ends)  # a name is never a path here
         return
-    with pytest.raises(UserError, match=r"val-000000\.tar: is no shard"):
+    with pytest.raises(UserError, match=r"val-000000\.tar: is not a shard"):
         scan(path)
 
 
@@ -236,9 +236,9 @@ def test_a_file_that_ends_after_its_shard_is_named(tmp_path: Path) -> None:
     info = tarfile.TarInfo("0.png")
     info.size = 8 * 2**30 - 1
     path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(10_240))
-    with pytest.raises(UserError, match=r"val-000000\.tar: is no shard"):
+    with pytest.raises(UserError, match=r"val-000000\.tar: is not a shard"):
         scan(path)
     info.type = tarfile.XHDTYPE  # a header of eight gigabytes
     path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(10_240))
-    with pytest.raises(UserError, match=r"val-000000\.tar: is no shard"):
+    with pytest.raises(UserError, match=r"val-000000\.tar: is not a shard"):
         scan(path)

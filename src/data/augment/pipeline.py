@@ -94,13 +94,13 @@ def train_transform(
     if flip:
         steps.append(A.HorizontalFlip(p=flip))
     if rand_augment is not None:
-        steps.append(random_operations(*rand_augment, fill=fill))
+        steps.append(random_operations(int(rand_augment[0]), rand_augment[1], fill=fill))
     if brightness or contrast or saturation or hue:
         steps.append(_jitter(brightness, contrast, saturation, hue))
     if brightness_shift:
         steps.append(A.RandomBrightnessContrast(brightness_shift / 255, 0.0, p=1.0))
     if blur:
-        steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=tuple(blur_sigma), p=blur))
+        steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(blur_sigma[0], blur_sigma[1]), p=blur))
     _check_extra(extra, crop.output_size)
     return A.Compose([*steps, *extra])
 
@@ -118,16 +118,15 @@ def random_operations(count: int, strength: float, *, fill: Sequence[int]) -> A.
     """
     share = strength / 30
     shear, shift = degrees(atan(0.3 * share)), 0.33 * share
-    filled = {"fill": tuple(fill), "fill_mask": IGNORE_INDEX, "p": 1.0}
     still = {"x": (0.0, 0.0), "y": (0.0, 0.0)}  # the library shears an axis that is not named by one degree
-    geometric = [{"shear": {**still, axis: (-shear, shear)}} for axis in "xy"]
+    geometric: list[dict[str, Any]] = [{"shear": {**still, axis: (-shear, shear)}} for axis in "xy"]
     geometric += [{"translate_percent": {**still, axis: (-shift, shift)}} for axis in "xy"]
     geometric += [{"rotate": (-30 * share, 30 * share)}]
     colours = [[0.9 * share if i == j else 0.0 for j in range(4)] for i in range(3)]
     return A.RandomOrder(
         [
             A.NoOp(p=1.0),
-            *(A.Affine(**options, **filled) for options in geometric),
+            *(A.Affine(**options, fill=tuple(fill), fill_mask=IGNORE_INDEX, p=1.0) for options in geometric),
             *(_jitter(*widths) for widths in colours),
             A.Sharpen(alpha=(0.0, 0.9 * share), lightness=(1.0, 1.0), p=1.0),
             A.AutoContrast(p=1.0),
@@ -150,8 +149,8 @@ def eval_transform(eval_long_edge: Count) -> A.Compose:
     Raises:
         UserError: for a length below 1.
     """
-    nearest = {"mask_interpolation": cv2.INTER_NEAREST_EXACT, "area_for_downscale": "image"}
-    return A.Compose([A.LongestMaxSize(eval_long_edge, **nearest)])
+    nearest = cv2.INTER_NEAREST_EXACT
+    return A.Compose([A.LongestMaxSize(eval_long_edge, mask_interpolation=nearest, area_for_downscale="image")])
 
 
 def _jitter(brightness: float, contrast: float, saturation: float, hue: float) -> A.ColorJitter:
@@ -168,8 +167,8 @@ def _check_extra(extra: Sequence[Any], size: Sequence[int]) -> None:
         if isinstance(step, A.BaseCompose):
             _check_extra(step.transforms, size)
             continue
-        if getattr(step, "fill_mask", None) is not None:
-            step.fill_mask = IGNORE_INDEX  # the library's 0 is a class
+        if getattr(step, "fill_mask", None) is not None:  # some of the library's steps have it, without a common class
+            step.fill_mask = IGNORE_INDEX  # its default, 0, is a class
         name, grey = type(step).__name__, np.full((*size, 3), 128, np.uint8)
         try:
             image = step(image=grey, mask=np.zeros(size, np.uint8), force_apply=True)["image"]

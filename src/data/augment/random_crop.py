@@ -20,7 +20,7 @@ from src.schema.types import Colour, Count, Fraction, Range, Scales, Size
 __all__ = ["RandomScaleCrop"]
 
 _CROP_TRIES = 10
-_ENLARGING = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+_ENLARGING: dict[Any, int] = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 Window = tuple[int, int, int, int]  # y, x, height, width in pixels of the source; it may overhang the image
 
@@ -68,7 +68,8 @@ class RandomScaleCrop(A.DualTransform):
         self.output_size = self.size if output_size is None else tuple(output_size)
         self.scale, self.aspect = tuple(scale), tuple(aspect)
         self.long_edge, self.short_side = long_edge, short_side
-        self.pad, self.fill, self.interpolation = pad, tuple(fill), interpolation
+        self.pad, self.fill = pad, tuple(fill)
+        self.interpolation = interpolation  # pyrefly: ignore[bad-assignment]  # the library means numbers of OpenCV
         self.max_class_share = max_class_share
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -81,11 +82,13 @@ class RandomScaleCrop(A.DualTransform):
                 f" is {shape[1]}x{shape[0]} (width x height); lower crop_size, raise scale, or set transforms.pad=true"
             )
         focus = data.get("focus") or (None, None)
+        drawn = (0, 0, *window)
         for _ in range(_CROP_TRIES):
             y, x = (self._draw(*sides) for sides in zip(window, shape, focus, strict=True))
-            if self.max_class_share == 1 or "mask" not in data or self._mixed(_cut(data["mask"], (y, x, *window))):
+            drawn = (y, x, *window)
+            if self.max_class_share == 1 or "mask" not in data or self._mixed(_cut(data["mask"], drawn)):
                 break
-        return {"window": (y, x, *window)}
+        return {"window": drawn}
 
     def _window_size(self, height: int, width: int) -> tuple[int, int]:
         """Pixels of the source that become the crop."""
@@ -103,11 +106,8 @@ class RandomScaleCrop(A.DualTransform):
         """
         if self.pad or self.long_edge is not None or self.short_side is not None:
             return None
-        factor = min(self.scale)
-        return tuple(
-            max(1, round(side * stretch / factor))
-            for side, stretch in zip(self.size, (sqrt(self.aspect[1]), 1 / sqrt(self.aspect[0])), strict=True)
-        )
+        (height, width), (narrowest, widest), factor = self.size, self.aspect, min(self.scale)
+        return max(1, round(height * sqrt(widest) / factor)), max(1, round(width * (1 / sqrt(narrowest)) / factor))
 
     def _draw(self, window: int, side: int, focus: int | None) -> int:
         slack = side - window  # negative: the window overhangs the image by that much, which padding fills
@@ -126,7 +126,9 @@ class RandomScaleCrop(A.DualTransform):
     def apply_to_mask(self, mask: np.ndarray, window: Window, **params: Any) -> np.ndarray:
         return self._show(mask, window, cv2.INTER_NEAREST_EXACT, IGNORE_INDEX)
 
-    def _show(self, array: np.ndarray, window: Window, interpolation: int, fill: int | tuple[int, ...]) -> np.ndarray:
+    def _show(
+        self, array: np.ndarray, window: Window, interpolation: int, fill: float | tuple[float, ...]
+    ) -> np.ndarray:
         """Cut, resize, and place on a canvas of fill if the window overhangs the image."""
         (y, x, window_height, window_width), (height, width) = window, self.output_size
         cut = _cut(array, window)

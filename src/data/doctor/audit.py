@@ -1,4 +1,4 @@
-"""What is in a data set: sizes, label modes, values and classes, and every trap with the line that mends it.
+"""What is in a data set: sizes, label modes, values and classes, and every trap with the line that fixes it.
 
 The traps are those that users of segmentation trainers report most: masks of 0 and 255 whose foreground is silently
 ignored, labels that count from one, values outside the classes, three-channel, rotated, truncated or empty files.
@@ -6,112 +6,38 @@ ignored, labels that count from one, values outside the classes, three-channel, 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
 from tqdm import tqdm
 
-from src.data.dataset import FileSource, Source
-from src.data.doctor import audit_table, findings
-from src.data.doctor.findings import Value
-from src.data.doctor.image_facts import ImageTally
-from src.data.doctor.sample_stats import Look, look
-from src.data.files_seen import Files
+from src.data.cache import fingerprint, load_json, store_json
+from src.data.doctor import findings
+from src.data.doctor.counts import Counts
+from src.data.doctor.findings import spell
+from src.data.doctor.sample_stats import Value, sample_stats
 from src.data.label_space import IGNORE_INDEX, LabelSpace
+from src.data.source import FileSource, Source
 from src.data.workers import reading_threads
 from src.errors import UserError
+from src.files.images import read_ahead
 
-__all__ = ["Audit", "audit"]
+__all__ = ["Audit", "AuditSummary", "audit", "known_audit", "listing", "remembered_audit", "summary"]
 
-_CHUNK = 256  # samples in flight; with _KINDS it bounds memory, however many there are
-_KINDS = 64  # failures and unknown values that are told apart
+_KIND = "audit-2"  # of remembered audits; another number when audits find more
+_AHEAD = 256  # samples in flight, so that memory is bounded however many there are
 
 
-class Audit:
-    """Counts over the samples looked at; ``problems`` stop training or spoil it, ``notes`` are worth knowing.
-
-    Attributes:
-        total: samples in the source.
-        looked_at: samples that were read, or failed to be.
-        labelled: samples whose label was counted; ``example`` is the first.
-        sizes: (width, height) of an image -> how many.
-        images: kinds of image files and the range of their levels.
-        modes: mode of a label file (``L``, ``P``, ``RGB``), ``JPEG`` behind it for those -> how many.
-        pixels: (256,) int64, label pixels per train id, 255 = ignored; those of unknown values are counted apart.
-        label_images: (256,) int64, labels in which a train id occurs.
-        stored: stored value or colour -> train id, for every known one that occurs.
-        unknown: stored value or colour that no class claims -> where.
-        failures: why files cannot be read -> which.
-        void: labels that hold nothing but ignored pixels.
-        blank: labels, or images without one, whose image holds a single tone.
-        unmatched: label files without an image.
-        left_out: images without a label that are not read.
-    """
-
-    def __init__(self, label_space: LabelSpace, total: int, unmatched: tuple = (), left_out: tuple = ()) -> None:
-        self.label_space, self.total = label_space, total
-        self.unmatched, self.left_out = unmatched, left_out
-        self.looked_at = self.labelled = 0
-        self.example = ""
-        self.sizes: Counter[tuple[int, int]] = Counter()
-        self.images = ImageTally()
-        self.modes: Counter[str] = Counter()
-        self.pixels, self.label_images = np.zeros(256, np.int64), np.zeros(256, np.int64)
-        self.stored: dict[Value, int] = {}
-        self.unknown: dict[Value | None, Files] = {}
-        self.failures: dict[str, Files] = {}
-        self.void, self.blank = Files(), Files()
-        self._known = _known_values(label_space)
-
-    def add(self, seen: Look) -> None:
-        """Count one sample."""
-        self.looked_at += 1
-        if seen.failure is not None:
-            kind = seen.failure if seen.failure in self.failures or len(self.failures) < _KINDS else "cannot be read"
-            self.failures.setdefault(kind, Files()).add(seen.where)
-            return
-        self.sizes[seen.size] += 1
-        if seen.levels is not None:
-            self.images.add(seen.image, seen.levels, seen.facts)
-        if seen.blank:
-            self.blank.add(seen.where)
-        if seen.values is None:
-            return
-        self.labelled += 1
-        self.example = self.example or seen.where
-        self.modes[seen.mode] += 1
-        counts = np.zeros(256, np.int64)
-        strange: Counter[Value | None] = Counter()  # pixels of values that no class claims
-        for value, count in seen.values.items():
-            train_id = self._known.get(value)
-            if train_id is None:
-                room = value in self.unknown or len({*self.unknown, *strange}) < _KINDS
-                strange[value if room else None] += count
-            else:
-                self.stored[value] = train_id
-                counts[train_id] += count
-        for key, count in strange.items():
-            self.unknown.setdefault(key, Files()).add(seen.where, count)
-        counts = counts if seen.counts is None else seen.counts
-        self.pixels += counts
-        self.label_images += counts > 0
-        if counts[IGNORE_INDEX] and not counts[:IGNORE_INDEX].any():
-            self.void.add(seen.where)
-
-    @property
-    def nothing_to_learn(self) -> bool:
-        """Whether no more than one class occurs beside ignored pixels that nobody asked to ignore."""
-        asked = self.label_space.file_values is not None or self.label_space.encoding == "color"
-        classes = np.count_nonzero(self.pixels[:IGNORE_INDEX])
-        return classes == 0 < self.labelled or (classes == 1 and self.stored.get(IGNORE_INDEX) == 255 and not asked)
+class Audit(Counts):
+    """Counts, and what they show: ``problems`` stop training or spoil it, ``notes`` are worth knowing."""
 
     @property
     def problems(self) -> list[str]:
-        """What must be mended: a sentence each, with the file, the value and the remedy."""
+        """What must be fixed: a sentence each, with the file, the value and the remedy."""
         return findings.problems(self)
 
     @property
@@ -121,7 +47,16 @@ class Audit:
 
     def report(self) -> str:
         """The whole finding as text: counts, a table of classes, problems and notes."""
-        return audit_table.report(self)
+        lines = [
+            f"samples     {self.total}, looked at {self.looked_at}, with a counted label {self.labelled}",
+            f"image size  {_tally({f'{width}x{height}': n for (width, height), n in self.sizes.items()})}",
+            f"image kind  {_tally(self.images.kinds)}",
+            f"levels      {self.images.summary()}",
+            f"label mode  {_tally(self.modes)}",
+        ]
+        if self.labelled:
+            lines += ["", *_table(self)]
+        return "\n".join([*lines, *listing(self.problems, self.notes)])
 
 
 def audit(source: Source, limit: int | None = None, progress: bool = False) -> Audit:
@@ -140,21 +75,105 @@ def audit(source: Source, limit: int | None = None, progress: bool = False) -> A
     else:
         found = Audit(LabelSpace(space.names, space.colors), count)
     with ThreadPoolExecutor(reading_threads()) as pool:
-        for seen in tqdm(_looks(pool, source, indices), total=len(indices), unit="image", disable=not progress):
+        stats = read_ahead(pool, partial(sample_stats, source), indices.tolist(), _AHEAD)
+        for _, seen in tqdm(stats, total=len(indices), unit="image", disable=not progress):
+            if isinstance(seen, UserError):  # of a source that cannot even name its sample
+                raise seen
             found.add(seen)
     return found
 
 
-def _known_values(label_space: LabelSpace) -> dict[Value, int]:
-    strict = replace(label_space, ignore_unknown=False)
-    colors = label_space.colors if label_space.file_colors is None else label_space.file_colors
-    known = {}
-    for value in range(256) if label_space.encoding == "index" else {(0, 0, 0), *colors}:
-        with suppress(UserError):
-            known[value] = int(strict.encode(np.array([[value]], np.uint8), "").item())
-    return known
+class AuditSummary(NamedTuple):
+    """What is kept of an audit.
+
+    Attributes:
+        total: samples in the source.
+        looked_at: samples that were read; all of them where the audit was full.
+        labelled: samples with a label.
+        sizes: width, height, and how many images have them.
+        label_images: for each class, the labels in which it occurs.
+        problems: what must be fixed, a sentence each.
+        notes: what is odd but may be meant.
+        report: the whole as text.
+        pixels: label pixels of each class.
+    """
+
+    total: int
+    looked_at: int
+    labelled: int
+    sizes: list[Annotated[list[int], Field(min_length=3, max_length=3)]]
+    label_images: list[int]
+    problems: list[str]
+    notes: list[str]
+    report: str
+    pixels: list[int] = []  # noqa: RUF012, never changed
 
 
-def _looks(pool: ThreadPoolExecutor, source: Source, indices: np.ndarray) -> Iterator[Look]:
-    for start in range(0, len(indices), _CHUNK):
-        yield from pool.map(lambda index: look(source, int(index)), indices[start : start + _CHUNK])
+def remembered_audit(
+    source: Source, *, limit: int | None = None, fresh: bool = False, progress: bool = False
+) -> AuditSummary:
+    """Audit a source, or recall what a full audit of the very same files and classes found.
+
+    Args:
+        source: what to read.
+        limit: read that many samples instead of all; nothing is recalled then, and what they show is not kept.
+        fresh: read everything again.
+        progress: show a progress bar.
+    """
+    if limit is not None:
+        return summary(audit(source, limit, progress))
+    key = fingerprint(source)  # before reading: a file that changes meanwhile must be read again
+    known = None if fresh else load_json(_KIND, key, AuditSummary)
+    if known is not None:
+        return known
+    found = summary(audit(source, None, progress))
+    store_json(_KIND, key, found._asdict())
+    return found
+
+
+def known_audit(source: Source) -> AuditSummary | None:
+    """What a full audit of the very same files and classes found; ``None`` if there was none."""
+    return load_json(_KIND, fingerprint(source), AuditSummary)
+
+
+def summary(found: Audit) -> AuditSummary:
+    """What is kept of ``found``."""
+    return AuditSummary(
+        total=found.total,
+        looked_at=found.looked_at,
+        labelled=found.labelled,
+        sizes=[[width, height, images] for (width, height), images in found.sizes.items()],
+        label_images=found.label_images[: found.label_space.num_classes].tolist(),
+        problems=found.problems,
+        notes=found.notes,
+        report=found.report(),
+        pixels=found.pixels[: found.label_space.num_classes].tolist(),
+    )
+
+
+def listing(problems: Sequence[str], notes: Sequence[str], *, of: str = "") -> list[str]:
+    """Lines of both, each under its count; ``of`` names what they are about where a heading is far."""
+    lines = []
+    for title, sentences in ((f"problems{of}", problems), (f"notes{of}", notes)):
+        lines += ["", f"{title}: {len(sentences) or 'none'}", *(f"- {sentence}" for sentence in sentences)]
+    return lines
+
+
+def _table(found: Counts) -> list[str]:
+    stored: dict[int, list[Value]] = {}
+    for value, train_id in sorted(found.stored.items()):
+        stored.setdefault(train_id, []).append(value)
+    rows = [("id", "class", "pixels", "labels", "stored as")]
+    for train_id, name in [*enumerate(found.label_space.names), (IGNORE_INDEX, "(ignored)")]:
+        share, count = found.percent(found.pixels[train_id]), str(found.label_images[train_id])
+        rows.append((str(train_id), name, share, count, ", ".join(map(spell, stored.get(train_id, [])))))
+    for value, files in sorted(found.unknown.items(), key=lambda item: -item[1].pixels)[:8]:
+        rows.append(("-", "(in no class)", found.percent(files.pixels), str(files.count), spell(value)))
+    width = max(len(row[1]) for row in rows)
+    return [f"{row[0]:>4}  {row[1]:<{width}}  {row[2]:>9}  {row[3]:>6}  {row[4]}".rstrip() for row in rows]
+
+
+def _tally(counts: Mapping[str, int]) -> str:
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(n for _, n in common[8:])
+    return ", ".join(f"{name}: {n}" for name, n in common[:8]) + (f", others: {rest}" if rest else "") or "none"

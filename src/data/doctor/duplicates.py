@@ -11,7 +11,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from src.data.cache import fingerprint, load_json, store_json
-from src.data.dataset import FileSource, Pair, Source
+from src.data.source import FileSource, Pair, Source
 
 __all__ = ["Leak", "known_leak", "leak", "linked_leak"]
 
@@ -26,7 +26,7 @@ class Leak(NamedTuple):
         total: images of the scored split that were looked at.
         copies: those of them that are, byte by byte, a training image too.
         files: up to three examples: training image and scored image.
-        namesakes: scored images that are no copy but have the name of a training image.
+        namesakes: scored images that are not a copy but have the name of a training image.
         names: up to three of these names.
     """
 
@@ -42,14 +42,14 @@ def leak(
 ) -> Leak | None:
     """Compare two splits by content and by name; ``None`` where one of them has no files.
 
-    Files are told apart by size, then by their last bytes, and read whole only if these agree.
+    Files are distinguished by size, then by their last bytes, and read whole only if these agree.
 
     Args:
         train: what training reads.
         scored: what is evaluated.
         limit: look at that many images of each only, which is not kept: of the scored ones evenly spread, of the
             training ones first those of their names. ``None``: all.
-        fresh: compare anew, whatever is remembered of the very same files.
+        fresh: compare again, whatever is remembered of the very same files.
         progress: show a progress bar.
     """
     if not isinstance(train, FileSource) or not isinstance(scored, FileSource):
@@ -58,7 +58,7 @@ def leak(
         some = _spread(list(scored.pairs), limit)
         return _compared(_alike_first(train, {pair.name for pair in some}, limit), some, progress)
     key = _key(train, scored)
-    known = None if fresh else _recall(key)
+    known = None if fresh else load_json(_KIND, key, Leak)
     if known is not None:
         return known
     found = _compared(train.pairs, scored.pairs, progress)
@@ -88,7 +88,7 @@ def _alike_first(train: FileSource, names: set[str], limit: int) -> list[Pair]:
 def known_leak(train: Source, scored: Source) -> Leak | None:
     """What ``leak`` found on the very same files before; ``None`` if it was not asked."""
     both = isinstance(train, FileSource) and isinstance(scored, FileSource)
-    return _recall(_key(train, scored)) if both else None
+    return load_json(_KIND, _key(train, scored), Leak) if both else None
 
 
 def linked_leak(train: Source, scored: Source) -> Leak | None:
@@ -100,21 +100,17 @@ def linked_leak(train: Source, scored: Source) -> Leak | None:
     if not {real[folder] for folder in folders[0] - folders[1]} & {real[folder] for folder in folders[1] - folders[0]}:
         return None
     listed = {(real[str(pair.image.parent)], pair.image.name): pair.image for pair in train.pairs}
-    twice = [
-        (str(listed[place]), str(pair.image))
-        for pair in scored.pairs
-        if (place := (real[str(pair.image.parent)], pair.image.name)) in listed
-    ]
+    twice = []
+    for pair in scored.pairs:
+        place = (real[str(pair.image.parent)], pair.image.name)
+        if place in listed:
+            twice.append([str(listed[place]), str(pair.image)])
     return Leak(len(scored), len(twice), twice[:3], 0, []) if twice else None
 
 
 def _key(train: Source, scored: Source) -> str | None:
-    marks = [fingerprint(train), fingerprint(scored)]
-    return None if None in marks else "_".join(marks)
-
-
-def _recall(key: str | None) -> Leak | None:
-    return load_json(_KIND, key, Leak)
+    first, second = fingerprint(train), fingerprint(scored)
+    return None if first is None or second is None else f"{first}_{second}"
 
 
 def _copies(train: list[Path], scored: list[Path], progress: bool) -> dict[Path, Path]:
@@ -122,7 +118,8 @@ def _copies(train: list[Path], scored: list[Path], progress: bool) -> dict[Path,
     for mark in (_size, _tail):
         train, scored = _alike(train, scored, mark, progress)
     originals = {_content(path): path for path in train}
-    return {path: originals[content] for path in scored if (content := _content(path)) in originals}
+    contents = {path: _content(path) for path in scored}
+    return {path: originals[content] for path, content in contents.items() if content in originals}
 
 
 def _alike(
@@ -135,10 +132,9 @@ def _alike(
     with bar:
         marks = [_marks(paths, mark, bar) for paths in (train, scored)]
     both = set(marks[0]) & set(marks[1]) - {None}
-    return tuple(
-        [path for path, value in zip(paths, own, strict=True) if value in both]
-        for paths, own in zip((train, scored), marks, strict=True)
-    )
+    train = [path for path, value in zip(train, marks[0], strict=True) if value in both]
+    scored = [path for path, value in zip(scored, marks[1], strict=True) if value in both]
+    return train, scored
 
 
 def _marks(paths: Iterable[Path], mark: Callable[[Path], Hashable], bar: tqdm) -> list[Hashable]:

@@ -1,24 +1,21 @@
-"""The findings of an audit in words: what is wrong, in which file, and which line of the configuration mends it."""
+"""The findings of an audit in words: what is wrong, in which file, and which line of the configuration fixes it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
-from src.data.files_seen import Files
+from src.data.doctor.counts import Counts
+from src.data.doctor.image_facts import Files
+from src.data.doctor.sample_stats import Value
 from src.data.label_space import IGNORE_INDEX
 
-if TYPE_CHECKING:
-    from src.data.doctor.audit import Audit
+__all__ = ["notes", "problems", "spell"]
 
-__all__ = ["Value", "notes", "percent", "problems", "spell"]
-
-Value = int | tuple[int, int, int]
 _MOSTLY = 0.5  # share of ignored pixels past which that is worth a word
 
 
-def problems(found: Audit) -> list[str]:
-    """What must be mended before training, most urgent first."""
+def problems(found: Counts) -> list[str]:
+    """What must be fixed before training, most urgent first."""
     if not found.total:
         return ["the data set holds no samples; check data.root and data.splits"]
     sentences = [f"{files}: {reason}" for reason, files in found.failures.items()]
@@ -29,7 +26,7 @@ def problems(found: Audit) -> list[str]:
     return sentences + found.images.problems()
 
 
-def notes(found: Audit) -> list[str]:
+def notes(found: Counts) -> list[str]:
     """What is odd but may be meant."""
     sentences = []
     absent = [name for i, name in enumerate(found.label_space.names) if not found.label_images[i]]
@@ -47,7 +44,7 @@ def notes(found: Audit) -> list[str]:
         pixels = sum(files.pixels for files in found.unknown.values())
         example = next(iter(found.unknown.values()))
         sentences.append(
-            f"{example}: {_values(found.unknown)} in no class, read as ignored ({percent(pixels, found)} of all label"
+            f"{example}: {_values(found.unknown)} in no class, read as ignored ({found.percent(pixels)} of all label"
             " pixels)"
         )
     if found.sizes and not found.labelled:
@@ -72,20 +69,14 @@ def spell(value: Value | None) -> str:
     return "others" if value is None else str(value)
 
 
-def percent(pixels: int, found: Audit) -> str:
-    """Share of all label pixels, known or not."""
-    total = int(found.pixels.sum()) + sum(files.pixels for files in found.unknown.values())
-    return f"{100 * int(pixels) / max(total, 1):#.3g} %"
-
-
-def _mostly_ignored(found: Audit) -> str | None:
+def _mostly_ignored(found: Counts) -> str | None:
     space, total = found.label_space, int(found.pixels.sum())
     if found.nothing_to_learn or found.pixels[IGNORE_INDEX] <= _MOSTLY * total:
         return None
     values = [value for value, train_id in found.stored.items() if train_id == IGNORE_INDEX]
     stored = f" (stored as {', '.join(map(spell, sorted(values)))})" if values else ""
     text = (
-        f"{percent(found.pixels[IGNORE_INDEX], found)} of all label pixels are ignored{stored}; fine for coarse labels"
+        f"{found.percent(found.pixels[IGNORE_INDEX])} of all label pixels are ignored{stored}; fine for coarse labels"
     )
     if space.encoding == "color" or space.file_values is not None:
         return f"{text}, else give what is a class its own entry in the label map"
@@ -93,13 +84,13 @@ def _mostly_ignored(found: Audit) -> str | None:
     return f"{text}; if 255 is a class, name it last in data.classes and set {_values_line(more)}"
 
 
-def _lossy(found: Audit) -> str | None:
+def _lossy(found: Counts) -> str | None:
     if found.unknown or not any(mode.endswith(" JPEG") for mode in found.modes):
         return None
     return f"{found.example}: label is stored as JPEG, which invents values along edges; export the masks again as PNG"
 
 
-def _off_by_one(found: Audit) -> str | None:
+def _off_by_one(found: Counts) -> str | None:
     space = found.label_space
     count = space.num_classes
     if space.encoding != "index" or space.file_values is not None or set(found.unknown) != {count}:
@@ -118,10 +109,10 @@ def _off_by_one(found: Audit) -> str | None:
     )
 
 
-def _unknown(found: Audit) -> str:
+def _unknown(found: Counts) -> str:
     space, example = found.label_space, next(iter(found.unknown.values()))
     pixels = sum(files.pixels for files in found.unknown.values())
-    text = f"{example}: {_values(found.unknown)} ({percent(pixels, found)} of all label pixels) in no class"
+    text = f"{example}: {_values(found.unknown)} ({found.percent(pixels)} of all label pixels) in no class"
     if example.first[0].lower().endswith((".jpg", ".jpeg")):
         return f"{text}; JPEG invents values along edges: export the masks again as PNG"
     if len(found.unknown) > 16:
@@ -129,13 +120,13 @@ def _unknown(found: Audit) -> str:
     if space.encoding == "color":
         table = space.file_colors or {}
         ignored = [color for color, train_id in table.items() if train_id == IGNORE_INDEX and any(color)]
-        colors = ",".join(_listed(color) for color in [*ignored, *found.unknown])
-        new = next(color for color in found.unknown if color is not None)
+        new = [color for color in found.unknown if isinstance(color, tuple)]
+        colors = ",".join(_listed(color) for color in [*ignored, *new])
         return (
-            f"{text}; add a class with '++data.classes={{name:{_listed(new)}}}', or ignore with"
+            f"{text}; add a class with '++data.classes={{name:{_listed(new[0])}}}', or ignore with"
             f" '++data.file_colors={{ignore:[{colors}]}}', or list there under the name of a class"
         )
-    ignore = dict.fromkeys(sorted(found.unknown), IGNORE_INDEX)
+    ignore = dict.fromkeys(sorted(value for value in found.unknown if isinstance(value, int)), IGNORE_INDEX)
     if space.file_values is not None:
         line = _values_line(ignore).replace("data.", "++data.", 1)  # joins the map that is set
         return f"{text}; with data=folder ignore by {line}, with a published set restore its own label files"
@@ -143,7 +134,7 @@ def _unknown(found: Audit) -> str:
     return f"{text}; ignore with {line}, where a class id in place of {IGNORE_INDEX} makes it that class"
 
 
-def _nothing_to_learn(found: Audit) -> str:
+def _nothing_to_learn(found: Counts) -> str:
     classes = found.pixels[:IGNORE_INDEX].nonzero()[0]
     if not len(classes):
         return (

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
-from src.data.files_seen import Files
 from src.errors import out_of_memory
 
-__all__ = ["ImageFacts", "ImageTally", "image_facts"]
+__all__ = ["Files", "ImageFacts", "ImageTally", "image_facts"]
 
 _ORIENTATION, _BITS, _EXTRA_SAMPLES = 0x0112, 258, 338  # tags of EXIF and TIFF
 _ALPHA_APART = 2  # of _EXTRA_SAMPLES: transparency, by which the TIFF library multiplies the colours
@@ -27,6 +27,24 @@ _TURNS = {
 }
 _DARK_DEEP = 64  # brightest level, of 255, of all deep images: below, they use at most 14 of their 16 bits
 _BLACK = 16  # brightest level of all images below which there is nothing to see
+
+
+class Files:
+    """A count of files, and of pixels in them, that keeps the first few names."""
+
+    def __init__(self) -> None:
+        self.count, self.pixels = 0, 0
+        self.first: list[str] = []
+
+    def add(self, where: str, pixels: int = 0) -> None:
+        """Count one file."""
+        self.count += 1
+        self.pixels += pixels
+        self.first = [*self.first, where][:3]
+
+    def __str__(self) -> str:
+        more = self.count - len(self.first)
+        return ", ".join(self.first) + (f" and {more} more" if more else "")
 
 
 class ImageFacts(NamedTuple):
@@ -51,7 +69,7 @@ def image_facts(path: Path) -> ImageFacts | None:
     """Read the header of an image; ``None`` where Pillow knows no such file, or its tags are broken."""
     try:
         with Image.open(path) as file:
-            tags = getattr(file, "tag_v2", {})
+            tags = file.tag_v2 if isinstance(file, TiffImageFile) else {}
             bits, channels = _bits(path, file), max(len(file.getbands()), len(_several(tags.get(_BITS, ()))))
             apart = channels > 3 and _ALPHA_APART in _several(tags.get(_EXTRA_SAMPLES, ()))
             darkened = apart and int(np.asarray(file)[..., 3].min()) < 255
@@ -154,11 +172,11 @@ def _bits(path: Path, file: Image.Image) -> int:
     if file.format == "PNG":
         with path.open("rb") as content:
             return max(8, content.read(25)[24])  # fewer are a palette or grey of few levels, read in full
-    if file.format == "TIFF":
+    if isinstance(file, TiffImageFile):
         return max(8, *_several(file.tag_v2.get(_BITS, 8)))
     return 16 if file.mode.startswith("I") else 8
 
 
-def _several(value: object) -> tuple[int, ...]:
+def _several(value: Any) -> tuple[int, ...]:
     """The values of a tag that may hold one or more."""
     return value if isinstance(value, tuple) else (value,)

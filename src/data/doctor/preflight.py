@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+import albumentations as A
+
 from src.data.augment.random_crop import RandomScaleCrop
 from src.data.datamodule import SegmentationDataModule
-from src.data.dataset import Source
-from src.data.doctor.audit import audit
+from src.data.doctor.audit import AuditSummary, audit, known_audit, remembered_audit, summary
 from src.data.doctor.duplicates import known_leak, linked_leak
-from src.data.doctor.image_sizes import image_sizes, sizes_differ, too_small
-from src.data.doctor.remembered_audit import Checkup, checkup, known_checkup, summary
-from src.data.doctor.split_checks import leak_problem
+from src.data.doctor.split_checks import image_sizes, leak_problem, sizes_differ, too_small
+from src.data.source import Source
 from src.errors import UserError
 
 __all__ = ["before_fit", "preflight"]
-
-_OFF = "preflight=false trains all the same"
 
 
 def before_fit(datamodule: SegmentationDataModule) -> str:
@@ -25,27 +25,17 @@ def before_fit(datamodule: SegmentationDataModule) -> str:
     Raises:
         UserError: the first problem.
     """
-    train, val = (_looked_at(datamodule, stage) for stage in ("train", "val"))
-    counts = {name: (found.looked_at, found.total) for name, (_, found) in (train | val).items()}
-    whole = all(some == every for some, every in counts.values())
-    _check_sizes(datamodule)
-    for name, (source, _) in val.items():
-        problems = []
-        for other, (shown, _) in train.items():
-            leak = None if name in train else linked_leak(shown, source)
-            leak = leak or (known_leak(shown, source) if whole and name not in train else None)
-            problems.append(leak and leak_problem(other, name, leak))
-        for problem in filter(None, problems):
-            raise UserError(f"{problem}; {_OFF}")
-    skipped = sum(len(getattr(source, "left_out", ())) for source, _ in (train | val).values())
-    line = f"labels checked: {', '.join(f'{name} {some} of {every}' for name, (some, every) in counts.items())}"
-    line += f"; {skipped} images without a mask are left out" if skipped else ""
-    return line if whole else f"{line}; python -m src.doctor with the same data options reads all"
-
-
-def _looked_at(datamodule: SegmentationDataModule, stage: str) -> dict[str, tuple[Source, Checkup]]:
-    """Split -> source and what it shows."""
-    return {name: (source, preflight(source)) for name, source in _sources(datamodule, stage).items()}
+    train, val = _sources(datamodule, "train"), _sources(datamodule, "val")
+    found = {name: preflight(source) for name, source in [*train.items(), *val.items()]}
+    whole = all(seen.looked_at == seen.total for seen in found.values())
+    problem = next(_size_problems(datamodule), None) or next(_leak_problems(train, val, whole=whole), None)
+    if problem is not None:
+        raise UserError(f"{problem}; preflight=false trains all the same")
+    counts = ", ".join(f"{name} {seen.looked_at} of {seen.total}" for name, seen in found.items())
+    skipped = sum(len(source.left_out) for source in {**train, **val}.values())
+    left_out = f"; {skipped} images without a mask are left out" if skipped else ""
+    advice = "" if whole else "; python -m src.doctor with the same data options reads all"
+    return f"labels checked: {counts}{left_out}{advice}"
 
 
 def _sources(datamodule: SegmentationDataModule, stage: str) -> dict[str, Source]:
@@ -55,47 +45,59 @@ def _sources(datamodule: SegmentationDataModule, stage: str) -> dict[str, Source
     return dict(zip(names, datamodule.sources(stage), strict=True))
 
 
-def _check_sizes(datamodule: SegmentationDataModule) -> None:
-    """Compares all images with what the options ask of their size; where they ask nothing, no header is read."""
-    problems = []
-    steps = getattr(datamodule.train_transform, "transforms", ())
-    for window in filter(None, [step.largest_window() for step in steps if isinstance(step, RandomScaleCrop)]):
-        problems += [
-            too_small(name, image_sizes(source), window) for name, source in _sources(datamodule, "train").items()
-        ]
-    if datamodule.eval_batch_size > 1 and datamodule.eval_transform is None:
-        problems += [
-            sizes_differ(name, image_sizes(source), datamodule.eval_batch_size)
-            for stage in ("val", "test")
-            for name, source in _sources_to_score(datamodule, stage).items()
-        ]
-    for problem in filter(None, problems):
-        raise UserError(f"{problem}; {_OFF}")
+def _leak_problems(train: Mapping[str, Source], val: Mapping[str, Source], *, whole: bool) -> Iterator[str]:
+    """Sentences on splits that are validated and share images with one that is trained on.
+
+    Copies are known only where ``src.doctor`` compared the splits before, and count only if all labels were read.
+    """
+    for scored in [name for name in val if name not in train]:
+        for trained, source in train.items():
+            leak = linked_leak(source, val[scored]) or (known_leak(source, val[scored]) if whole else None)
+            problem = leak_problem(trained, scored, leak) if leak else None
+            if problem:
+                yield problem
 
 
-def _sources_to_score(datamodule: SegmentationDataModule, stage: str) -> dict[str, Source]:
-    """Those of ``_sources``; none where a test split cannot be read, without which a run scores val."""
-    try:
-        return _sources(datamodule, stage)
-    except UserError:
-        if stage == "test":
-            return {}
-        raise
+def _size_problems(datamodule: SegmentationDataModule) -> Iterator[str]:
+    """Sentences on images of a size that the options do not allow; where they allow any, no header is read."""
+    transform = datamodule.train_transform
+    steps = transform.transforms if isinstance(transform, A.BaseCompose) else []
+    for step in steps:
+        window = step.largest_window() if isinstance(step, RandomScaleCrop) else None
+        if window is None:
+            continue
+        for name, source in _sources(datamodule, "train").items():
+            problem = too_small(name, image_sizes(source), window)
+            if problem:
+                yield problem
+    if datamodule.eval_batch_size == 1 or datamodule.eval_transform is not None:
+        return
+    for stage in ("val", "test"):
+        try:
+            sources = _sources(datamodule, stage)
+        except UserError:
+            if stage == "val":
+                raise
+            continue  # a run whose test split cannot be read scores val
+        for name, source in sources.items():
+            problem = sizes_differ(name, image_sizes(source), datamodule.eval_batch_size)
+            if problem:
+                yield problem
 
 
-def preflight(source: Source, limit: int = 16) -> Checkup:
+def preflight(source: Source, limit: int = 16) -> AuditSummary:
     """Raise the first problem of a source: that of its last full audit, or what an evenly spread sample shows.
 
     A sample that shows one class only is no proof, so then every label is looked at before judging.
 
     Raises:
-        UserError: the first of ``Checkup.problems``, or that there is no label at all.
+        UserError: the first of ``AuditSummary.problems``, or that there is no label at all.
     """
-    found = known_checkup(source)
+    found = known_audit(source)
     if found is None:
         sample = audit(source, limit)
         doubtful = sample.nothing_to_learn and sample.looked_at < sample.total
-        found = checkup(source) if doubtful else summary(sample)
+        found = remembered_audit(source) if doubtful else summary(sample)
     if found.problems:
         raise UserError(found.problems[0])
     if not found.labelled:

@@ -7,17 +7,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from src.data.dataset import FileSource, Source
-from src.data.doctor.findings import Value
 from src.data.doctor.image_facts import ImageFacts, image_facts
+from src.data.source import FileSource, Source
 from src.errors import UserError, out_of_memory
 
-__all__ = ["Look", "look"]
+__all__ = ["SampleStats", "Value", "sample_stats"]
+
+Value = int | tuple[int, int, int]
+"""A stored label value or RGB colour."""
 
 _NOISE = 8  # levels, of 255, by which the compression of a black image may differ
 
 
-class Look(NamedTuple):
+class SampleStats(NamedTuple):
     """What one sample showed: size, label mode and pixels per stored value, or why it cannot be read.
 
     ``counts`` is (256,) pixels per train id where a source amends what its files hold, such as by confidence. Of image
@@ -40,14 +42,16 @@ class Look(NamedTuple):
         return self.levels is not None and self.levels[1] - self.levels[0] <= _NOISE
 
 
-def look(source: Source, index: int) -> Look:
+def sample_stats(source: Source, index: int) -> SampleStats:
     """What sample ``index`` shows; of files, as they are stored. What cannot be read is told, not raised."""
     if not isinstance(source, FileSource):
         try:
             image, label = source.read(index)
         except UserError as error:
-            return Look(source.name(index), failure=str(error))
-        return Look(source.name(index), image.shape[1::-1], "train ids", None if label is None else _histogram(label))
+            return SampleStats(source.name(index), failure=str(error))
+        return SampleStats(
+            source.name(index), image.shape[1::-1], "train ids", None if label is None else _histogram(label)
+        )
     pair = source.pairs[index]
     where = str(pair.image if pair.label is None else pair.label)
     try:
@@ -57,15 +61,15 @@ def look(source: Source, index: int) -> Look:
     except UserError as error:
         broken = str(pair.image) if str(error).startswith(str(pair.image)) else where
         # Without paths, equal failures count as one.
-        return Look(broken, failure=str(error).removeprefix(f"{broken}: ").replace(f" {pair.image}", ""))
-    seen = Look(
+        return SampleStats(broken, failure=str(error).removeprefix(f"{broken}: ").replace(f" {pair.image}", ""))
+    seen = SampleStats(
         where,
         image.shape[1::-1],
         image=str(pair.image),
         levels=(int(image.min()), int(image.max()), float(image.mean())),
         facts=image_facts(pair.image),
     )
-    if stored is None:
+    if stored is None or pair.label is None:
         return seen
     with Image.open(pair.label) as file:
         mode = f"{file.mode} JPEG" if file.format == "JPEG" else file.mode

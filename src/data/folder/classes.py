@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from src.data.dataset import read_label
+from src.data.decoding import read_label, read_text
 from src.data.label_space import IGNORE_INDEX, LabelSpace, distinct_colors
-from src.data.text_files import read_text
 from src.errors import UserError, nearest
 
 __all__ = ["Classes", "build_label_space", "read_classes"]
@@ -29,8 +29,8 @@ def build_label_space(
     roots: Sequence[Path],
     masks: Iterable[Path],
     classes: Classes | None,
-    encoding: str,
-    file_values: Mapping[int, int] | None,
+    encoding: Literal["index", "color"],
+    file_values: Mapping[int | str, int] | None,
     file_colors: Mapping[str, Sequence] | None,
 ) -> LabelSpace:
     """The label space of a folder of masks.
@@ -51,7 +51,9 @@ def build_label_space(
     if isinstance(classes, str):
         raise UserError(f"data.classes={classes} is one word; give a list: 'data.classes=[{classes},...]'")
     if classes is not None and not isinstance(classes, Sequence | Mapping):
-        raise UserError(f"data.classes={classes} is no list; give the names of the classes: 'data.classes=[road,car]'")
+        raise UserError(
+            f"data.classes={classes} is not a list; give the names of the classes: 'data.classes=[road,car]'"
+        )
     if not classes:
         raise UserError(_how_to_name(roots[0], masks, encoding))
     names = [str(name) for name in classes]
@@ -65,7 +67,7 @@ def build_label_space(
     return LabelSpace(names, colors, file_values=values, encoding=encoding)
 
 
-def _whole(file_values: Mapping[int, int]) -> dict[int, int]:
+def _whole(file_values: Mapping[int | str, int]) -> dict[int, int]:
     try:
         return {int(stored): int(train_id) for stored, train_id in file_values.items()}
     except (TypeError, ValueError, AttributeError):
@@ -86,22 +88,25 @@ def read_classes(folders: Sequence[Path]) -> Classes | None:
             if (root / name).is_file():
                 found[root / name] = parse(root / name)
                 break
-    first = next(iter(found), None)
+    if not found:
+        return None
+    first, wanted = next(iter(found.items()))
     for path, classes in found.items():
-        same_kind = isinstance(classes, Mapping) == isinstance(found[first], Mapping)
-        if list(classes) != list(found[first]) or (same_kind and classes != found[first]):
+        same_kind = isinstance(classes, Mapping) == isinstance(wanted, Mapping)
+        if list(classes) != list(wanted) or (same_kind and classes != wanted):
             raise UserError(f"{first} and {path} differ; make them equal or set data.classes")
-    return None if first is None else found[first]
+    return wanted
 
 
 def _parse_text(path: Path) -> Classes:
     lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    matches = [_NAME_AND_COLOR.fullmatch(line) for line in lines]
-    if not any(matches):
+    found = [_NAME_AND_COLOR.fullmatch(line) for line in lines]
+    matches = [match for match in found if match is not None]
+    if not matches:
         return lines
-    if not all(matches):
-        bare = lines[matches.index(None)]
+    if len(matches) < len(lines):
+        bare = lines[found.index(None)]
         raise UserError(
             f"{path}: '{bare}' has no colour but other lines have; write 'name R G B' on every line or on none"
         )
@@ -132,7 +137,7 @@ def _rgb(color: Sequence, where: str) -> tuple[int, int, int]:
     except (TypeError, ValueError):
         r = g = b = -1
     if min(r, g, b) < 0 or max(r, g, b) > 255:
-        raise UserError(f"{where}: '{color}' is no colour; write three numbers 0..255: [R, G, B]")
+        raise UserError(f"{where}: '{color}' is not a colour; write three numbers 0..255: [R, G, B]")
     return r, g, b
 
 
@@ -149,7 +154,7 @@ def _color_table(
     for name, more in (file_colors or {}).items():
         if name != "ignore" and name not in names:
             raise UserError(
-                f"data.file_colors names '{name}', which is no class; use 'ignore' or one of"
+                f"data.file_colors names '{name}', which is not a class; use 'ignore' or one of"
                 f" {', '.join(names[:8])}.{nearest(str(name), names)}"
             )
         several = more if more and not isinstance(more[0], int) else [more]
@@ -171,11 +176,11 @@ def _palette_colors(
             palette = file.getpalette("RGB") if file.mode == "P" else None
     except (OSError, IndexError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    stored = {i: i for i in range(count)} if values is None else {i: v for v, i in reversed(values.items())}
-    wanted = [stored.get(i) for i in range(count)]
-    if palette is None or any(value is None or not 0 <= 3 * value < len(palette) for value in wanted):
+    stored = {i: i for i in range(count)} if values is None else {i: v for v, i in reversed(list(values.items()))}
+    wanted = [stored.get(i, -1) for i in range(count)]
+    if palette is None or any(not 0 <= 3 * value < len(palette) for value in wanted):
         return None
-    colors = [tuple(palette[3 * value : 3 * value + 3]) for value in wanted]
+    colors = [(palette[3 * value], palette[3 * value + 1], palette[3 * value + 2]) for value in wanted]
     return colors if len(set(colors)) == count and max(map(max, colors)) >= 64 else None
 
 
@@ -194,13 +199,13 @@ def _how_to_name(root: Path, masks: Sequence[Path], encoding: str) -> str:
             f"{root}: no class list; the first {len(masks)} masks hold the colours {', '.join(colors)}{more}; set"
             f" '{line}' with your names, or write 'name R G B' lines into {root / 'classes.txt'}"
         )
-    binary = (
-        "; for one kind of object use experiment=binary, which reads 255 as that object, or else add"
-        " 'data.file_values={0:0,255:1}'"
-        if found == {0, 255}
-        else ""
-    )
-    count = 2 if binary else len(found - {IGNORE_INDEX})
+    binary, count = "", len(found - {IGNORE_INDEX})
+    if found == {0, 255}:
+        count = 2
+        binary = (
+            "; for one kind of object use experiment=binary, which reads 255 as that object, or else add"
+            " 'data.file_values={0:0,255:1}'"
+        )
     line = f"data.classes=[{','.join(f'name{i}' for i in range(min(count, len(some))))}]"
     return (
         f"{root}: no class list; the first {len(masks)} masks hold the values {', '.join(map(str, some))}{more}; set"

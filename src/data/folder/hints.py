@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from src.data.folder.layout import few
 from src.data.listing import EXTENSIONS
 
-__all__ = ["Pairing", "annotations", "mask_folders", "missing_masks", "notes", "pairing", "skipped", "unpaired"]
+__all__ = ["Pairing", "annotation_format", "mask_folders", "missing_masks", "notes", "pairing", "skipped", "unpaired"]
 
 _MOST_FILES = 20_000  # looked at in one folder, so that a hint never takes long
 _PROBES = 8  # names of which each is tried as the pattern of all
@@ -42,7 +41,7 @@ def unpaired(root: Path, image_base: Path, mask_base: Path, images: Sequence[Pat
         root: folder of both.
         image_base, mask_base: where they lie.
         images: their files.
-        masks: files of ``mask_base`` that are no images of the set.
+        masks: files of ``mask_base`` that are not images of the set.
     """
     shown = f"images are named {_some(images)}"
     shown += f" and masks {_some(masks)}" if masks else " and there are no masks" + _seen((mask_base, image_base))
@@ -51,22 +50,21 @@ def unpaired(root: Path, image_base: Path, mask_base: Path, images: Sequence[Pat
         shown += f"; {own.options()} pairs {own.pairs} of {len(images)}"
     elif masks:
         shown += "; no ending pairs them: rename one kind, or list 'image mask' in each line of data.splits_files"
-    directories = (base.relative_to(root).as_posix() for base in (image_base, mask_base))
-    others = mask_folders(root, *directories, images)
-    if others:
-        shown += "; " + "; ".join(
-            f"{name}/ would pair {found.pairs} by {found.options(name)}" for name, found in others
-        )
+    image_dir, mask_dir = (base.relative_to(root).as_posix() for base in (image_base, mask_base))
+    for name, other in mask_folders(root, image_dir, mask_dir, images):
+        shown += f"; {name}/ would pair {other.pairs} by {other.options(name)}"
     return shown
 
 
 def missing_masks(root: Path, image_dir: str, mask_dir: str) -> str:
     """What to do where the folder of masks is not there, as the end of a sentence."""
-    images = [path for path in _files(root / image_dir) if path.suffix.lower() in EXTENSIONS]
+    images = _images(root / image_dir)
     others = mask_folders(root, image_dir, mask_dir, images)
     if others:
         return "; ".join(f"{name}/ would pair {found.pairs} images by {found.options(name)}" for name, found in others)
-    found = annotations(*[folder for folder in _folders(root) if folder != root / image_dir], root / image_dir, root)
+    found = annotation_format(
+        *[folder for folder in _folders(root) if folder != root / image_dir], root / image_dir, root
+    )
     if found:
         return f"there are labels in {found}, a format that is not read; draw masks from it, one PNG an image"
     inside = [path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name != image_dir]
@@ -79,7 +77,7 @@ def notes(root: Path, image_dir: str, mask_dir: str) -> list[str]:
         return []
     base = root / image_dir
     found = [sentence for sentence in (skipped(base),) if sentence]
-    images = [path for path in _files(base) if path.suffix.lower() in EXTENSIONS]
+    images = _images(base)
     if image_dir != mask_dir:
         found += [
             f"{root / name}: holds masks for {pair.pairs} images, too, and is not read; to use it instead of"
@@ -91,7 +89,8 @@ def notes(root: Path, image_dir: str, mask_dir: str) -> list[str]:
 
 def pairing(images: Sequence[str], masks: Sequence[str]) -> Pairing | None:
     """The endings that pair the most of these names without extension; ``None`` if none pair half of either."""
-    have, best = set(masks), None
+    have = set(masks)
+    best: Pairing | None = None
     least = max(1, min(len(images), len(masks)) // 2)  # fewer pair by chance
     ordered = sorted(masks)
     for probe in images[:: max(1, len(images) // _PROBES)][:_PROBES]:
@@ -109,15 +108,15 @@ def pairing(images: Sequence[str], masks: Sequence[str]) -> Pairing | None:
 
 def mask_folders(root: Path, image_dir: str, mask_dir: str, images: Sequence[Path]) -> list[tuple[str, Pairing]]:
     """Other folders below ``root`` with a mask for at least half of the images, and the endings that pair them."""
-    names, found = _stems(images, root / image_dir), []
+    names = _stems(images, root / image_dir)
+    found: list[tuple[str, Pairing]] = []
     for folder in _folders(root):
         below = folder.relative_to(root).as_posix()
         parts = Path(below).parts
         if below in (image_dir, mask_dir) or parts[0] in (Path(image_dir).parts[:1] or ("",)):
             continue
         # Photos are seldom masks, and masks are never lossy.
-        files = [path for path in _files(folder) if path.suffix.lower() in EXTENSIONS]
-        files = [path for path in files if path.suffix.lower() not in (".jpg", ".jpeg", ".webp")]
+        files = [path for path in _images(folder) if path.suffix.lower() not in (".jpg", ".jpeg", ".webp")]
         pair = pairing(names, _stems(files, folder))
         if pair is not None and 2 * pair.pairs >= len(names):
             found.append((below, pair))
@@ -141,11 +140,13 @@ def skipped(base: Path) -> str | None:
     )
 
 
-def annotations(*folders: Path) -> str | None:
+def annotation_format(*folders: Path) -> str | None:
     """The annotation format whose files lie in the folders, with an example; ``None`` if there is none."""
     for folder in folders:
-        for path in islice((path for path in _files(folder) if path.suffix.lower() in (".json", ".xml", ".txt")), 50):
-            if found := _format(path):
+        candidates = [path for path in _files(folder) if path.suffix.lower() in (".json", ".xml", ".txt")]
+        for path in candidates[:50]:
+            found = _format(path)
+            if found:
                 return f"{found} ({path})"
     return None
 
@@ -173,7 +174,7 @@ def _format(path: Path) -> str | None:
 
 
 def _seen(folders: Sequence[Path]) -> str:
-    found = annotations(*folders)
+    found = annotation_format(*folders)
     return f" but {found}, which is not read; draw masks from it, one PNG an image" if found else ""
 
 
@@ -200,10 +201,16 @@ def _folders(root: Path) -> list[Path]:
     return [*first, *second][:200]
 
 
-def _files(base: Path) -> Iterator[Path]:
-    def walk() -> Iterator[Path]:
-        for folder, below, names in os.walk(base):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+def _files(base: Path) -> list[Path]:
+    """The first files below ``base`` by folder and name, without hidden ones."""
+    found: list[Path] = []
+    for folder, below, names in os.walk(base):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        if len(found) >= _MOST_FILES:
+            break
+    return found[:_MOST_FILES]
 
-    return islice(walk(), _MOST_FILES)
+
+def _images(base: Path) -> list[Path]:
+    return [path for path in _files(base) if path.suffix.lower() in EXTENSIONS]

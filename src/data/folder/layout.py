@@ -44,7 +44,7 @@ class FolderLayout:
     """Folders of images and masks below a root; ``{split}`` in their names stands for the split.
 
     Files pair by key: the path below their folder without extension and without suffix. A suffix may include the
-    extension; a file without the suffix of its kind is passed over. ``confidence_suffix`` ends the key of a map of
+    extension; a file without the suffix of its kind is skipped. ``confidence_suffix`` ends the key of a map of
     confidence after that of its mask.
     """
 
@@ -107,10 +107,10 @@ class FolderLayout:
     def has_maps(self, root: Path) -> bool:
         """Whether any split has a map of confidence."""
         names = (name for base in self.mask_folders(root) for name in image_files(base))
-        return any(self._is_map(_key(name, "")) for name in names)
+        return any(self._is_map(name[: name.rindex(".")]) for name in names)
 
     def _is_map(self, key: str) -> bool:
-        return bool(self.confidence_suffix) and key.endswith(self.confidence_suffix)
+        return bool(self.confidence_suffix) and key.endswith(str(self.confidence_suffix))
 
     def check(self, root: Path, *, option: str = "data.root") -> None:
         """Raise a ``UserError`` that says what was looked for where, unless the folders exist."""

@@ -1,4 +1,4 @@
-"""Labels that a net wrote into a folder, read back: each mask with its map of confidence beside it."""
+"""Pseudo-labels that ``src.autolabel`` wrote, each with its map of confidence, and how many a threshold keeps."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from src.data.dataset import Pair
-from src.data.folder.layout import FolderLayout, few
-from src.errors import UserError
+import numpy as np
 
-__all__ = ["MANIFEST", "auto_pairs", "check_maps", "split_maps"]
+from src.data.folder.layout import FolderLayout, few
+from src.data.source import Pair
+from src.errors import UserError
+from src.files.csv_text import cell, csv_text
+
+__all__ = ["MANIFEST", "THRESHOLDS", "KeptLabels", "auto_pairs", "check_maps", "split_maps"]
 
 MANIFEST = "autolabel.json"  # beside the labels: what they were made with
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(10, 20))  # 0.5 to 0.95; the paper takes 0.9
 
 
 def split_maps(
@@ -74,6 +78,59 @@ def _check_values(folder: Path) -> None:
         return  # somebody else's labels
     if ids != "train":
         raise UserError(
-            f"{folder}: its labels were written with ids={ids}, and data.autolabelled reads classes; write them anew"
+            f"{folder}: its labels were written with ids={ids}, and data.autolabelled reads classes; write them again"
             " into another folder with ids=train"
         )
+
+
+class KeptLabels:
+    """Pseudo-labels kept per threshold on confidence, counted by class: (K,256) int64, however many images there are.
+
+    Hard labels with a map of confidence: hierarchical multi-scale attention (arXiv 2005.10821, section 4.3). The
+    threshold is applied when they are loaded, so that it can change without labelling again.
+
+    Args:
+        names: of the classes, in the order of their ids.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.counts = np.zeros((len(self.names), 256), np.int64)
+
+    def add(self, label: np.ndarray, confidence: np.ndarray) -> None:
+        """Counts one image: (H,W) uint8 train ids, all of them classes, and (H,W) uint8 floor(255 p)."""
+        keys = (label.astype(np.uint16) << 8) | confidence
+        self.counts += np.bincount(keys.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
+
+    def shares(self, thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
+        """(K,T) float64: the part of each class's pixels that ``data.min_confidence`` keeps; nan for absent classes."""
+        kept = np.arange(256)[:, None] >= 255 * np.asarray(thresholds)
+        with np.errstate(invalid="ignore"):
+            return (self.counts @ kept) / self.counts.sum(1, keepdims=True)
+
+    def table(self) -> str:
+        """Aligned text: share of all pixels, and percent of them kept, by class and threshold."""
+        width = max(map(len, [*self.names, "all classes"]))
+        whole = KeptLabels(["all classes"])
+        whole.counts = self.counts.sum(0, keepdims=True)
+        pixels = whole.counts.sum()
+        head = f" {'class':<{width}}  pixels %  " + "".join(f"{threshold:>7.2f}" for threshold in THRESHOLDS)
+        rows = [" of the pixels given to a class, percent that keep it at data.min_confidence=T, for T of"]
+        for name, part, shares in zip(
+            [*self.names, "all classes"],
+            [*self.counts.sum(1), pixels],
+            [*self.shares(), whole.shares()[0]],
+            strict=True,
+        ):
+            cells = "".join(f"{'–':>7}" if np.isnan(share) else f"{100 * share:7.1f}" for share in shares)
+            rows.append(f" {name:<{width}}  {100 * part / max(1, pixels):8.2f}  {cells}")
+        return "\n".join([rows[0], head, *rows[1:]])
+
+    def csv(self) -> str:
+        """The same as fractions: ``class,pixels,0.50,...`` with a row for each class, empty where it is absent."""
+        head = ["class", "pixels", *(f"{threshold:.2f}" for threshold in THRESHOLDS)]
+        rows = (
+            [cell(name), pixels, *("" if np.isnan(share) else f"{share:.6f}" for share in shares)]
+            for name, pixels, shares in zip(self.names, self.counts.sum(1), self.shares(), strict=True)
+        )
+        return csv_text([head, *rows])

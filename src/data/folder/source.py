@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from src.data.dataset import FileSource, Pair
 from src.data.folder import hints
 from src.data.folder.classes import Classes, build_label_space, read_classes
 from src.data.folder.layout import FolderLayout, few, without_repeats
@@ -21,6 +20,7 @@ from src.data.folder.pseudo_labels import auto_pairs, check_maps, split_maps
 from src.data.folder.splits import Splits, listed_pairs
 from src.data.label_space import LabelSpace
 from src.data.listing import EXTENSIONS
+from src.data.source import FileSource, Pair
 from src.errors import UserError
 from src.schema.faults import checked
 from src.schema.types import Fraction, Seed, Share
@@ -61,8 +61,8 @@ def folder(
         file_colors: class name or ``ignore`` -> further RGB colour(s) that stand for it in the masks.
         image_dir: folder of the images below ``root``; may contain ``{split}``.
         mask_dir: folder of the masks below ``root``; may contain ``{split}``.
-        image_suffix: ending of image names that mask names lack, such as ``_rgb``; other files are no images.
-        mask_suffix: ending of mask names that image names lack, such as ``_mask``; other files are no masks.
+        image_suffix: ending of image names that mask names lack, such as ``_rgb``; other files are not images.
+        mask_suffix: ending of mask names that image names lack, such as ``_mask``; other files are not masks.
         confidence_suffix: ending that the name of a mask's map of confidence has after the mask's; ``None``: no maps.
         min_confidence: labels whose map shows a lower probability are ignored; ``None`` keeps all.
         autolabelled: split -> folder that holds ``image_dir`` and ``mask_dir``, the latter written by
@@ -92,13 +92,17 @@ def folder(
         return _auto_source(Path(autolabelled[split]).expanduser(), split, layout, space, min_confidence)
     if unlabelled not in ("error", "skip"):
         raise UserError(f"data.unlabelled={unlabelled} is unknown; use error or skip")
-    pairs, unmatched, left_out = [], [], []
+    pairs: list[Pair] = []
+    unmatched: list[Path] = []
+    left_out: list[Path] = []
     for index, base in enumerate(roots):
         _check_folders(base, layout)
         used = layout if splits_files else layout.by_split(base)
         found, spare, bare = _root_pairs(base, split, used, splits, skip=unlabelled == "skip")
-        same_name = sum(other.name == base.name for other in roots) > 1
-        prefix = "" if len(roots) == 1 else f"{base.name}_{index}/" if same_name else f"{base.name}/"
+        prefix = ""
+        if len(roots) > 1:
+            same_name = sum(other.name == base.name for other in roots) > 1
+            prefix = f"{base.name}_{index}/" if same_name else f"{base.name}/"
         pairs += [pair._replace(name=prefix + pair.name) for pair in found]
         unmatched += spare
         left_out += bare
@@ -118,7 +122,7 @@ def _check_folders(root: Path, layout: FolderLayout) -> None:
             hint = hints.missing_masks(root, layout.image_dir, layout.mask_dir)
             raise UserError(f"{masks.resolve()}: folder of masks not found; {hint}")
         if layout.image_dir == layout.mask_dir and layout.image_suffix == layout.mask_suffix:
-            found = hints.annotations(images)
+            found = hints.annotation_format(images)
             more = f"; there are labels in {found}, a format that is not read" if found else ""
             raise UserError(
                 f"data.image_dir and data.mask_dir are both {layout.mask_dir}, so each photo would be its own mask; set"
@@ -175,7 +179,7 @@ def _root_pairs(
         claimed = {pair.label for pair in pairs}
         spare = [path for path in spare if path not in claimed]
     if maps:
-        pairs = [pair._replace(confidence=maps.get(pair.label)) for pair in pairs]
+        pairs = [pair._replace(confidence=maps.get(pair.label) if pair.label else None) for pair in pairs]
     return pairs, spare, [] if prediction_only else bare
 
 

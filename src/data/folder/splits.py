@@ -1,4 +1,4 @@
-"""How images are told apart: split files, or a draw by a hash of each name."""
+"""How images are distinguished: split files, or a draw by a hash of each name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.data.dataset import Pair
+from src.data.decoding import read_text
 from src.data.folder.layout import FolderLayout, KeyedFiles
-from src.data.text_files import read_text
+from src.data.source import Pair
 from src.errors import UserError, nearest, printable
 
 __all__ = ["Splits", "listed_pairs"]
@@ -95,17 +95,16 @@ def _explicit_pair(root: Path, split: str, layout: FolderLayout, entry: str, whe
     parts = [part.strip() for part in re.split(r"[\t,]" if re.search(r"[\t,]", entry) else r"\s+", entry)]
     bases = (layout.image_base(root, split), layout.mask_base(root, split))
     utf_8 = not any("\udc80" <= letter <= "\udcff" for letter in entry)
-    coding = "" if utf_8 else "; it is no UTF-8, so perhaps save the list as UTF-8"
+    coding = "" if utf_8 else "; it is not UTF-8, so perhaps save the list as UTF-8"
     if len(parts) != 2:
         raise UserError(f"{where}: no image '{printable(entry)}' below {bases[0]}; correct or remove the line{coding}")
-    files = [
-        next((path for path in (root / part, base / part) if path.is_file()), None)
-        for part, base in zip(parts, bases, strict=True)
-    ]
-    if None in files:
-        absent = files.index(None)
-        raise UserError(
-            f"{where}: no file '{printable(parts[absent])}' below {root} or {bases[absent]}; correct or remove the line"
-            f" (an image name, or 'image mask'){coding}"
-        )
-    return Pair(*files, Path(parts[0]).with_suffix("").as_posix())
+    files: list[Path] = []
+    for part, base in zip(parts, bases, strict=True):
+        found = [path for path in (root / part, base / part) if path.is_file()]
+        if not found:
+            raise UserError(
+                f"{where}: no file '{printable(part)}' below {root} or {base}; correct or remove the line"
+                f" (an image name, or 'image mask'){coding}"
+            )
+        files.append(found[0])
+    return Pair(files[0], files[1], Path(parts[0]).with_suffix("").as_posix())

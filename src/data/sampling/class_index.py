@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from tqdm import tqdm
 
 from src.data.cache import cache_dir, fingerprint
-from src.data.concat import label_of
-from src.data.dataset import Source
-from src.data.workers import reading_threads
+from src.data.source import Source
+from src.data.workers import is_first_process, reading_threads
 from src.files.atomic import write_bytes
 
 __all__ = ["ClassIndex", "centroids", "class_index"]
@@ -100,7 +99,7 @@ def centroids(label: np.ndarray, *, tile: int, num_classes: int) -> np.ndarray:
 def _build(source: Source, tile: int) -> ClassIndex:
     count, found = len(source), []
     parts = [range(start, min(start + _PART, count)) for start in range(0, count, _PART)]
-    progress = tqdm(total=count, desc="finding classes", unit="label", disable=rank_zero_only.rank != 0)
+    progress = tqdm(total=count, desc="finding classes", unit="label", disable=not is_first_process())
     with progress, ThreadPoolExecutor(reading_threads()) as pool:
         for part, points in zip(parts, pool.map(partial(_points, source, tile), parts), strict=True):
             found.append(points)
@@ -115,7 +114,7 @@ def _points(source: Source, tile: int, part: range) -> np.ndarray:
     """(n,4) int32 image, row, column and class of some images."""
     images, found = [], [np.empty((0, 3), np.int32)]
     for index in part:
-        label = label_of(source, index)
+        label = source.read_label(index)
         if label is not None:
             found.append(centroids(label, tile=tile, num_classes=source.label_space.num_classes))
             images += [index] * len(found[-1])

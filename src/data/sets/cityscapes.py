@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.data.dataset import FileSource, Pair
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.listing import files_at
-from src.errors import UserError, nearest
+from src.data.sets.pair_by_stem import check_split
+from src.data.source import FileSource, Pair
+from src.errors import UserError
 
 __all__ = [
     "CATEGORIES",
     "FINE_SPLITS",
     "TRAIN_ID_TO_RAW_ID",
     "check_present",
-    "check_split",
     "city_folder",
     "city_pairs",
     "cityscapes",
@@ -87,7 +87,7 @@ def cityscapes(*, root: str | Path, split: str) -> FileSource:
     Raises:
         UserError: for an unknown split, a missing folder, a folder without images, or an image without its label.
     """
-    check_split(split, FINE_SPLITS)
+    check_split("Cityscapes", split, FINE_SPLITS)
     return FileSource(city_pairs(root, split, "gtFine"), label_space())
 
 
@@ -122,12 +122,12 @@ def _part_pairs(root: str | Path, part: str, kind: str | None) -> list[Pair]:
             f"{images.resolve()}: no <city>/*_leftImg8bit.png files; unpack {_IMAGES[part]} with its folders, or set"
             " data.root to the folder that holds leftImg8bit and gtFine"
         )
-    if labels:
+    if kind and labels:
         check_present([pair.label for pair in pairs], labels, f"unpack {_LABELS[kind]} completely into data.root")
     return pairs
 
 
-def check_present(wanted: Sequence[Path], folder: Path, remedy: str, *, kind: str = "label") -> None:
+def check_present(wanted: Sequence[Path | None], folder: Path, remedy: str, *, kind: str = "label") -> None:
     """Raise a ``UserError`` that ends in ``remedy`` unless all ``<folder>/<city>/*.png`` in ``wanted`` are there."""
     present = set(files_at(folder, ".png", depth=1))
     missing = [path for path in wanted if path not in present]
@@ -140,12 +140,6 @@ def label_space() -> LabelSpace:
     values = dict.fromkeys(_RAW_IDS, IGNORE_INDEX) | {raw_id: i for i, raw_id in enumerate(TRAIN_ID_TO_RAW_ID)}
     names, _, categories, colors = zip(*_CLASSES, strict=True)
     return LabelSpace(names, colors, file_values=values, categories=categories)
-
-
-def check_split(split: str, splits: Sequence[str]) -> None:
-    """Raise a ``UserError`` for a split that is none of ``splits``."""
-    if split not in splits:
-        raise UserError(f"Cityscapes has no split '{split}'; use {', '.join(splits)}.{nearest(split, splits)}")
 
 
 def city_folder(root: str | Path, below: str, archive: str) -> Path:

@@ -14,9 +14,11 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Len, Predicate
 
-from src.data.dataset import FileSource, Pair, read_label
+from src.data.decoding import read_label
 from src.data.label_space import IGNORE_INDEX
-from src.data.sets.cityscapes import FINE_SPLITS, check_present, check_split, city_pairs, cityscapes, label_space
+from src.data.sets.cityscapes import FINE_SPLITS, check_present, city_pairs, cityscapes, label_space
+from src.data.sets.pair_by_stem import check_split
+from src.data.source import FileSource, Pair
 from src.errors import UserError, nearest
 from src.schema.faults import checked
 from src.schema.types import Fraction, Names, Whole, Words
@@ -39,7 +41,7 @@ def cityscapes_coarse(*, root: str | Path, split: str) -> FileSource:
     Raises:
         UserError: as ``cityscapes``.
     """
-    check_split(split, (*FINE_SPLITS, "train_extra", "train_coarse", "val_coarse"))
+    check_split("Cityscapes", split, (*FINE_SPLITS, "train_extra", "train_coarse", "val_coarse"))
     if split in FINE_SPLITS:
         return cityscapes(root=root, split=split)
     return FileSource(city_pairs(root, split.removesuffix("_coarse"), "gtCoarse"), label_space())
@@ -80,7 +82,7 @@ def cityscapes_autolabelled(
     Raises:
         UserError: as ``cityscapes``; for labels without map of confidence, an unknown class, or no such window.
     """
-    check_split(split, (*FINE_SPLITS, "train_extra"))
+    check_split("Cityscapes", split, (*FINE_SPLITS, "train_extra"))
     if split in FINE_SPLITS:
         return cityscapes(root=root, split=split)
     return _AutoLabels(
@@ -106,7 +108,7 @@ class _AutoLabels(FileSource):
         pairs: Sequence[Pair],
         *,
         min_confidence: Fraction | None,
-        by_hand: Sequence[Path] | None,
+        by_hand: Sequence[Path | None] | None,
         coarse_classes: Sequence[str],
         label_window: Window | None,
     ) -> None:
@@ -115,7 +117,7 @@ class _AutoLabels(FileSource):
         for name in coarse_classes:
             if name not in names:
                 raise UserError(
-                    f"data.coarse_classes names '{name}', which is no class of Cityscapes ({', '.join(names)})."
+                    f"data.coarse_classes names '{name}', which is not a class of Cityscapes ({', '.join(names)})."
                     f"{nearest(name, names)}"
                 )
         self.by_hand = by_hand
@@ -124,8 +126,9 @@ class _AutoLabels(FileSource):
 
     def _encoded(self, index: int, stored: np.ndarray) -> np.ndarray:
         label = super()._encoded(index, stored)
-        if self.by_hand is not None:
-            self._amend(label, self.by_hand[index])
+        by_hand = None if self.by_hand is None else self.by_hand[index]
+        if by_hand is not None:
+            self._amend(label, by_hand)
         if self.label_window is not None:
             top, bottom, left, right = self.label_window
             label[:top] = label[bottom + 1 :] = IGNORE_INDEX
@@ -137,7 +140,7 @@ class _AutoLabels(FileSource):
         if by_hand.shape != label.shape:
             raise UserError(
                 f"{path}: coarse label is {by_hand.shape[1]}x{by_hand.shape[0]} but its image is"
-                f" {label.shape[1]}x{label.shape[0]} (width x height); unpack gtCoarse.zip anew"
+                f" {label.shape[1]}x{label.shape[0]} (width x height); unpack gtCoarse.zip again"
             )
         taken = np.isin(by_hand, self.taken)
         label[taken] = by_hand[taken]

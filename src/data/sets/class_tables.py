@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from src.data.label_space import IGNORE_INDEX
+from src.data.label_space import IGNORE_INDEX, LabelSpace
 
 __all__ = ["ClassTable", "class_table"]
 
@@ -22,18 +22,27 @@ class ClassTable(NamedTuple):
     colors: tuple[tuple[int, ...], ...]
     values: dict[int, int]
 
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes as label files hold them."""
+        return LabelSpace(self.names, self.colors, file_values=self.values)
+
 
 def class_table(name: str) -> ClassTable:
     """The table ``tables/<name>.txt``.
 
-    The n-th line is train id n. A line without values stands for the value n; lines called ``ignore`` are no classes:
+    The n-th line is train id n. A line without values stands for the value n; lines called ``ignore`` are not classes:
     their values read as 255. Lines that start with ``#`` are left out.
     """
-    names, colors, values = [], [], {}
+    names: list[str] = []
+    colors: list[tuple[int, ...]] = []
+    values: dict[int, int] = {}
     for line in (_FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.rstrip())
+        if match is None:
+            raise ValueError(f"tables/{name}.txt: '{line}' must be 'name R G B' and the values of the class")
         numbers = [int(number) for number in match["numbers"].split()]
         train_id = IGNORE_INDEX if match["name"] == _IGNORED else len(names)
         values |= dict.fromkeys(numbers[3:] or [train_id], train_id)

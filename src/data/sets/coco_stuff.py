@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.dataset import FileSource
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.sets.class_tables import class_table
-from src.data.sets.mat_labels import png_labels
-from src.data.sets.pair_by_stem import check_folder, pair_by_stem, read_stems
-from src.errors import UserError, nearest
+from src.data.sets.mat_labels import with_png_labels
+from src.data.sets.pair_by_stem import check_folder, check_split, pair_by_stem, read_stems
+from src.data.source import FileSource
+from src.errors import UserError
 
 __all__ = ["coco_stuff", "coco_stuff_10k"]
 
@@ -44,15 +44,13 @@ def coco_stuff(*, root: str | Path, split: str) -> FileSource:
     Raises:
         UserError: for an unknown split, a missing folder, or an image without its label.
     """
-    if split not in _FOLDERS:
-        raise UserError(f"COCO-Stuff has no split '{split}'; use {', '.join(_FOLDERS)}.{nearest(split, _FOLDERS)}")
+    check_split("COCO-Stuff", split, _FOLDERS)
     root, folder = Path(root).expanduser(), _FOLDERS[split]
     if (root / folder).is_dir() and not (root / "images").is_dir():
         raise UserError(f"{(root / folder).resolve()}: images and label maps unpack to folders of this name; {_REMEDY}")
     check_folder(root, _REMEDY)
     pairs = pair_by_stem(root / "images" / folder, root / "annotations" / folder, remedy=_REMEDY)
-    table = class_table("coco_stuff")
-    return FileSource(pairs, LabelSpace(table.names, table.colors, file_values=table.values))
+    return FileSource(pairs, class_table("coco_stuff").label_space)
 
 
 def coco_stuff_10k(*, root: str | Path, split: str) -> FileSource:
@@ -71,14 +69,12 @@ def coco_stuff_10k(*, root: str | Path, split: str) -> FileSource:
         UserError: for an unknown split, a missing list or folder, a listed image or label that is not there, or a
             label that cannot be read or copied.
     """
-    if split not in _LISTS:
-        raise UserError(f"COCO-Stuff 10k has no split '{split}'; use {', '.join(_LISTS)}.{nearest(split, _LISTS)}")
+    check_split("COCO-Stuff 10k", split, _LISTS)
     root = Path(root).expanduser()
     check_folder(root, _REMEDY_10K)
     stems = read_stems(root / "imageLists" / f"{split}.txt", _REMEDY_10K)
     pairs = pair_by_stem(root / "images", root / "annotations", stems=stems, label_suffix=".mat", remedy=_REMEDY_10K)
-    labels = png_labels([pair.label for pair in pairs], root / "annotations_png", variable="S")
-    pairs = [pair._replace(label=label) for pair, label in zip(pairs, labels, strict=True)]
+    pairs = with_png_labels(pairs, root / "annotations_png", variable="S")
     table = class_table("coco_stuff")
     values = {value + 1: train_id for value, train_id in table.values.items() if train_id != IGNORE_INDEX}
     return FileSource(pairs, LabelSpace(table.names, table.colors, file_values=values | {0: IGNORE_INDEX}))

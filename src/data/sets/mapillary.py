@@ -12,11 +12,11 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from src.data.dataset import FileSource
-from src.data.label_space import IGNORE_INDEX, LabelSpace
+from src.data.label_space import IGNORE_INDEX
 from src.data.sets.class_tables import ClassTable, class_table
-from src.data.sets.pair_by_stem import check_folder, pair_by_stem
-from src.errors import UserError, nearest
+from src.data.sets.pair_by_stem import check_folder, check_split, pair_by_stem
+from src.data.source import FileSource
+from src.errors import UserError
 
 __all__ = ["mapillary"]
 
@@ -45,21 +45,20 @@ def mapillary(*, root: str | Path, split: str, version: Literal["1.2", "2.0"] = 
         UserError: for an unknown split or version, a missing folder, labels of the other version only, a config file
             of other classes, or an image without its label.
     """
-    version = str(version)
-    if version not in _TABLES:
-        raise UserError(f"data.dataset.version={version} is no version of Mapillary Vistas; use {' or '.join(_TABLES)}")
-    if split not in _FOLDERS:
+    number = str(version)  # YAML reads 2.0 as a number
+    if number not in _TABLES:
         raise UserError(
-            f"Mapillary Vistas has no split '{split}'; use {', '.join(_FOLDERS)}.{nearest(split, _FOLDERS)}"
+            f"data.dataset.version={version} is not a version of Mapillary Vistas; use {' or '.join(_TABLES)}"
         )
+    check_split("Mapillary Vistas", split, _FOLDERS)
     root = Path(root).expanduser()
     folder = root / _FOLDERS[split]
     check_folder(folder, f"{_REMEDY} (it needs registration)")
-    table = class_table(_TABLES[version])
-    _check_config(root, version, table)
-    labels = None if split == "test" else _label_folder(folder, version)
+    table = class_table(_TABLES[number])
+    _check_config(root, number, table)
+    labels = None if split == "test" else _label_folder(folder, number)
     pairs = pair_by_stem(folder / "images", labels, remedy=_REMEDY)
-    return FileSource(pairs, LabelSpace(table.names, table.colors, file_values=table.values))
+    return FileSource(pairs, table.label_space)
 
 
 def _label_folder(folder: Path, version: str) -> Path:
@@ -79,7 +78,9 @@ def _label_folder(folder: Path, version: str) -> Path:
 
 def _check_config(root: Path, version: str, table: ClassTable) -> None:
     """What the official config evaluates, where it lies beside the images, must be what the table scores."""
-    names = [f"config_v{version}.json"] + (["config.json"] if version == "1.2" else [])
+    names = [f"config_v{version}.json"]
+    if version == "1.2":
+        names.append("config.json")
     path = next((root / name for name in names if (root / name).is_file()), None)
     if path is None:
         return

@@ -6,17 +6,27 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from src.data.source import Pair
 from src.errors import UserError
 from src.files.atomic import write_bytes
 
-__all__ = ["png_labels", "read_mat"]
+__all__ = ["png_labels", "read_mat", "with_png_labels"]
 
 _THREADS = 8  # more would only wait for each other: much of the parser is Python
+
+
+def with_png_labels(
+    pairs: Sequence[Pair], folder: Path, *, variable: str, values: np.ndarray | None = None
+) -> list[Pair]:
+    """The pairs with PNG copies for their ``.mat`` labels; arguments as for ``png_labels``."""
+    copies = png_labels([pair.label for pair in pairs if pair.label], folder, variable=variable, values=values)
+    return [pair._replace(label=copy) for pair, copy in zip(pairs, copies, strict=True)]
 
 
 def png_labels(mats: Sequence[Path], folder: Path, *, variable: str, values: np.ndarray | None = None) -> list[Path]:
@@ -24,7 +34,7 @@ def png_labels(mats: Sequence[Path], folder: Path, *, variable: str, values: np.
 
     Args:
         mats: files to copy; each must exist.
-        folder: where copies go, of one ``variable`` and ``values``; removing it makes them anew.
+        folder: where copies go, of one ``variable`` and ``values``; removing it makes them again.
         variable: name of the matrix, see ``read_mat``.
         values: (N,) uint8, stored value -> value in the copy; ``None`` keeps values, which must then fit 8 bits.
 
@@ -55,13 +65,13 @@ def read_mat(path: Path, variable: str) -> np.ndarray:
     Raises:
         UserError: if the file is missing, broken, or has no such matrix.
     """
-    from scipy.io import loadmat
+    from scipy.io import loadmat  # takes a second, and few data sets need it
 
     if not path.is_file():
         raise UserError(f"{path}: file not found; restore it")
     name, *fields = variable.split(".")
     try:
-        found = loadmat(path, variable_names=[name]).get(name)
+        found: Any = loadmat(path, variable_names=[name]).get(name)
         for field in fields:
             found = found[field][0, 0]
     except Exception as error:  # whatever broken bytes lead the parser to

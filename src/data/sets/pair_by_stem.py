@@ -6,11 +6,18 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from src.data.dataset import Pair
-from src.data.text_files import read_text
-from src.errors import UserError
+from src.data.decoding import read_text
+from src.data.source import Pair
+from src.errors import UserError, nearest
 
-__all__ = ["check_folder", "pair_by_stem", "read_stems"]
+__all__ = ["check_folder", "check_split", "pair_by_stem", "read_stems"]
+
+
+def check_split(data_set: str, split: str, splits: Iterable[str]) -> None:
+    """Raise a ``UserError`` for a split that is none of ``splits``."""
+    names = list(splits)
+    if split not in names:
+        raise UserError(f"{data_set} has no split '{split}'; use {', '.join(names)}.{nearest(split, names)}")
 
 
 def check_folder(folder: Path, remedy: str) -> None:
@@ -25,39 +32,36 @@ def pair_by_stem(
     *,
     remedy: str,
     stems: Iterable[str] | None = None,
-    image_suffix: str = ".jpg",
     label_suffix: str = ".png",
 ) -> list[Pair]:
-    """``images/<stem><image_suffix>`` with ``labels/<stem><label_suffix>``; each folder is listed once.
+    """``images/<stem>.jpg`` with ``labels/<stem><label_suffix>``; each folder is listed once.
 
     Args:
         images: folder of images.
         labels: folder of labels; ``None`` where there are none.
         remedy: how to get the files, the end of each error.
         stems: what to pair, in this order; ``None``: every image, sorted by name.
-        image_suffix: ending of image names.
         label_suffix: ending of label names.
 
     Raises:
         UserError: for a missing folder, no image at all, or an image or a label that is not there.
     """
-    have_images = _stems(images, image_suffix, remedy)
-    have_labels = None if labels is None else _stems(labels, label_suffix, remedy)
+    have_images = _stems(images, ".jpg", remedy)
     wanted = sorted(have_images) if stems is None else list(stems)
     if not wanted:
-        raise UserError(f"{images.resolve()}: no images (*{image_suffix}); {remedy}")
-    for kind, folder, have, suffix in (
-        ("image", images, have_images, image_suffix),
-        ("label", labels, have_labels, label_suffix),
-    ):
-        absent = [] if have is None else [stem for stem in wanted if stem not in have]
+        raise UserError(f"{images.resolve()}: no images (*.jpg); {remedy}")
+    needed = [("image", images, ".jpg", have_images)]
+    if labels is not None:
+        needed.append(("label", labels, label_suffix, _stems(labels, label_suffix, remedy)))
+    for kind, folder, suffix, have in needed:
+        absent = [stem for stem in wanted if stem not in have]
         if absent:
             raise UserError(
                 f"{(folder / (absent[0] + suffix)).resolve()}: {kind} not found ({len(absent)} of {len(wanted)} are"
                 f" missing); {remedy}"
             )
     return [
-        Pair(images / f"{stem}{image_suffix}", None if labels is None else labels / f"{stem}{label_suffix}", stem)
+        Pair(images / f"{stem}.jpg", None if labels is None else labels / f"{stem}{label_suffix}", stem)
         for stem in wanted
     ]
 

@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from src.data.dataset import FileSource, Pair
 from src.data.label_space import IGNORE_INDEX, LabelSpace
 from src.data.sets.class_tables import class_table
-from src.data.sets.mat_labels import png_labels
-from src.data.sets.pair_by_stem import pair_by_stem, read_stems
+from src.data.sets.mat_labels import with_png_labels
+from src.data.sets.pair_by_stem import check_split, pair_by_stem, read_stems
 from src.data.sets.voc import devkit
-from src.errors import UserError, nearest
+from src.data.source import FileSource, Pair
+from src.errors import UserError
 
 __all__ = ["label_space", "pascal_context"]
 
@@ -55,8 +55,7 @@ def pascal_context(*, root: str | Path, split: str, classes: Literal[59, 60] = 5
     """
     if classes not in (59, 60):
         raise UserError(f"data.num_classes={classes}: PASCAL Context has 59 classes, or 60 with background")
-    if split not in _SPLITS:
-        raise UserError(f"PASCAL Context has no split '{split}'; use {', '.join(_SPLITS)}.{nearest(split, _SPLITS)}")
+    check_split("PASCAL Context", split, _SPLITS)
     root = Path(root).expanduser()
     kit = devkit(root, 2010, _DEVKIT)
     own = kit / "ImageSets" / "SegmentationContext" / f"{split}.txt"
@@ -74,8 +73,7 @@ def _pairs(root: Path, kit: Path, stems: list[str]) -> list[Pair]:
     for raw, train_id in class_table("pascal_context").values.items():
         values[raw] = train_id + 1
     folder = published.with_name("trainval_png")
-    copies = png_labels([pair.label for pair in pairs], folder, variable="LabelMap", values=values)
-    return [pair._replace(label=copy) for pair, copy in zip(pairs, copies, strict=True)]
+    return with_png_labels(pairs, folder, variable="LabelMap", values=values)
 
 
 def label_space(*, with_background: bool) -> LabelSpace:

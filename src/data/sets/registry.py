@@ -1,4 +1,4 @@
-"""The classes of a data set without its files: those of published sets are known, others are listed by the user."""
+"""What is known of a data set without its files: the classes, and what a complete download holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from src.data.sets import cityscapes, pascal_context
 from src.data.sets.class_tables import class_table
 from src.errors import UserError
 
-__all__ = ["known_classes"]
+__all__ = ["archives", "count_finding", "known_classes"]
 
 _TABLES = {"ade20k": "ade20k", "coco_stuff": "coco_stuff", "coco_stuff_10k": "coco_stuff", "voc": "voc2012"}
 
@@ -36,8 +36,7 @@ def known_classes(dataset: Mapping[str, Any]) -> LabelSpace | None:
     tables = {**_TABLES, "mapillary": f"mapillary_v{dataset.get('version')}".replace(".", "_")}
     if name not in tables:
         return None
-    table = class_table(tables[name])
-    return LabelSpace(table.names, table.colors, file_values=table.values)
+    return class_table(tables[name]).label_space
 
 
 def _own(dataset: Mapping[str, Any]) -> LabelSpace:
@@ -50,3 +49,26 @@ def _own(dataset: Mapping[str, Any]) -> LabelSpace:
             " 'data.classes=[road,car,...]'"
         )
     return build_label_space(roots, [], classes, "index", None, None)
+
+
+def count_finding(release: Mapping[str, Any] | None, split: str, count: int) -> str | None:
+    """A sentence if ``count`` images are not what a release holds; ``None`` where it is silent about the split.
+
+    ``release["images"][split]`` is a number, or several where conversions in use differ.
+    """
+    official = ((release or {}).get("images") or {}).get(split)
+    counts = [official] if isinstance(official, int) else list(official or [])
+    if not counts or count in counts:
+        return None
+    published = " or ".join(map(str, counts))
+    if count < max(counts):
+        return (
+            f"{split} holds {count} of {published} images; unless a part of them is meant, unpack its archives"
+            " completely into data.root"
+        )
+    return f"{split} holds {count} images where the published set has {published}; remove what does not belong to it"
+
+
+def archives(release: Mapping[str, Any] | None) -> list[str]:
+    """A line for each archive: its name, where to download it and where it goes."""
+    return [f"{name}: {where}" for name, where in ((release or {}).get("archives") or {}).items()]

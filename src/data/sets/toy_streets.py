@@ -9,9 +9,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from src.data.label_space import LabelSpace
+from src.data.sets.camvid import CLASSES
+from src.data.sets.pair_by_stem import check_split
 from src.data.sets.toy.painter import render
 from src.data.sets.toy.street import street
-from src.errors import UserError, nearest
+from src.data.source import Source
+from src.errors import UserError
 from src.schema.faults import checked
 from src.schema.types import Seed, Size, Whole
 
@@ -19,22 +22,8 @@ __all__ = ["ToyStreets", "toy_streets"]
 
 Split = Literal["train", "val", "test"]
 
-_CLASSES = {
-    "sky": (128, 128, 128),
-    "building": (128, 0, 0),
-    "pole": (192, 192, 128),
-    "road": (128, 64, 128),
-    "pavement": (60, 40, 222),
-    "tree": (128, 128, 0),
-    "sign symbol": (192, 128, 128),
-    "fence": (64, 64, 128),
-    "car": (64, 0, 128),
-    "pedestrian": (64, 64, 0),
-    "bicyclist": (0, 128, 192),
-}
 
-
-class ToyStreets:
+class ToyStreets(Source):
     """A source of generated street scenes in CamVid's eleven classes; rendered on the fly, nothing is stored.
 
     A scene depends on nothing but ``(seed, split, index)`` and is the same street at every size.
@@ -50,13 +39,10 @@ class ToyStreets:
         UserError: for an unknown split, a size below 32, no scenes, or a negative seed.
     """
 
-    label_space = LabelSpace(names=tuple(_CLASSES), colors=tuple(_CLASSES.values()))
+    label_space = LabelSpace(names=tuple(CLASSES), colors=tuple(CLASSES.values()))
 
     def __init__(self, *, split: Split, length: int, height: int = 128, width: int = 256, seed: int = 0) -> None:
-        splits = get_args(Split)
-        if split not in splits:
-            hint = nearest(str(split), splits)
-            raise UserError(f"toy streets have no split '{split}'; use one of {', '.join(splits)}.{hint}")
+        check_split("toy_streets", split, get_args(Split))
         if length < 1:
             raise UserError(f"toy streets of length {length} hold no scene; use 1 or more")
         if min(height, width) < 32:

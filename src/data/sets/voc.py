@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.dataset import FileSource, Pair
-from src.data.label_space import LabelSpace
 from src.data.listing import files_at
 from src.data.sets.class_tables import class_table
-from src.data.sets.mat_labels import png_labels
-from src.data.sets.pair_by_stem import pair_by_stem, read_stems
-from src.errors import UserError, nearest
+from src.data.sets.mat_labels import with_png_labels
+from src.data.sets.pair_by_stem import check_split, pair_by_stem, read_stems
+from src.data.source import FileSource, Pair
+from src.errors import UserError
 
 __all__ = ["devkit", "voc"]
 
@@ -53,12 +52,11 @@ def voc(*, root: str | Path, split: str) -> FileSource:
     Raises:
         UserError: for an unknown split, a missing folder or list, or an image or label that is not there.
     """
-    if split not in _SPLITS:
-        raise UserError(f"VOC has no split '{split}'; use {', '.join(_SPLITS)}.{nearest(split, _SPLITS)}")
+    check_split("VOC", split, _SPLITS)
     root = Path(root).expanduser()
     sbd = root / "benchmark_RELEASE" / "dataset"
     if split == "seg11valid":
-        return FileSource(_seg11valid(root, sbd), LabelSpace(*class_table("voc2012")))
+        return FileSource(_seg11valid(root, sbd), class_table("voc2012").label_space)
     kit = devkit(root, 2012, _DEVKIT)
     if split == "train_aug":
         pairs = _augmented(kit, sbd)
@@ -68,7 +66,7 @@ def voc(*, root: str | Path, split: str) -> FileSource:
         pairs = pair_by_stem(kit / "JPEGImages", None, stems=_listed(kit, split, _TEST), remedy=_TEST)
     else:
         pairs = _official(kit, _listed(kit, split))
-    return FileSource(pairs, LabelSpace(*class_table("voc2012")))
+    return FileSource(pairs, class_table("voc2012").label_space)
 
 
 def devkit(root: Path, year: int, remedy: str) -> Path:
@@ -111,8 +109,7 @@ def _of_sbd(kit: Path, sbd: Path, stems: list[str]) -> list[Pair]:
     if converted.is_dir():
         return pair_by_stem(kit / "JPEGImages", converted, stems=stems, remedy=_SBD)
     pairs = pair_by_stem(kit / "JPEGImages", sbd / "cls", stems=stems, label_suffix=".mat", remedy=_SBD)
-    copies = png_labels([pair.label for pair in pairs], sbd / "cls_png", variable="GTcls.Segmentation")
-    return [pair._replace(label=copy) for pair, copy in zip(pairs, copies, strict=True)]
+    return with_png_labels(pairs, sbd / "cls_png", variable="GTcls.Segmentation")
 
 
 def _seg11valid(root: Path, sbd: Path) -> list[Pair]:

@@ -1,4 +1,4 @@
-"""Shards at an address, brought into a local folder when they are first read."""
+"""Shards at an address, downloaded into a local folder when they are first read."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class ShardCache:
         """Where the copy of a shard lies; another content has another place."""
         return self.folder / f"{Path(shard.file).stem}-{shard.sha256[:12]}.tar"
 
-    def bring_index(self, split: str) -> Path:
-        """Fetch the index of a split, anew each time; returns its folder."""
+    def fetch_index(self, split: str) -> Path:
+        """Fetch the index of a split, again each time; returns its folder."""
         self._fetch(f"{split}.json", self.folder / f"{split}.json")
         return self.folder
 
-    def bring_table(self, shard: Shard) -> None:
+    def fetch_table(self, shard: Shard) -> None:
         """Fetch the table of a shard, if there is one at the address."""
         beside = self.local(shard).with_suffix(".npz")
         if not beside.exists():
@@ -86,11 +86,11 @@ class ShardCache:
 
     def _fetch(self, name: str, path: Path, shard: Shard | None = None) -> None:
         url = f"{self.url}/{name}"
-        size = shard.bytes if shard and name == shard.file else None
+        whole = shard is not None and name == shard.file
         limit = shard.bytes + MiB if shard else LARGEST_INDEX  # a table is smaller than its shard
         with whole_file(path, shared=True) as partial:
-            _download(url, partial, size=size, limit=limit)
-            if size is not None and sha256(partial) != shard.sha256:
+            _download(url, partial, size=shard.bytes if shard and whole else None, limit=limit)
+            if shard and whole and sha256(partial) != shard.sha256:
                 raise UserError(f"{url}: shard was changed (other sha256 than in its index); upload it again")
 
     @contextmanager
@@ -130,10 +130,11 @@ def _download(url: str, path: Path, *, size: int | None, limit: int) -> None:
         try:
             system, place = fsspec.core.url_to_fs(url, **_patience(url))
             system.get_file(place, str(path), callback=Counted())
-            if size not in (None, came := path.stat().st_size):
+            came = path.stat().st_size
+            if size is not None and came != size:
                 raise EOFError(f"{came} of {size} bytes came")
             if url.endswith(".json") and not path.read_bytes().endswith(b"}"):
-                raise EOFError("what came is no whole index")
+                raise EOFError("what came is not a whole index")
             return
         except Exception as error:  # each file system has its own kinds
             why = " ".join(str(error).split()) or type(error).__name__

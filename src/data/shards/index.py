@@ -29,10 +29,16 @@ _LEAST_BYTES = 2048  # of a sample in a shard: two files at least, each with a h
 _MOST_SAMPLES = 10**8
 
 
+def _plain_name(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("should be a plain file name")
+    return name
+
+
 class _Shard(TypedDict):
     """A shard in an index that may come from anywhere: its file is a plain name, and its sizes go together."""
 
-    file: Annotated[str, Field(pattern=r"^[^./\\][^/\\]{0,180}\.tar$"), AfterValidator(lambda name: _plain_name(name))]
+    file: Annotated[str, Field(pattern=r"^[^./\\][^/\\]{0,180}\.tar$"), AfterValidator(_plain_name)]
     samples: Annotated[int, Field(ge=0, le=_MOST_SAMPLES)]
     bytes: Annotated[int, Field(ge=_LEAST_BYTES, le=2**50)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -99,9 +105,9 @@ class ShardIndex:
         """Read it.
 
         Raises:
-            UserError: where there is none, naming the splits that there are, or it is no index.
+            UserError: where there is none, naming the splits that there are, or it is not an index.
         """
-        remedy = "write the shards anew with src.shards"
+        remedy = "write the shards again with src.shards"
         if not path.exists():
             splits = sorted(other.stem for other in path.parent.glob("*.json"))
             there = f"there is {', '.join(splits)}" if splits else "there are no shards"
@@ -110,7 +116,7 @@ class ShardIndex:
                 f" data.root or data.splits, or write it: python -m src.shards data=... split={path.stem}"
                 f" out={path.parent}"
             )
-        where = f"{path}: is no index of shards that this version wrote"
+        where = f"{path}: is not an index of shards that this version wrote"
         content = parsed(limited(path, LARGEST_INDEX, remedy=remedy), _Index, where=where, remedy=remedy)
         return cls(
             content["split"],
@@ -121,12 +127,6 @@ class ShardIndex:
             [Shard(**shard) for shard in content["shards"]],
             content["complete"],
         )
-
-
-def _plain_name(name: str) -> str:
-    if not name.isprintable():
-        raise ValueError("should be a plain file name")
-    return name
 
 
 def _fitting(shard: _Shard) -> _Shard:

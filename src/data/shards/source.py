@@ -13,14 +13,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
-from src.data.dataset import decode_image
+from src.data.decoding import decode_image
 from src.data.shards.download_cache import ShardCache
 from src.data.shards.index import Shard, ShardIndex
 from src.data.shards.table import ShardTable, table_of
-from src.data.workers import reading_threads
+from src.data.source import Source
+from src.data.workers import no_bar, reading_threads
 from src.errors import UserError
 from src.schema.types import Positive
 
@@ -29,7 +29,7 @@ __all__ = ["ShardSource", "shards"]
 _OPEN = 128  # shards that a process keeps open
 
 
-class ShardSource:
+class ShardSource(Source):
     """Samples of shards, in the order of the source they were written from.
 
     Every read is checked against the checksum from the time of writing.
@@ -37,7 +37,7 @@ class ShardSource:
     Args:
         index: of the split.
         folder: that holds its shards.
-        cache: brings shards there when they are first read; ``None``: they are all there.
+        cache: downloads shards there when they are first read; ``None``: they are all there.
 
     Raises:
         UserError: for a shard that is missing, truncated, or not the one of the index; on reading for one that has
@@ -58,7 +58,7 @@ class ShardSource:
 
     def _tables(self) -> list[ShardTable]:
         known = all(path.with_suffix(".npz").exists() for path in self._paths)
-        quiet = True if known or rank_zero_only.rank else None
+        quiet = True if known else no_bar()
         with ThreadPoolExecutor(reading_threads()) as pool:
             tables = pool.map(self._table, self._paths, self._shards)
             return list(tqdm(tables, "tables of shards", len(self._shards), unit="shard", disable=quiet))
@@ -66,7 +66,7 @@ class ShardSource:
     def _table(self, path: Path, shard: Shard) -> ShardTable:
         if self.cache is None:
             return table_of(path, shard)
-        self.cache.bring_table(shard)
+        self.cache.fetch_table(shard)
         try:
             return table_of(path, shard)
         except FileNotFoundError:  # no table is there, and it is made of the shard
@@ -92,7 +92,7 @@ class ShardSource:
         label = self.read_label(index)
         if label is not None and label.shape != image.shape[:2]:
             raise UserError(
-                f"{self._where(index)}: label is {label.shape} but its image {image.shape[:2]}; write it anew"
+                f"{self._where(index)}: label is {label.shape} but its image {image.shape[:2]}; write it again"
             )
         return image, label
 
@@ -102,7 +102,9 @@ class ShardSource:
             return None
         label = cv2.imdecode(np.frombuffer(self._content(index, 3), np.uint8), cv2.IMREAD_UNCHANGED)
         if label is None or label.ndim != 2:
-            raise UserError(f"{self._where(index)}: label is no 8-bit grey PNG; write the shards anew with src.shards")
+            raise UserError(
+                f"{self._where(index)}: label is not an 8-bit grey PNG; write the shards again with src.shards"
+            )
         return self.label_space.encode(label, self._where(index))
 
     def _content(self, index: int, column: int) -> bytes:
@@ -113,8 +115,8 @@ class ShardSource:
             content = os.pread(opened.number, size, offset)
         except OSError as error:
             raise UserError(
-                f"{self._paths[shard]}: shard cannot be read any more ({error.strerror or error}); restore it and go on"
-                " with resume=last"
+                f"{self._paths[shard]}: shard cannot be read any more ({error.strerror or error}); restore it and"
+                " resume with resume=last"
             ) from error
         if zlib.crc32(content) != checksum:
             raise UserError(
@@ -140,7 +142,7 @@ def shards(
     Args:
         root: its folder, or the address of one (``https://...``, ``s3://...``, whatever fsspec opens).
         split: name of the split.
-        cache: folder into which shards of an address are brought; ``None``: one in the cache folder of this project.
+        cache: folder into which shards of an address are downloaded; ``None``: one in the cache folder of this project.
         cache_gb: gigabytes (10^9) of shards that it may hold; the longest unused are removed. ``None``: all.
 
     Raises:
@@ -149,27 +151,29 @@ def shards(
     if split != Path(split).name:
         raise UserError(f"data.splits: split={split} must be a name, without a folder; correct data.splits")
     remote = ShardCache(str(root), folder=cache, limit_gb=cache_gb) if "://" in str(root) else None
-    folder = remote.bring_index(split) if remote else Path(root).expanduser()
+    folder = remote.fetch_index(split) if remote else Path(root).expanduser()
     path = folder / f"{split}.json"
     index = ShardIndex.load(path)
     if not index.complete:
         raise UserError(
-            f"{path}: writing stopped after {len(index.shards)} shards; repeat the command that wrote it, which goes on"
+            f"{path}: writing stopped after {len(index.shards)} shards; repeat the command that wrote it, which resumes"
             " from there"
         )
     if not index.shards:
-        raise UserError(f"{path}: lists no shard; write the shards anew with src.shards")
+        raise UserError(f"{path}: lists no shard; write the shards again with src.shards")
     return ShardSource(index, folder, cache=remote)
 
 
 class _Opened:
     """A file descriptor that is closed with its last user; ``os.pread`` may be shared by threads and forks."""
 
+    number = -1
+
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
-        if hasattr(self, "number"):
+        if self.number >= 0:
             os.close(self.number)
 
 

@@ -66,7 +66,9 @@ def table_of(path: Path, shard: Shard) -> ShardTable:
     try:
         _check(table, shard)
     except ValueError as error:
-        raise UserError(f"{path}: shard is not what its index says ({error}); write it anew with src.shards") from error
+        raise UserError(
+            f"{path}: shard is not what its index says ({error}); write it again with src.shards"
+        ) from error
     content = io.BytesIO()
     names = np.frombuffer(table.names, np.uint8)
     np.savez(content, sha256=shard.sha256, places=table.places, names=names, ends=table.ends)
@@ -126,13 +128,13 @@ def scan(path: Path) -> ShardTable:
     """Read a shard through for its table, in memory that does not grow but by the table.
 
     Raises:
-        UserError: for a file that is no shard.
+        UserError: for a file that is not a shard.
     """
     try:
         return _scanned(path)
     except (tarfile.TarError, LookupError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: is no shard ({why}); write it anew with src.shards") from error
+        raise UserError(f"{path}: is not a shard ({why}); write it again with src.shards") from error
 
 
 def _scanned(path: Path) -> ShardTable:
@@ -144,7 +146,7 @@ def _scanned(path: Path) -> ShardTable:
             if suffix != "json":
                 entry["label" if suffix == LABEL_SUFFIX else "image"] = offset, size, zlib.crc32(content)
                 continue
-            about = parsed(content, _About, where=f"{path} at byte {offset}", remedy="write it anew with src.shards")
+            about = parsed(content, _About, where=f"{path} at byte {offset}", remedy="write it again with src.shards")
             places.extend((*entry["image"], *entry.get("label", (-1, 0, 0)), about["height"], about["width"]))
             names += about["name"].encode(errors="surrogateescape")
             ends.append(len(names))
@@ -159,6 +161,6 @@ def _members(path: Path) -> Iterator[tuple[str, int, int]]:
     with tarfile.open(path, "r:") as tar:
         while (member := tar.next()) is not None:
             if not member.isreg() or member.offset_data + member.size > whole:
-                raise ValueError(f"'{member.name[:100]}' is no file within it")
+                raise ValueError(f"'{member.name[:100]}' is not a file within it")
             yield member.name.split(".", 1)[1], member.offset_data, member.size
-            tar.members.clear()  # tarfile would keep them all
+            tar.members.clear()  # pyrefly: ignore[missing-attribute]  # tarfile would keep them all

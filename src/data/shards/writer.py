@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import tarfile
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -19,13 +19,14 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.cache import fingerprint
-from src.data.dataset import FileSource, Source
 from src.data.label_space import LabelSpace
 from src.data.shards.index import LABEL_SUFFIX, Shard, ShardIndex
 from src.data.shards.table import table_of
+from src.data.source import Source
 from src.data.workers import reading_threads
 from src.errors import UserError
 from src.files.atomic import locked, whole_file
+from src.files.images import read_ahead
 
 __all__ = ["write_shards"]
 
@@ -40,8 +41,8 @@ def write_shards(source: Source, out: Path, *, split: str, shard_mb: float = 256
 
     Image files are stored as they are, images without a file as PNG; labels as train ids, after all that the source
     makes of them. The key of a sample is its number in the source. Each sample is decoded once: what cannot be read, or
-    has labels outside the classes, is left out and told in the index (``Shard.left_out``). A run that was stopped goes
-    on behind the last finished shard. Memory holds a few samples for each thread, however many there are.
+    has labels outside the classes, is left out and told in the index (``Shard.left_out``). A run that was stopped
+    resumes behind the last finished shard. Memory holds a few samples for each thread, however many there are.
 
     Args:
         source: any source.
@@ -70,7 +71,7 @@ def _write_split(source: Source, out: Path, split: str, shard_mb: float, progres
     at = index.shards[-1].end if index.shards else 0
     bar = tqdm(total=count, initial=at, unit="image", desc=split, disable=None if progress else True)
     with bar, ThreadPoolExecutor(reading_threads()) as pool:
-        samples = _ahead(pool, source, range(at, count))
+        samples = read_ahead(pool, partial(_sample, source), range(at, count), 2 * reading_threads())
         while at < count:
             file = out / f"{split}-{len(index.shards):06d}.tar"
             with _explained(file):
@@ -91,7 +92,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); mend that, and the same command goes on from"
+            f"{path}: cannot be written ({error.strerror or error}); fix that, and the same command resumes from"
             " there, or choose another folder for out="
         ) from error
 
@@ -110,12 +111,15 @@ def _begun(out: Path, source: Source, split: str) -> ShardIndex:
     mark = fingerprint(source) or f"{len(source)} samples"
     space = source.label_space
     if not path.exists():
-        if foreign := next(out.glob(f"{split}-*.tar"), None):
+        foreign = next(out.glob(f"{split}-*.tar"), None)
+        if foreign is not None:
             raise UserError(
                 f"{foreign}: is there without an index {path.name}, so src.shards did not write it; remove it, or"
                 " choose another folder for out="
             )
-        return ShardIndex(split, mark, list(space.names), [list(c) for c in space.colors], space.categories, [])
+        colors = [list(color) for color in space.colors]
+        categories = None if space.categories is None else list(space.categories)
+        return ShardIndex(split, mark, list(space.names), colors, categories, [])
     index = ShardIndex.load(path)
     if index.source != mark:
         raise UserError(
@@ -129,36 +133,16 @@ def _begun(out: Path, source: Source, split: str) -> ShardIndex:
     return replace(index, shards=index.shards[: intact.index(False)], complete=False)
 
 
-def _ahead(pool: ThreadPoolExecutor, source: Source, indices: Iterable[int]) -> Iterator[tuple[int, Files | UserError]]:
-    """Samples in order, a few of which are made before they are asked for."""
-    pending: deque = deque()
-    try:
-        for index in indices:
-            pending.append((index, pool.submit(_sample, source, index)))
-            if len(pending) > 2 * reading_threads():
-                index, job = pending.popleft()
-                yield index, job.result()
-        while pending:
-            index, job = pending.popleft()
-            yield index, job.result()
-    finally:
-        for _, job in pending:
-            job.cancel()
-
-
-def _sample(source: Source, index: int) -> Files | UserError:
-    """Suffix -> content of a sample, or why it cannot be read."""
-    try:
-        image, label = source.read(index)
-        if isinstance(source, FileSource):
-            file = source.pairs[index].image
-            files = {file.suffix.lower().lstrip(".").replace("jpeg", "jpg"): file.read_bytes()}
-        else:
-            files = {"png": _png(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))}
-        if label is not None:
-            files[LABEL_SUFFIX] = _png(_checked(source, index, label, image.shape[:2]))
-    except UserError as error:
-        return error
+def _sample(source: Source, index: int) -> Files:
+    """Suffix -> content of a sample."""
+    image, label = source.read(index)
+    if source.pairs:
+        file = source.pairs[index].image
+        files = {file.suffix.lower().lstrip(".").replace("jpeg", "jpg"): file.read_bytes()}
+    else:
+        files = {"png": _png(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))}
+    if label is not None:
+        files[LABEL_SUFFIX] = _png(_checked(source, index, label, image.shape[:2]))
     about = {"name": source.name(index), "height": image.shape[0], "width": image.shape[1]}
     return files | {"json": json.dumps(about).encode()}
 
@@ -166,7 +150,7 @@ def _sample(source: Source, index: int) -> Files | UserError:
 def _checked(source: Source, index: int, label: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if label.shape != shape or label.dtype != np.uint8:
         raise UserError(
-            f"{source.name(index)}: label is {label.shape} {label.dtype} but its image {shape}; mend the source"
+            f"{source.name(index)}: label is {label.shape} {label.dtype} but its image {shape}; fix the source"
         )
     space = source.label_space
     return LabelSpace(space.names, space.colors).encode(label, source.name(index))
@@ -199,7 +183,8 @@ def _fill(
         bar.update()
         if isinstance(found, UserError):
             broken += 1
-            left_out += [str(found)] * (broken <= _NAMED)
+            if broken <= _NAMED:
+                left_out.append(str(found))
             continue
         count += 1
         for suffix, content in found.items():
@@ -210,5 +195,6 @@ def _fill(
             break
     write(bytes(2 * _BLOCK))
     write(bytes(-file.tell() % tarfile.RECORDSIZE))
-    left_out += [f"{broken - _NAMED} more"] * (broken > _NAMED)
+    if broken > _NAMED:
+        left_out.append(f"{broken - _NAMED} more")
     return Shard(name, count, file.tell(), digest.hexdigest(), end, left_out)

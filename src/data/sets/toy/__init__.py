@@ -1,4 +1,1 @@
-"""The renderer and the layout behind ``src.data.sets.toy_streets``.
-
-``street`` plans a scene from random draws, ``scene`` describes it in metres, ``painter`` turns it into image and label.
-"""
+"""What renders ``src.data.sets.toy_streets``: street and scene lay it out, painter draws it from meshes."""

@@ -13,7 +13,8 @@ from itertools import chain
 import cv2
 import numpy as np
 
-from src.data.sets.toy.scene import Mesh, Scene
+from src.data.sets.toy.meshes import Mesh
+from src.data.sets.toy.scene import Scene
 
 __all__ = ["render"]
 
@@ -196,7 +197,7 @@ def _shadows(height: int, width: int, scene: Scene) -> np.ndarray:
 def _weather(image: np.ndarray, label: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """Glow of lamps after dark; in rain a wet road that mirrors what stands on it, and streaks."""
     if scene.glows:
-        image = cv2.add(image, _halos(*label.shape, scene))
+        image = cv2.add(image, _halos(label.shape[0], label.shape[1], scene))
     if scene.mood.rain:
         height, width = label.shape
         row = scene.camera.horizon_row(height, width)
