@@ -229,7 +229,8 @@ def test_an_unknown_channel_order() -> None:
         *(("DilatedFCN", name) for name in ("torchvision_fcn_resnet50", "mmseg_fcn_r101d8", "hrnet_w48")),
         *(("ANN", name) for name in ("ann_r101_mendelxu", "mmseg_ann_r50d8")),
         *(("DeepLabV3", f"{project}_deeplabv3_{rest}") for project, rest in DEEPLABS),
-        *(("DeepLabV3Plus", name) for name in ("vainf_deeplabv3plus_mobilenet", "mmseg_deeplabv3plus_r101d8")),
+        *(("DeepLabV3Plus", f"vainf_deeplabv3plus_{trunk}") for trunk in ("mobilenet", "xception")),
+        ("DeepLabV3Plus", "mmseg_deeplabv3plus_r101d8"),
         *(("OCRNet", name) for name in ("nvidia_hrnet_ocrnet", "hrnet_w48_ocr", "mmseg_ocrnet_hr48")),
     ],
 )

@@ -197,6 +197,14 @@ def test_without_onnx_it_says_what_to_install(ckpt: Path, monkeypatch: pytest.Mo
         _export(ckpt, "format=onnx")
 
 
+def test_a_trunk_may_need_larger_images() -> None:
+    net = _Blue()
+    net.backbone = nn.Identity()
+    net.backbone.min_size = 71
+    deployed = exporting.Deployed(net, Normalize([0.5] * 3, [1] * 3), Inference((0.5, 1.0)))
+    assert deployed.least_side == 144
+
+
 def test_onnx_takes_all_sizes_and_tells_of_its_classes(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     deployed = exporting.Deployed(_Blue(), Normalize([0.5] * 3, [1] * 3), Inference(flip=True))

@@ -61,7 +61,8 @@ class Deployed(nn.Module):
     @property
     def least_side(self) -> int:
         """Pixels from which on a side may be anything: no map becomes one pixel, a special case for graphs."""
-        return math.ceil((_STEP + 1) / min(1, *self.inference.scales, *getattr(self.net, "scales", ())))
+        least = max(_STEP, getattr(getattr(self.net, "backbone", None), "min_size", 0)) + 1
+        return math.ceil(least / min(1, *self.inference.scales, *getattr(self.net, "scales", ())))
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         image = image.to(torch.float32)  # first of all: TensorRT takes uint8 as an input only

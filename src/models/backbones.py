@@ -6,6 +6,7 @@ on, with ``channels`` and ``strides`` (against the image) by feature. ``create_b
 * ResNets (ResNeXt, SE, wide, the deep stems ``resnet101c`` with 32-32-64 and ``resnet101s`` with 64-64-128 channels
   included) with the dilation, stride and pooling conventions of the segmentation papers;
 * HRNets with all branches at the end (``src.models.hrnet``);
+* Xception, by the name ``legacy_xception``, with rates in place of strides (``src.models.xception``);
 * any other trunk with feature maps, where its strides allow the output stride.
 """
 
@@ -24,6 +25,7 @@ from src.models.checks import check_rates
 from src.models.hrnet import HRNet
 from src.models.layers import CeilMaxPool2d, init_kaiming, recompute
 from src.models.timm_trunks import create_feature_trunk, create_trunk
+from src.models.xception import Xception
 from src.schema.types import Channels, Count
 
 __all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
@@ -145,8 +147,11 @@ def create_backbone(
     pretrained: bool | str = False,
     in_channels: Channels = 3,
     align_corners: bool = False,
+    upsample_by_factor: bool = False,
     checkpointing: bool = False,
     pad_block_inputs: bool = False,
+    linear_features: bool = False,
+    exit_padding: Count | None = None,
     **resnet: Any,
 ) -> nn.Module:
     """A backbone by timm's name; ``timm.list_models()`` lists them.
@@ -157,9 +162,11 @@ def create_backbone(
         pretrained: ``true`` for timm's ImageNet weights, or the path of a file that holds them.
         in_channels: channels of the image.
         align_corners: of an HRNet's resizes.
+        upsample_by_factor: see ``HRNet``.
         checkpointing: see ``ResNet``; HRNets have it too.
         pad_block_inputs: MobileNetV2's 3x3 convolutions have no padding. Zeros are around the input of each inverted
             residual instead, before its 1x1 expansion, and none are around the image (VainF).
+        linear_features, exit_padding: see ``Xception``.
         **resnet: the other options of ``ResNet``, for ResNets only.
 
     Raises:
@@ -177,6 +184,12 @@ def create_backbone(
     given = [option for option, value in resnet.items() if value not in (None, False)]
     if given and family != "resnet":
         raise UserError(f"{', '.join(given)}: for ResNets only, and {name} is none; set to null or choose a ResNet")
+    if upsample_by_factor and family != "hrnet":
+        raise UserError(f"upsample_by_factor is for HRNets, and {name} is none; set it to false")
+    if (linear_features or exit_padding is not None) and family != "xception":
+        raise UserError(
+            f"linear_features and exit_padding are for legacy_xception; set them to false and null for {name}"
+        )
     if checkpointing and family not in ("resnet", "hrnet"):
         raise UserError(f"checkpointing is for ResNets and HRNets; set it to false for {name}")
     common = {"name": name, "pretrained": pretrained, "in_chans": in_channels}
@@ -184,7 +197,17 @@ def create_backbone(
         trunk = create_trunk(output_stride=output_stride, **common)
         backbone = ResNet(trunk, output_stride=output_stride, checkpointing=checkpointing, **resnet)
     elif family == "hrnet":
-        backbone = HRNet(create_trunk(**common), align_corners=align_corners, checkpointing=checkpointing)
+        backbone = HRNet(
+            create_trunk(**common),
+            align_corners=align_corners,
+            upsample_by_factor=upsample_by_factor,
+            checkpointing=checkpointing,
+        )
+    elif family == "xception":
+        trunk = create_trunk(**common)
+        backbone = Xception(
+            trunk, output_stride=output_stride, linear_features=linear_features, exit_padding=exit_padding
+        )
     else:
         backbone = TimmBackbone(create_feature_trunk(output_stride=output_stride, **common))
     if pad_block_inputs:

@@ -1,8 +1,8 @@
 """HRNet V2 trunk (Wang et al. 2020, arXiv 1908.07919): parallel branches at 1/4 to 1/32 of the image.
 
 Layers and ImageNet weights are timm's; the fusion of the branches is not: there a coarse map is enlarged by a fixed
-factor with nearest neighbours, here, as in all references for segmentation, bilinearly to the finer map's actual size,
-so any image of 32x32 pixels or more is legal.
+factor with nearest neighbours, here bilinearly to the finer map's actual size, so any image of 32x32 pixels or more is
+legal. The references for segmentation do so too, in one step or in two (``upsample_by_factor``).
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ class Exchange(nn.Module):
     Args:
         module: timm's, whose layers and names are kept.
         align_corners: of the resizes.
+        upsample_by_factor: see ``HRNet``.
     """
 
-    def __init__(self, module: nn.Module, *, align_corners: bool) -> None:
+    def __init__(self, module: nn.Module, *, align_corners: bool, upsample_by_factor: bool = False) -> None:
         super().__init__()
         self.branches, self.fuse_layers, self.fuse_act = module.branches, module.fuse_layers, module.fuse_act
-        self.align_corners = align_corners
+        self.align_corners, self.upsample_by_factor = align_corners, upsample_by_factor
 
     def forward(self, *branches: Tensor) -> list[Tensor]:
         """(B,channels[i],h_i,w_i), fine to coarse -> the same shapes."""
@@ -41,9 +42,13 @@ class Exchange(nn.Module):
         ]
 
     def _to_level(self, fuse: nn.Module, x: Tensor, *, like: Tensor) -> Tensor:
-        if isinstance(fuse, nn.Sequential) and isinstance(fuse[-1], nn.Upsample):
-            return resize(fuse[:-1](x), like.shape[-2:], align_corners=self.align_corners)
-        return fuse(x)
+        if not (isinstance(fuse, nn.Sequential) and isinstance(fuse[-1], nn.Upsample)):
+            return fuse(x)
+        x = fuse[:-1](x)
+        if self.upsample_by_factor:
+            factor = int(fuse[-1].scale_factor)
+            x = resize(x, [side * factor for side in x.shape[-2:]], align_corners=self.align_corners)
+        return resize(x, like.shape[-2:], align_corners=self.align_corners)
 
 
 class HRNet(nn.Module):
@@ -52,19 +57,28 @@ class HRNet(nn.Module):
     Args:
         trunk: timm's ``HighResolutionNet``; its classification layers are dropped.
         align_corners: of the resizes between branches.
+        upsample_by_factor: a coarser map is first upsampled by the ratio of the strides, then resized to the finer map
+            (mmsegmentation). The two agree where 32 divides the image's sides; elsewhere the first result is larger.
         checkpointing: keep one map per branch and module for the backward pass and compute the rest again.
     """
 
     needs_all_read = True  # a map that no one reads would leave weights of the last exchange without gradient
 
-    def __init__(self, trunk: nn.Module, *, align_corners: bool = False, checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        trunk: nn.Module,
+        *,
+        align_corners: bool = False,
+        upsample_by_factor: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         for name in ("incre_modules", "downsamp_modules", "final_layer", "global_pool", "head_drop", "classifier"):
             setattr(trunk, name, None)
         self.trunk, self.align_corners, self.checkpointing = trunk, align_corners, checkpointing
         for stage in self.stages():
             for i, module in enumerate(stage):
-                stage[i] = Exchange(module, align_corners=align_corners)
+                stage[i] = Exchange(module, align_corners=align_corners, upsample_by_factor=upsample_by_factor)
         self.channels = list(trunk.stage4_cfg["num_channels"])
         self.strides = [4, 8, 16, 32]
 

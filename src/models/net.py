@@ -48,8 +48,9 @@ class Net(nn.Module):
         Warns:
             UserWarning: if ``align_corners`` shifts features against pixels at this size.
         """
-        check_image(image, in_channels=self.in_channels, min_size=self.min_size)
         backbone = getattr(self, "backbone", None)
+        least = max(self.min_size, getattr(backbone, "min_size", 0))
+        check_image(image, in_channels=self.in_channels, min_size=least)
         if self.align_corners and backbone is not None:
             _warn_of_shift(image, output_stride=backbone.strides[-1])
 
@@ -57,7 +58,7 @@ class Net(nn.Module):
         """Outputs before the last resize.
 
         Args:
-            image: (B,in_channels,H,W) normalised float, H and W at least ``min_size``.
+            image: (B,in_channels,H,W) normalised float, H and W at least ``min_size``, the net's and its backbone's.
 
         Returns:
             ``logits`` (B,K,h,w); ``aux_<name>`` (B,K,h',w') in training; ``features`` (B,feature_channels,h,w), which

@@ -22,7 +22,7 @@ each_layout = pytest.mark.parametrize(
 
 
 def rules_of(project: str, net: str) -> Rules:
-    return importlib.import_module(f"src.checkpoints.{project}").RULES[net]
+    return importlib.import_module(f"src.checkpoints.projects.{project}").RULES[net]
 
 
 def test_rules_apply_in_order() -> None:

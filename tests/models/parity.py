@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.build.from_config import build_net
 from src.checkpoints.rename_rules import convert
+from src.models.hrnet import Exchange
 from src.models.net import Net
 from tests.conftest import ROOT
 from tests.reference_fill import checksum, fill, load_keys, make_input, thin
@@ -63,7 +65,7 @@ def load(reference: Reference, *overrides: str) -> nn.Module:
     fill(state)
     assert checksum(state) == json.loads(keys.read_text())["checksum"]
     net = build(reference, *overrides)
-    rules = importlib.import_module(f"src.checkpoints.{reference.rules}").RULES[type(net).__name__]
+    rules = importlib.import_module(f"src.checkpoints.projects.{reference.rules}").RULES[type(net).__name__]
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     net.load_state_dict(convert(state, rules, shapes), strict=True, assign=True)
     net.eval()
@@ -99,3 +101,24 @@ def check_equal(reference: Reference) -> None:
     assert {f"step_{theirs}" for theirs in reference.arrays.values()} == {s for s in stored if s.startswith("step_")}
     for name in reference.arrays:
         assert deviation(reference, given, name) < LIMIT, name
+
+
+def fused_by_factor(module: Exchange, *branches: Tensor, align_corners: bool = False) -> list[Tensor]:
+    """mmsegmentation's fusion in an HRNet, written down once more: a coarser branch is first upsampled by the factor
+    between the strides, then resized to the finer branch.
+    """
+    maps = [blocks(x) for blocks, x in zip(module.branches, branches, strict=True)]
+    bilinear = {"mode": "bilinear", "align_corners": align_corners}
+    fused = []
+    for i, fine in enumerate(maps):
+        total = fine
+        for j in range(len(maps)):
+            layers = module.fuse_layers[i][j]
+            if j < i:
+                total = total + layers(maps[j])
+            elif j > i:
+                conv, norm = layers[:2]
+                large = F.interpolate(norm(conv(maps[j])), scale_factor=2 ** (j - i), **bilinear)
+                total = total + F.interpolate(large, size=fine.shape[2:], **bilinear)
+        fused.append(total.relu())
+    return fused

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.errors import UserError
+from src.models import DeepLabV3Plus
 from src.models.backbones import create_backbone, level_of_stride
+from src.models.hrnet import Exchange
+from tests.models.parity import fused_by_factor
 
 BACKBONES = [
     ("resnet18", 32),
@@ -178,6 +181,89 @@ def test_hrnet_is_timms_but_for_the_resize(monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "align_corners"), [((97, 161), False), ((65, 97), True)], ids=str)
+def test_upsample_by_factor_is_two_resizes(
+    size: tuple[int, int], align_corners: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def naive(module: Exchange, *branches: Tensor) -> list[Tensor]:
+        return fused_by_factor(module, *branches, align_corners=align_corners)
+
+    plain, twice = (
+        create_backbone("hrnet_w18_small", align_corners=align_corners, upsample_by_factor=by_factor)
+        for by_factor in (False, True)
+    )
+    twice.load_state_dict(_awake(plain).state_dict())
+    image = torch.randn(1, 3, *size)
+    given, once = _features(twice, image), _features(plain, image)
+    monkeypatch.setattr(Exchange, "forward", naive)
+    for x, y, expected in zip(given, once, _features(plain, image), strict=True):
+        assert (x - expected).abs().max() < 1e-5 * expected.std()
+        assert (y - expected).abs().max() > 0.05 * expected.std()
+
+
+def test_upsample_by_factor_changes_nothing_where_32_divides_the_size() -> None:
+    plain, twice = _twins("hrnet_w18_small", output_stride=32, upsample_by_factor=True)
+    image = torch.randn(1, 3, 64, 96)
+    assert all(map(torch.equal, _features(plain, image), _features(twice, image)))
+
+
+# Xception
+
+XCEPTION = "legacy_xception"
+
+
+def test_xception_at_output_stride_32_is_timms() -> None:
+    backbone = _awake(create_backbone(XCEPTION))
+    theirs = timm.create_model(XCEPTION, features_only=True, out_indices=(1, 2, 3, 4))
+    theirs.body.load_state_dict(backbone.trunk.state_dict(), strict=False)
+    assert (backbone.channels, backbone.strides) == (theirs.feature_info.channels(), theirs.feature_info.reduction())
+    image = torch.randn(1, 3, 97, 130)
+    assert all(map(torch.equal, _features(backbone, image), _features(theirs, image)))
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "sizes", "rates"),
+    [
+        (32, [(23, 31), (12, 16), (6, 8), (3, 4)], [1] * 13),
+        (16, [(23, 31), (12, 16), (6, 8), (6, 8)], [1] * 11 + [2] * 2),
+        (8, [(23, 31), (12, 16), (12, 16), (12, 16)], [1] * 2 + [2] * 9 + [4] * 2),
+    ],
+)
+def test_xception_has_rates_in_place_of_strides(
+    output_stride: int, sizes: list[tuple[int, int]], rates: list[int]
+) -> None:
+    backbone = create_backbone(XCEPTION, output_stride=output_stride)
+    assert [tuple(x.shape[2:]) for x in _features(backbone, torch.randn(1, 3, 97, 130))] == sizes
+    assert [set(_dilations(block)) for block in backbone.blocks()] == [{rate} for rate in rates[:12]]
+    assert _dilations(backbone.trunk.conv3) == _dilations(backbone.trunk.conv4) == rates[12:]
+
+
+def test_linear_features_lack_what_follows_a_map() -> None:
+    plain = _awake(create_backbone(XCEPTION)).eval()
+    linear = create_backbone(XCEPTION, linear_features=True).eval()
+    absent = linear.load_state_dict(plain.state_dict(), strict=False)
+    assert absent.missing_keys == []
+    assert {key.rpartition(".")[0] for key in absent.unexpected_keys} == {"trunk.bn4"}
+    image = torch.randn(1, 3, 97, 130)
+    expected, (*maps, last) = _features(plain, image), _features(linear, image)
+    with torch.no_grad():
+        maps.append(plain.trunk.bn4(last))
+    assert all(x.min() < 0 for x in maps)
+    for x, y in zip(maps, expected, strict=True):
+        torch.testing.assert_close(F.relu(x), y)
+
+
+@pytest.mark.parametrize(("output_stride", "least"), [(16, 71), (8, 103)])
+def test_exit_padding_says_which_images_are_too_small(output_stride: int, least: int) -> None:
+    backbone = create_backbone(XCEPTION, output_stride=output_stride, exit_padding=1)
+    net = DeepLabV3Plus(num_classes=2, backbone=backbone, aspp_channels=8, decoder_channels=[8]).eval()
+    with torch.no_grad():
+        assert backbone(torch.randn(1, 3, least, least))[-1].shape[2:] == (1, 1)
+        assert net(torch.randn(1, 3, least, least + 1))["logits"].shape == (1, 2, least, least + 1)
+        with pytest.raises(UserError, match=f"at least {least}x{least} pixels, got {least + 1}x{least - 1}"):
+            net(torch.randn(1, 3, least + 1, least - 1))
+
+
 @pytest.mark.parametrize("name", ["resnet26", "hrnet_w18_small"])
 def test_checkpointing_changes_no_gradient_and_no_statistic(name: str) -> None:
     plain, checkpointed = _twins(name, output_stride=32, checkpointing=True)
@@ -270,6 +356,9 @@ def test_without_a_network_the_user_hears_how_to_give_a_file(tmp_path: Path, mon
         ({"name": "mobilenetv2_050", "multi_grid": [1, 2, 4]}, ["multi_grid", "mobilenetv2_050"]),
         ({"name": "hrnet_w18_small", "ceil_pool": True}, ["ceil_pool", "hrnet_w18_small"]),
         ({"name": "mobilenetv2_050", "checkpointing": True}, ["checkpointing", "mobilenetv2_050"]),
+        ({"name": "resnet18", "upsample_by_factor": True}, ["upsample_by_factor", "resnet18"]),
+        ({"name": "xception65", "linear_features": True}, ["linear_features", "xception65"]),
+        ({"name": "resnet18", "exit_padding": 1}, ["exit_padding", "resnet18"]),
         ({"name": "resnet50", "multi_grid": [1, 2]}, ["multi_grid is [1, 2]", "3 blocks"]),
         ({"name": "resnet50", "multi_grid": [1, 0, 2]}, ["multi_grid is [1, 0, 2]"]),
         ({"name": "resnet18", "stride_on_1x1": True}, ["stride_on_1x1", "bottleneck"]),

@@ -135,7 +135,12 @@ SOURCES: dict[str, Source] = {
         "VainF/DeepLabV3Plus-Pytorch",
         vainf.RULES,
         _IMAGENET,
-        ("deeplab_v3plus_vainf", "deeplab_v3plus_vainf_mobilenet", "deeplab_v3_vainf"),
+        (
+            "deeplab_v3plus_vainf",
+            "deeplab_v3plus_vainf_mobilenet",
+            "deeplab_v3plus_vainf_xception",
+            "deeplab_v3_vainf",
+        ),
     ),
     "ann": Source("MendelXu/ANN", mendelxu.RULES, _caffe(102.9801, 115.9465, 122.7717), ("ann",)),
     "deeplab_pytorch": Source(

@@ -27,6 +27,8 @@ _MOBILENET = (  # numbered on from the stem, 0; timm numbers blocks within stage
     (r"^(backbone\.trunk\.blocks\..*)\.conv\.3\.", r"\1.bn3."),
 )
 
+_XCEPTION = ((r"^backbone\.((?:conv|bn|block)\d+)\.", r"backbone.trunk.\1."),)
+
 RULES = {
     # loads into conf/model/deeplab_v3_vainf.yaml
     "DeepLabV3": (
@@ -38,10 +40,11 @@ RULES = {
         (r"^classifier\.classifier\.4\.", "head.classifier."),
         *NUMBERED,
     ),
-    # loads into conf/model/deeplab_v3plus_vainf.yaml and deeplab_v3plus_vainf_mobilenet.yaml
+    # loads into conf/model/deeplab_v3plus_vainf.yaml, deeplab_v3plus_vainf_mobilenet.yaml and _xception.yaml
     "DeepLabV3Plus": (
         *RESNET,
         *_MOBILENET,
+        *_XCEPTION,
         (r"^classifier\.aspp\.", "aspp."),
         *ASPP,
         (r"^classifier\.project\.", "decoder.0.project."),
