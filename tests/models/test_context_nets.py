@@ -20,11 +20,11 @@ from src.models.pspnet import PyramidPooling
 each_form = pytest.mark.parametrize("form", FORMS)
 
 
-def _trunk(name: str = "test_resnet", **options: Any) -> nn.Module:
-    return create_backbone(name, **({"output_stride": 8} if name == "test_resnet" else {}), **options)
+def _trunk(name: str = "resnet18", **options: Any) -> nn.Module:
+    return create_backbone(name, **({"output_stride": 8} if name == "resnet18" else {}), **options)
 
 
-def _fcn(name: str = "test_resnet", **options: Any) -> DilatedFCN:
+def _fcn(name: str = "resnet18", **options: Any) -> DilatedFCN:
     return DilatedFCN(_trunk(name), num_classes=3, **{"channels": [8], "aux_channels": 4, **options})
 
 

@@ -56,7 +56,7 @@ def test_every_net_gives_the_packages_outputs_with_the_packages_names(arch: str)
     encoder = VIT if arch == "dpt" else TINY
     theirs = smp.create_model(arch, encoder, encoder_weights=None, classes=3, **options).eval()
     theirs.load_state_dict(ours.state_dict(), strict=True)
-    image = torch.randn(1, 3, 64, 96)
+    image = torch.randn(1, 3, 128, 160)
     with torch.no_grad():
         outputs = ours.decode(image)
         assert torch.equal(outputs["logits"], theirs(image))
