@@ -25,7 +25,8 @@ EPOCHS = ["model.net.aux_channels=null", "trainer.max_epochs=2", "trainer.limit_
 
 
 @pytest.fixture(autouse=True)
-def _composer() -> Iterator[None]:
+def _composer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("src.reports.console.draw_scores", lambda *_: None)  # takes longer than all the rest
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield
 
@@ -111,9 +112,9 @@ def test_a_net_without_batch_norms_has_none_to_freeze() -> None:
         FreezeNorms("affine")
 
 
-def test_statistics_that_no_image_shaped_are_told(tmp_path: Path) -> None:
+def test_statistics_that_no_image_shaped_are_told() -> None:
     with pytest.warns(UserWarning, match="still the initial ones"):
-        train(_config(tmp_path, "norms.freeze=statistics"))
+        FreezeNorms("statistics").on_train_start(None, _Kinds(sync=False))
 
 
 def test_constants_reach_every_norm_and_come_back_with_the_checkpoint(tmp_path: Path) -> None:

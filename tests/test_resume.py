@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from src.cli.resume import prepare
+from src.commands.train import train
 from src.errors import UserError
 from tests.conftest import ROOT
 
@@ -33,7 +35,8 @@ src.build.from_config.SegmentationModule = Killed
 command("train", prepare=prepare)
 """
 OVERRIDES = [
-    "hydra.run.dir=killed", "data.length={train: 20, val: 4, test: 4}", "data.size=[32,64]", "data.batch_size=4",
+    "model=fcn_torchvision", "model.net.backbone.name=test_resnet", "model.net.channels=[16]",
+    "model.net.aux_channels=16", "data.length={train: 20, val: 4, test: 4}", "data.size=[32,64]", "data.batch_size=4",
     "data.num_workers=1", "data.eval_batch_size=2", "transforms.crop_size=[32,64]", "transforms.hue=0.1",
     "transforms.blur=0.5", "model.net.dropout=0.2", "trainer=cpu", "trainer.max_epochs=3", "logger=none",
     "schedule=warmup_poly", "ema=0.9", "optimizer.lr=0.02", "trainer.log_every_n_steps=1", "callbacks.panels=null",
@@ -41,11 +44,9 @@ OVERRIDES = [
 ]  # fmt: skip
 
 
-def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
-    )
+def _train(root: str, overrides: list[str], folder: Path) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        train(compose(root, overrides=[*overrides, f"run_dir={folder}"]))
 
 
 EACH_EPOCH = "callbacks.last.every_n_epochs=1"  # the last checkpoint is from the end of the epoch before
@@ -65,14 +66,29 @@ BY_STEPS = "callbacks.last.every_n_epochs=null"
         ),
     ],
 )
-def test_killed_and_resumed_equals_never_killed(tmp_path: Path, saving: list[str]) -> None:
+def test_killed_and_resumed_equals_never_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saving: list[str]
+) -> None:
+    """Killed in a process of its own; resumed, and whole, in this one, on one thread as well."""
     options = [*OVERRIDES, *saving]
-    killed = _python(tmp_path, "-c", KILLED, *options)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *options, f"hydra.run.dir={tmp_path}/killed"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = _python(tmp_path, "-m", "src.train", "resume=killed", "data.num_workers=0")
-    assert resumed.returncode == 0, resumed.stderr
-    whole = _python(tmp_path, "-m", "src.train", *options, "hydra.run.dir=whole")
-    assert whole.returncode == 0, whole.stderr
+    monkeypatch.setattr("src.reports.console.draw_scores", lambda *_: None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _train(*prepare([f"resume={tmp_path}/killed", "data.num_workers=0"]), tmp_path / "killed")
+        _train("train", options, tmp_path / "whole")
+    finally:
+        torch.set_num_threads(threads)
 
     ends = [torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True) for run in ("killed", "whole")]
     assert ends[0]["global_step"] == ends[1]["global_step"]

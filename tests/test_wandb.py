@@ -109,6 +109,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[
     with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
+        patch.setattr("src.reports.console.draw_scores", lambda *_: None)
         train(compose("train", overrides=[*options, "trainer.max_epochs=2", "logger.wandb.group=ablation"]))
         more = [f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.max_epochs=3", "logger.wandb.group=ablation"]
         train(compose("train", overrides=[*options, *more]))

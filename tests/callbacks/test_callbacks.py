@@ -238,12 +238,15 @@ def test_charts_are_drawn_after_each_validation(run: SimpleNamespace) -> None:
 
 
 def test_curves_need_no_more_than_one_validation(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("step,epoch,val/miou,val/pixel_accuracy\n4,0,nan,0.5\n")
-    draw_curves(tmp_path / "metrics.csv", tmp_path / "charts")
-    assert _picture(tmp_path / "charts" / "learning_curves.png").std() > 5
+    for accuracy in ("0.5", "nan"):
+        (tmp_path / "metrics.csv").write_text(f"step,epoch,val/miou,val/pixel_accuracy\n4,0,nan,{accuracy}\n")
+        draw_curves(tmp_path / "metrics.csv", tmp_path / accuracy)
+    one, none = (_picture(tmp_path / name / "learning_curves.png") for name in ("0.5", "nan"))
+    assert one.shape == none.shape
+    assert not np.array_equal(one, none), "the only point is drawn"
 
 
-@pytest.mark.parametrize("count", [1, 19, 150])
+@pytest.mark.parametrize("count", [1, 5, 150])
 def test_scores_are_drawn_for_few_and_many_classes(count: int, tmp_path: Path) -> None:
     space = LabelSpace(names=[f"class {i}" for i in range(count)], colors=distinct_colors(count))
     matrix = torch.randint(1, 100, (count, count)) + 5000 * torch.eye(count, dtype=torch.int64)
@@ -256,8 +259,8 @@ def test_scores_are_drawn_for_few_and_many_classes(count: int, tmp_path: Path) -
 def test_class_names_are_no_formulas(tmp_path: Path) -> None:
     names = ["$a_$", "$x^2$", r"\\frac{"]
     draw_scores(Scores(MATRIX), LabelSpace(names=names, colors=SPACE.colors), tmp_path / "odd")
-    draw_scores(Scores(MATRIX), LabelSpace(names=["$a_", "$x^2", "frac"], colors=SPACE.colors), tmp_path / "plain")
-    assert _picture(tmp_path / "odd/per_class_iou.png").std() > 5
+    bars = _picture(tmp_path / "odd/per_class_iou.png")
+    assert _shows(bars, SPACE.colors[0]) and _shows(bars, SPACE.colors[1])
 
 
 @pytest.mark.parametrize("broken", ["draw_scores", "draw_curves"])

@@ -27,7 +27,7 @@ def block(*, widths: tuple[int, int] = (16, 16), sampler: Sampler | None = None,
     return NonLocalBlock(*widths, sampler=sampler, **arguments)
 
 
-def small(trunk: str = "resnet26", **options: object) -> ANN:
+def small(trunk: str = "test_resnet", **options: object) -> ANN:
     arguments = {"num_classes": 3, "channels": 32, "key_channels": 8, "value_channels": 8, "aux_channels": 8}
     arguments |= {"sizes": [1, 2, 4]} | options
     return ANN(backbone=create_backbone(trunk, output_stride=8), **arguments)
@@ -251,7 +251,13 @@ def test_random_positions_of_evaluation_are_spread() -> None:
         assert 900 < (positions % 2).sum() < 1100
 
 
-@pytest.mark.parametrize("kind", [*SAMPLERS, None])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind in ("pyramid_average", "random", None) else pytest.mark.slow)
+        for kind in (*SAMPLERS, None)
+    ],
+)
 def test_every_sampler_exports_with_free_sizes(kind: str | None) -> None:
     sampler = None if kind is None else Sampler(kind, sizes=[1, 3], points=6)
     module = block(sampler=sampler, weights="rescale" if kind is None else "softmax").eval()
@@ -308,7 +314,7 @@ def test_switches_run_forward_and_backward(options: dict[str, object]) -> None:
 
 
 def test_common_fusion_only_adds() -> None:
-    fuse = small(fusion="common").fusion
+    fuse = small("resnet26", fusion="common").fusion
     high, low = torch.randn(2, 2048, 4, 6), torch.randn(2, 1024, 8, 12)
     added = fuse(high, low) - high
     assert added.min() > -1e-5
@@ -348,7 +354,7 @@ def test_common_fusion_only_adds() -> None:
 )
 def test_wrong_options_are_refused(options: dict[str, object], words: str) -> None:
     with torch.device("meta"), pytest.raises(UserError, match=words) as caught:
-        small(**options)
+        small("resnet26", **options)
     assert "\n" not in str(caught.value)
 
 

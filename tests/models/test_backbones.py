@@ -16,6 +16,7 @@ from src.errors import UserError
 from src.models import DeepLabV3Plus
 from src.models.backbones import create_backbone, level_of_stride
 from src.models.hrnet import Exchange
+from tests.models.meta import on_meta
 from tests.models.parity import fused_by_factor
 
 BACKBONES = [
@@ -65,8 +66,9 @@ def _refusal(**arguments: Any) -> str:
 
 @pytest.mark.parametrize(("name", "output_stride"), BACKBONES, ids=str)
 def test_features_have_the_stated_channels_and_strides(name: str, output_stride: int) -> None:
-    backbone = create_backbone(name, output_stride=output_stride)
-    features = _features(backbone, torch.randn(1, 3, 97, 130))
+    with on_meta():
+        backbone = create_backbone(name, output_stride=output_stride)
+        features = _features(backbone, torch.randn(1, 3, 97, 130))
     assert [x.shape[1] for x in features] == backbone.channels
     assert [tuple(x.shape[2:]) for x in features] == [(-(-97 // s), -(-130 // s)) for s in backbone.strides]
     assert backbone.strides[-1] == output_stride
@@ -94,7 +96,8 @@ def test_a_transformer_gives_its_last_blocks() -> None:
     [(32, [1, 1, 1, 1], [1, 1, 1, 1]), (16, [1, 1, 1, 1], [1, 2, 2, 2]), (8, [1, 2, 2, 2], [2, 4, 4, 4])],
 )
 def test_output_stride_dilates_the_last_stages(output_stride: int, third: list[int], fourth: list[int]) -> None:
-    stages = create_backbone("resnet18", output_stride=output_stride).stages()
+    with torch.device("meta"):
+        stages = create_backbone("resnet18", output_stride=output_stride).stages()
     assert [_dilations(stage) for stage in stages] == [[1] * 4, [1] * 4, third, fourth]
 
 
@@ -113,7 +116,8 @@ def test_dilation_replaces_strides_exactly(output_stride: int) -> None:
 @pytest.mark.parametrize(("output_stride", "rates"), [(8, [2] * 6 + [4] * 3), (16, [1] * 6 + [2] * 3)])
 def test_contract_dilation_is_about_the_first_block(output_stride: int, rates: list[int]) -> None:
     def both(**option: Any) -> list[int]:
-        stages = create_backbone("resnet50", output_stride=output_stride, **option).stages()
+        with torch.device("meta"):
+            stages = create_backbone("resnet50", output_stride=output_stride, **option).stages()
         return _dilations(stages[2]) + _dilations(stages[3])
 
     assert both(contract_dilation=False) == rates
@@ -128,9 +132,10 @@ def test_multi_grid_multiplies_the_rate_of_the_last_stage(
     output_stride: int, rates: list[int], contract_dilation: bool
 ) -> None:
     options = {"output_stride": output_stride, "contract_dilation": contract_dilation}
-    gridded = create_backbone("resnet50", multi_grid=[1, 2, 4], **options).stages()
+    with torch.device("meta"):
+        gridded, plain = (create_backbone("resnet50", multi_grid=g, **options).stages() for g in ([1, 2, 4], None))
     assert _dilations(gridded[3]) == rates
-    assert _dilations(gridded[2]) == _dilations(create_backbone("resnet50", **options).stages()[2])
+    assert _dilations(gridded[2]) == _dilations(plain[2])
 
 
 def test_stride_on_1x1_moves_the_stride_and_nothing_else() -> None:
@@ -152,8 +157,7 @@ def test_ceil_pool_keeps_the_last_row_and_column() -> None:
     assert [tuple(x.shape[2:]) for x in _features(caffe, image)] == [(17, 25)] + [(9, 13)] * 3
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (65, 97)], ids=str)
+@pytest.mark.parametrize(("size", "align_corners"), [((32, 32), False), ((33, 47), True), ((65, 97), False)], ids=str)
 def test_hrnet_takes_any_size(size: tuple[int, int], align_corners: bool) -> None:
     backbone = create_backbone("hrnet_w18_small", align_corners=align_corners)
     features = _features(backbone, torch.randn(2, 3, *size))
@@ -232,8 +236,9 @@ def test_xception_at_output_stride_32_is_timms() -> None:
 def test_xception_has_rates_in_place_of_strides(
     output_stride: int, sizes: list[tuple[int, int]], rates: list[int]
 ) -> None:
-    backbone = create_backbone(XCEPTION, output_stride=output_stride)
-    assert [tuple(x.shape[2:]) for x in _features(backbone, torch.randn(1, 3, 97, 130))] == sizes
+    with on_meta():
+        backbone = create_backbone(XCEPTION, output_stride=output_stride)
+        assert [tuple(x.shape[2:]) for x in _features(backbone, torch.randn(1, 3, 97, 130))] == sizes
     assert [set(_dilations(block)) for block in backbone.blocks()] == [{rate} for rate in rates[:12]]
     assert _dilations(backbone.trunk.conv3) == _dilations(backbone.trunk.conv4) == rates[12:]
 
@@ -255,9 +260,9 @@ def test_linear_features_lack_what_follows_a_map() -> None:
 
 @pytest.mark.parametrize(("output_stride", "least"), [(16, 71), (8, 103)])
 def test_exit_padding_says_which_images_are_too_small(output_stride: int, least: int) -> None:
-    backbone = create_backbone(XCEPTION, output_stride=output_stride, exit_padding=1)
-    net = DeepLabV3Plus(num_classes=2, backbone=backbone, aspp_channels=8, decoder_channels=[8]).eval()
-    with torch.no_grad():
+    with on_meta(), torch.no_grad():
+        backbone = create_backbone(XCEPTION, output_stride=output_stride, exit_padding=1)
+        net = DeepLabV3Plus(num_classes=2, backbone=backbone, aspp_channels=8, decoder_channels=[8]).eval()
         assert backbone(torch.randn(1, 3, least, least))[-1].shape[2:] == (1, 1)
         assert net(torch.randn(1, 3, least, least + 1))["logits"].shape == (1, 2, least, least + 1)
         with pytest.raises(UserError, match=f"at least {least}x{least} pixels, got {least + 1}x{least - 1}"):
@@ -290,8 +295,15 @@ def test_checkpointing_keeps_less_for_the_backward_pass() -> None:
     assert kept(checkpointed) < 0.6 * kept(plain)
 
 
-@pytest.mark.parametrize("file", ["weights.pth", "weights.safetensors"])
-@pytest.mark.parametrize("name", ["resnet18", "hrnet_w18_small", "mobilenetv2_050"])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet18", "weights.pth"),
+        ("hrnet_w18_small", "weights.pth"),
+        ("mobilenetv2_050", "weights.pth"),
+        ("mobilenetv2_050", "weights.safetensors"),
+    ],
+)
 def test_pretrained_weights_come_from_a_file(name: str, file: str, tmp_path: Path) -> None:
     state = timm.create_model(name).state_dict()
     if file.endswith(".pth"):

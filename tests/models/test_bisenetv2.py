@@ -10,17 +10,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from src.errors import UserError
 from src.models import BiSeNetV2
 from src.models.backbones import create_backbone
+from tests.models.meta import on_meta
 
 REFERENCE = {"expand_at": "depthwise", "depthwise_relu": True, "context_norm": True, "head_channels": 1024}
 
 
 def giga_macs(trunk: str | None = None, height: int = 512, **options: object) -> dict[str, float]:
     """Multiply-adds (1e9) of one image, twice as wide as high, with 19 classes: in all and by part."""
-    with torch.device("meta"):
+    with on_meta():
         backbone = create_backbone(trunk) if trunk else None
         net = BiSeNetV2(num_classes=19, backbone=backbone, **options).eval()
         image = torch.empty(1, 3, height, 2 * height)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with on_meta(), torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(image)
     counts = {name.rpartition(".")[2]: sum(ops.values()) / 2e9 for name, ops in counter.get_flop_counts().items()}
     return counts | {"all": counts["Global"]}
@@ -109,10 +110,10 @@ def test_switches_run_forward_and_backward(options: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("trunk", "options"),
     [
-        ("mobilenetv2_050", {}),
-        ("mobilenetv2_050", {"in_channels": 4, "context_norm": True, "aux_channels": {"s5_5": [8]}}),
-        ("resnet18", {"fusion": "semantic"}),
-        ("resnet18", {"fusion": "concat", "aux_upsample": True}),
+        ("mobilenetv2_035", {}),
+        ("mobilenetv2_035", {"in_channels": 4, "context_norm": True, "aux_channels": {"s5_5": [8]}}),
+        ("test_resnet", {"fusion": "semantic"}),
+        ("test_resnet", {"fusion": "concat", "aux_upsample": True}),
         ("convnext_atto", {}),  # rounds sizes down
     ],
     ids=str,

@@ -140,7 +140,7 @@ def test_outputs_keep_the_heads_size_in_training_alone(reduced_labels: bool) -> 
         assert net.eval()(image)["logits"].shape[-2:] == (65, 90)
 
 
-@pytest.mark.parametrize("rates", [(2,), (2, 4)])
+@pytest.mark.parametrize("rates", [pytest.param((2,), marks=pytest.mark.slow), (2, 4)])
 def test_vgg_nets_train_and_export(rates: tuple[int, ...]) -> None:
     net = DeepLabV2(num_classes=K, backbone=_dilated_vgg(*rates, average_pool=True), rates=None)
     net(torch.randn(2, 3, 33, 47))["logits"].square().mean().backward()

@@ -21,6 +21,7 @@ from src.models.backbones import create_backbone
 from src.models.deeplabv3plus import AtrousSeparableConv, Decoder
 from src.models.net import Net
 from tests.conftest import ROOT
+from tests.models.meta import on_meta
 
 K = 5
 
@@ -50,8 +51,7 @@ def logits(net: Net, image: Tensor) -> Tensor:
 # strides and rates
 
 
-@pytest.mark.parametrize("size", [(64, 96), (65, 97), (75, 81)], ids=str)
-@pytest.mark.parametrize("depth", [4, 6])
+@pytest.mark.parametrize(("size", "depth"), [((64, 96), 4), ((65, 97), 6), ((75, 81), 4)], ids=str)
 def test_a_finer_output_stride_computes_the_same_at_more_places(size: tuple[int, int], depth: int) -> None:
     image = torch.randn(1, 3, *size)
     options = {"cascade_depth": depth, "image_pooling": None}  # a mean would be over more places
@@ -69,7 +69,8 @@ def test_the_cascade_strides_on_behind_a_trunk_at_32() -> None:
 
 
 def test_rates_of_the_cascade_follow_block_and_multi_grid() -> None:
-    units = [unit for block in small(cascade_depth=7).cascade for unit in block]
+    with torch.device("meta"):
+        units = [unit for block in small(cascade_depth=7).cascade for unit in block]
     assert [unit.conv2.dilation[0] for unit in units] == [4, 8, 8, 16, 16, 32]  # 2, 4, 8, 16 from block4 on, times 1, 2
     assert all(unit.downsample is None for unit in units)
 
@@ -91,8 +92,10 @@ def test_a_new_cascade_passes_its_input_on(depth: int) -> None:
 @pytest.mark.parametrize(("stride", "rates"), [(8, [12, 24, 36]), (16, [6, 12, 18]), (32, [3, 6, 9])])
 def test_rates_are_doubled_at_output_stride_8(stride: int, rates: list[int]) -> None:
     for net in (DeepLabV3, DeepLabV3Plus):
-        assert small(net, trunk_stride=stride).aspp.rates == rates
-        assert [branch.conv.dilation[0] for branch in small(net, trunk_stride=stride).aspp.atrous] == rates
+        with torch.device("meta"):
+            aspp = small(net, trunk_stride=stride).aspp
+        assert aspp.rates == rates
+        assert [branch.conv.dilation[0] for branch in aspp.atrous] == rates
 
 
 def test_checkpointing_changes_no_gradient_of_the_cascade() -> None:
@@ -134,8 +137,9 @@ def test_image_pooling_in_a_window(align_corners: bool) -> None:
 
 
 def test_the_window_is_given_in_pixels_of_the_image() -> None:
-    assert small(image_pooling_size=[513, 769]).aspp.pooling.window == (33, 49)
-    assert small(DeepLabV3Plus, trunk_stride=8, image_pooling_size=[513, 769]).aspp.pooling.window == (65, 97)
+    with torch.device("meta"):
+        assert small(image_pooling_size=[513, 769]).aspp.pooling.window == (33, 49)
+        assert small(DeepLabV3Plus, trunk_stride=8, image_pooling_size=[513, 769]).aspp.pooling.window == (65, 97)
 
 
 def test_the_place_of_image_pooling_is_an_order_of_weights() -> None:
@@ -151,7 +155,8 @@ def test_the_place_of_image_pooling_is_an_order_of_weights() -> None:
 
 
 def test_dropout_is_where_it_is_asked_for() -> None:
-    net = small(aspp_dropout=0.5, dropout=0.25)
+    with torch.device("meta"):
+        net = small(aspp_dropout=0.5, dropout=0.25)
     assert (net.aspp.dropout.p, net.head.dropout.p) == (0.5, 0.25)
     x = torch.ones(2, 8, 6, 6)
     assert (ASPP(8, 4, rates=[1], dropout=0.9).train()(x) == 0).float().mean() > 0.7
@@ -182,12 +187,13 @@ def test_the_order_in_the_decoder_is_an_order_of_weights() -> None:
 
 
 def test_the_decoder_joins_each_level_and_ends_at_its_size() -> None:
-    image = torch.randn(1, 3, 64, 96)
-    one = small(DeepLabV3Plus, decoder_channels=[8])
-    two = small(DeepLabV3Plus, decoder_channels=[8], low_levels=[1, 0])
-    conv3 = small(DeepLabV3Plus, decoder_channels=[8], low_levels=[1])
-    assert logits(one, image).shape == logits(two, image).shape == (1, K, 16, 24)
-    assert logits(conv3, image).shape == (1, K, 8, 12)
+    with on_meta():
+        image = torch.randn(1, 3, 64, 96)
+        one = small(DeepLabV3Plus, decoder_channels=[8])
+        two = small(DeepLabV3Plus, decoder_channels=[8], low_levels=[1, 0])
+        conv3 = small(DeepLabV3Plus, decoder_channels=[8], low_levels=[1])
+        assert logits(one, image).shape == logits(two, image).shape == (1, K, 16, 24)
+        assert logits(conv3, image).shape == (1, K, 8, 12)
     assert [decoder.project.conv.in_channels for decoder in two.decoder] == [512, 256]
 
 
@@ -203,9 +209,9 @@ def test_full_size_moves_the_last_resize_into_decode() -> None:
 
 @pytest.mark.parametrize("net", [DeepLabV3, DeepLabV3Plus])
 def test_rates_that_are_not_doubled_are_noted(net: type[Net]) -> None:
-    with pytest.warns(UserWarning, match="double"):
+    with torch.device("meta"), pytest.warns(UserWarning, match="double"):
         small(net, trunk_stride=8, aspp_rates=[6, 12, 18])
-    with warnings.catch_warnings():
+    with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("error")
         small(net, trunk_stride=8, aspp_rates=[12, 24, 36])
         small(net, trunk_stride=16, aspp_rates=[6, 12, 18])
@@ -227,11 +233,11 @@ def test_crops_are_noted_where_only_the_centre_weight_works(crop: int, narrow: b
 
 @pytest.mark.parametrize("net", [DeepLabV3, DeepLabV3Plus])
 def test_sizes_that_shift_under_align_corners_are_noted(net: type[Net]) -> None:
-    aligned = small(net, align_corners=True)
-    with pytest.warns(UserWarning, match="65x97"):
-        aligned(torch.randn(1, 3, 64, 96))
-    with warnings.catch_warnings():
+    with on_meta(), warnings.catch_warnings():
         warnings.simplefilter("error")
+        aligned = small(net, align_corners=True)
+        with pytest.warns(UserWarning, match="65x97"):
+            aligned(torch.randn(1, 3, 64, 96))
         aligned(torch.randn(1, 3, 65, 97))
         small(net)(torch.randn(1, 3, 64, 96))
 
@@ -267,9 +273,11 @@ def test_sizes_that_shift_under_align_corners_are_noted(net: type[Net]) -> None:
 )
 def test_wrong_arguments_are_refused(options: dict[str, object], words: str) -> None:
     net = DeepLabV3Plus if any("level" in name or "decoder" in name for name in options) else DeepLabV3
-    backbone = create_backbone(options.pop("backbone", "resnet18"), output_stride=16)
-    with pytest.raises(UserError, match=words) as caught:
-        net(**({"num_classes": K, "backbone": backbone} | options))
+    trunk = options.get("backbone", "resnet18")
+    with torch.device("meta"):
+        options = options | {"backbone": create_backbone(trunk, output_stride=16)}
+    with torch.device("meta"), pytest.raises(UserError, match=words) as caught:
+        net(**({"num_classes": K} | options))
     assert "\n" not in str(caught.value)
 
 
@@ -302,14 +310,14 @@ def test_one_image_cannot_train_where_the_map_is_pooled_to_a_pixel(size: list[in
 def net_of(config: str, *overrides: str) -> Net:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[f"model={config}", "data.num_classes=21", "model/scales=none", *overrides])
-    with torch.device("meta"):
+    with on_meta():
         return build_net(cfg).eval()
 
 
 def cost(config: str, stride: int, *overrides: str) -> float:
     net = net_of(config, f"model.net.backbone.output_stride={stride}", *overrides)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.decode(torch.empty(1, 3, 513, 513, device="meta"))
+    with on_meta(), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.decode(torch.empty(1, 3, 513, 513))
     return counter.get_total_flops() / 2e9
 
 
@@ -318,7 +326,12 @@ STANDARD = ("model.net.separable_aspp=false", "model.net.separable_decoder=false
 
 @pytest.mark.parametrize(
     ("stride", "overrides", "counted", "published"),
-    [(16, (), 54.04, 54.17), (8, (), 176.85, 177.10), (16, STANDARD, 86.68, 89.76), (8, STANDARD, 248.78, 262.59)],
+    [
+        (16, (), 54.04, 54.17),
+        pytest.param(8, (), 176.85, 177.10, marks=pytest.mark.slow),
+        (16, STANDARD, 86.68, 89.76),
+        pytest.param(8, STANDARD, 248.78, 262.59, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_costs_of_xception_65(stride: int, overrides: tuple[str, ...], counted: float, published: float) -> None:
@@ -334,7 +347,11 @@ def test_parameters_of_xception_65(overrides: tuple[str, ...], counted: int) -> 
 
 @pytest.mark.parametrize(
     ("trunk", "stride", "published"),
-    [("resnet101", 8, 297.92 - 276.18), ("resnet101", 32, 74.20 - 52.43), ("xception65", 16, 89.76 - 68.00)],
+    [
+        ("resnet101", 8, 297.92 - 276.18),
+        pytest.param("resnet101", 32, 74.20 - 52.43, marks=pytest.mark.slow),
+        pytest.param("xception65", 16, 89.76 - 68.00, marks=pytest.mark.slow),
+    ],
 )
 def test_the_decoder_costs_what_the_paper_says(trunk: str, stride: int, published: float) -> None:
     chosen = (f"model.net.backbone.name={trunk}", "model.net.backbone.multi_grid=null")

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from src.models.hrnet import Exchange
 from tests.conftest import ROOT
-from tests.models.parity import LIMIT, Reference, build, check_equal, deviation, fused_by_factor, load, outputs
-from tests.reference_fill import make_input
+from tests.models.parity import (
+    GOLDEN,
+    LIMIT,
+    Reference,
+    build,
+    check_equal,
+    deviation,
+    filled,
+    fused_by_factor,
+    load,
+    outputs,
+)
+from tests.reference_fill import checksum, make_input
 
 REFERENCES = [
     Reference(**entry) for entry in OmegaConf.to_object(OmegaConf.load(ROOT / "tests/models/references.yaml"))
@@ -24,29 +37,33 @@ def test_outputs_equal_the_reference(reference: Reference) -> None:
     check_equal(reference)
 
 
-@pytest.mark.parametrize("reference", REFERENCES, ids=str)
-def test_parameter_counts(reference: Reference) -> None:
-    assert sum(p.numel() for p in build(reference).parameters()) == reference.params
+def test_weights_of_the_references_are_made_again() -> None:
+    keys = json.loads((GOLDEN / "keys" / "bisenetv1_coincheung.json").read_text())
+    assert checksum(filled("bisenetv1_coincheung")) == keys["checksum"]
 
 
-@pytest.mark.parametrize(("reference", "changed"), [(each, changed) for each in REFERENCES for changed in each.notices])
+@pytest.mark.parametrize(
+    ("reference", "changed"),
+    [
+        pytest.param(each, changed, marks=pytest.mark.slow if each.params > 2e7 else ())
+        for each in REFERENCES
+        for changed in each.notices
+    ],
+)
 def test_comparison_notices_a_changed_detail(reference: Reference, changed: str) -> None:
-    assert deviation(reference, outputs(reference, changed), "logits") > reference.moved
-
-
-@pytest.mark.parametrize("changed", BY_NAME["bisenetv1_coincheung"].notices)
-def test_comparison_of_auxiliary_heads_notices_a_changed_detail(changed: str) -> None:
-    reference = BY_NAME["bisenetv1_coincheung"]
     given = outputs(reference, changed)
-    assert all(deviation(reference, given, name) > reference.moved for name in reference.arrays)
+    for name in reference.arrays if reference.name == "bisenetv1_coincheung" else ("logits",):
+        assert deviation(reference, given, name) > reference.moved, name
 
 
 def test_caffe_rounds_pooled_sizes_up() -> None:
     reference = BY_NAME["kazuto_deeplabv1_r101"]
-    given = outputs(reference, "model.net.backbone.ceil_pool=false")["logits"]
+    with torch.device("meta"):
+        given = build(reference, "model.net.backbone.ceil_pool=false").decode(torch.empty(2, 3, 96, 160))["logits"]
     assert given.shape[-2:] == (12, 20)  # theirs: 13x21
 
 
+@pytest.mark.slow
 def test_ann_with_all_similarities_in_memory() -> None:
     reference = BY_NAME["mmseg_ann_r101d8"]
     assert deviation(reference, outputs(reference, "model.net.attention=naive"), "logits") < LIMIT

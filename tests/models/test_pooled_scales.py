@@ -15,6 +15,7 @@ from src.models import PooledScales
 from src.models.checks import check_image
 from src.models.net import Net
 from tests.conftest import ROOT
+from tests.models.meta import on_meta
 
 K = 3
 
@@ -149,7 +150,7 @@ def test_scaled_images_have_a_smallest_side(net: TinyNet, min_side: int, scale: 
 def test_scales_around_any_model(overrides: list[str], wrapped: bool, aux: set[str]) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*overrides, f"data.num_classes={K}"])
-    with torch.device("meta"):
+    with on_meta():
         net = build_net(cfg).train()
         outputs = net(torch.empty(2, 3, 97, 130))
     assert isinstance(net, PooledScales) == wrapped

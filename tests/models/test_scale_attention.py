@@ -200,6 +200,7 @@ def test_another_list_may_be_assigned_after_training() -> None:
         net.scales = [0.5]
 
 
+@pytest.mark.slow
 def test_export_keeps_the_size_free_below_and_above_one() -> None:
     net = hierarchical(scales=[0.5, 1.0, 1.5]).eval()
     free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=66), 3: torch.export.Dim("width", min=66)}
@@ -323,14 +324,15 @@ def module_of(cfg: DictConfig) -> SegmentationModule:
 
 
 SMALL_TRUNK = ["model.net.backbone.name=hrnet_w18_small", "model.net.mid_channels=32"]
+NARROW = "model.net.width_multiplier=0.25"
 SUPERVISE = ["model.scales.supervise=true", *(f"+model.aux_weights.aux_scale_{s}=0.05" for s in ("050", "100"))]
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["model=bisenetv2", "model/scales=hierarchical"],
-        ["model=bisenetv2", "model/scales=explicit"],
+        ["model=bisenetv2", "model/scales=hierarchical", NARROW],
+        ["model=bisenetv2", "model/scales=explicit", NARROW],
         ["model=hrnet_ocr_hierarchical", *SMALL_TRUNK, *SUPERVISE],
         ["model=hrnet_ocr_explicit", *SMALL_TRUNK, "model.net.backbone.checkpointing=true"],
     ],
@@ -357,7 +359,7 @@ def test_the_command_line_wins_over_the_scales_of_a_model() -> None:
 
 def saved(folder: Path, scales: str) -> Path:
     """A checkpoint of an untrained net."""
-    module = module_of(config("model=bisenetv2", f"model/scales={scales}"))
+    module = module_of(config("model=bisenetv2", f"model/scales={scales}", NARROW))
     checkpoint = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, folder / f"{scales}.ckpt")

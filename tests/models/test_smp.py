@@ -23,13 +23,20 @@ VIT = "tu-vit_tiny_patch16_224"
 each_arch = pytest.mark.parametrize("arch", ARCHS)
 
 
+TINY = "tu-test_resnet"
+
+
+def tiny(arch: str) -> SMP:
+    return small(arch, **({} if arch == "dpt" else {"encoder": TINY}))
+
+
 def small(arch: str = "unet", **options: object) -> SMP:
     return SMP(**{"num_classes": 3, "arch": arch, "encoder": VIT if arch == "dpt" else "resnet18"} | options)
 
 
 @each_arch
 def test_every_net_takes_any_size_and_trains_what_it_uses(arch: str) -> None:
-    net = small(arch)
+    net = tiny(arch)
     assert net.training
     for size in ((32, 32), (33, 97)):
         outputs = net(torch.randn(2, 3, *size))
@@ -44,9 +51,9 @@ def test_every_net_takes_any_size_and_trains_what_it_uses(arch: str) -> None:
 
 @each_arch
 def test_every_net_gives_the_packages_outputs_with_the_packages_names(arch: str) -> None:
-    ours = small(arch).eval()
+    ours = tiny(arch).eval()
     options = {"dynamic_img_size": True} if arch == "dpt" else {}
-    encoder = VIT if arch == "dpt" else "resnet18"
+    encoder = VIT if arch == "dpt" else TINY
     theirs = smp.create_model(arch, encoder, encoder_weights=None, classes=3, **options).eval()
     theirs.load_state_dict(ours.state_dict(), strict=True)
     image = torch.randn(1, 3, 128, 160)
@@ -125,7 +132,7 @@ def test_wrong_arguments_are_refused(options: dict[str, object], words: str) -> 
 
 @pytest.mark.parametrize("arch", POOLED)
 def test_training_on_one_image_is_refused_where_a_pooled_map_is_normed(arch: str) -> None:
-    net, image = small(arch), torch.randn(1, 3, 128, 128)
+    net, image = tiny(arch), torch.randn(1, 3, 128, 128)
     with pytest.raises(UserError, match="batch of 2 or more"):
         net(image)
     for norm in net.modules():
@@ -136,7 +143,7 @@ def test_training_on_one_image_is_refused_where_a_pooled_map_is_normed(arch: str
 
 @pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch not in POOLED])
 def test_other_nets_train_on_one_image(arch: str) -> None:
-    assert small(arch)(torch.randn(1, 3, 64, 96))["logits"].isfinite().all()
+    assert tiny(arch)(torch.randn(1, 3, 64, 96))["logits"].isfinite().all()
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_each_stage_starts_from_the_one_before(before: int, after: int, new: str
     assert all(torch.equal(own[name], given[name]) for name in own.keys() - missing)
 
 
-@pytest.mark.parametrize("pad_100", [True, False])
+@pytest.mark.parametrize("pad_100", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_any_size_from_32_pixels(pad_100: bool) -> None:
     net = _fcn(8, pad_100=pad_100)
     with torch.no_grad():
