@@ -25,7 +25,8 @@ LAYERS = [
     {"data", "exporting", "loggers", "checkpoints"},
     {"inference"},
     {"models", "losses", "metrics", "optim"},
-    {"ops", "schema", "runtime"},
+    {"ops", "schema"},
+    {"runtime"},
     {"files"},
     {"errors"},
 ]

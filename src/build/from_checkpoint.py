@@ -24,6 +24,7 @@ from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.load import load_checkpoint, weights_of_run
 from src.data import LabelSpace
 from src.errors import UserError
+from src.files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT
 from src.inference import Inference
 from src.losses import Supervision
 from src.training.module import SegmentationModule
@@ -52,9 +53,9 @@ def checkpoint_file(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    last, best = (path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    last, best = path / LAST_CHECKPOINT, path / BEST_CHECKPOINT
     if not last.is_file() and not best.is_file():
-        raise UserError(f"{path}: holds no checkpoints/best.ckpt or last.ckpt; name a run folder or a file")
+        raise UserError(f"{path}: holds no {BEST_CHECKPOINT} or {LAST_CHECKPOINT}; name a run folder or a file")
     wants_last = last.is_file() and saved_config(last).get("score") == "last"
     return best if best.is_file() and not wants_last else last
 

@@ -127,8 +127,7 @@ def build_net(cfg: DictConfig) -> nn.Module:
     net = instantiate(cfg.model.net, allowed.NET)
     if norms := cfg.get("norms"):
         set_norms(net, momentum=norms.momentum, eps=norms.eps)
-    backbone = getattr(net, "backbone", None)
-    if getattr(backbone, "needs_all_read", False) and not getattr(net, "reads_all", False):
+    if net.backbone is not None and net.backbone.needs_all_read and not net.reads_all:
         raise UserError(
             f"model={cfg.model.name} reads some of its backbone's maps only, and an HRNet exchanges between all; choose"
             " another backbone, or model=fcn_hrnet_w48 or hrnet_ocr"

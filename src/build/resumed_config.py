@@ -15,6 +15,7 @@ from src.build.saved_config import MODEL, read_sections
 from src.errors import UserError
 from src.files.atomic import write_bytes
 from src.files.project import CONFIG_DIR
+from src.files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT, WANDB_ID
 
 __all__ = ["config_to_resume", "keep_wandb_id", "readable_checkpoint", "resumed_config"]
 
@@ -33,7 +34,7 @@ def readable_checkpoint(run_dir: Path) -> Path:
     Raises:
         UserError: if the best cannot be read either.
     """
-    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    last, best = run_dir / LAST_CHECKPOINT, run_dir / BEST_CHECKPOINT
     try:
         saved_config(last)
     except UserError as error:
@@ -48,7 +49,7 @@ def readable_checkpoint(run_dir: Path) -> Path:
 def keep_wandb_id(checkpoint: Path, run_dir: Path) -> None:
     """Writes the id of the wandb run to resume, which a checkpoint names, into a run folder that has lost it."""
     saved = read_metadata(checkpoint).get("wandb_id")
-    file = run_dir / "wandb_id.txt"
+    file = run_dir / WANDB_ID
     if isinstance(saved, str) and re.fullmatch(r"[\w-]{1,64}", saved) and not file.is_file():
         write_bytes(file, saved.encode())
 

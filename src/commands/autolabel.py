@@ -16,9 +16,10 @@ from src.data.folder.pseudo_labels import KeptLabels
 from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID
 from src.errors import UserError
 from src.files.atomic import locked
-from src.files.images import choose_device, find_images, left_out, output_names
+from src.files.images import find_images, left_out, output_names
 from src.prediction.label_folder import LabelFolder, check_places, label_images
 from src.reports import console
+from src.runtime.environment import choose_device
 
 
 def autolabel(cfg: DictConfig) -> int:

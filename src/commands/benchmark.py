@@ -10,19 +10,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src.build import from_checkpoint, from_config
+from src.build.config_values import as_plain
 from src.build.from_checkpoint import saved_config
 from src.cli.scored_size import size_overrides
-from src.commands.checkpoint import plain
 from src.errors import UserError
 from src.files.atomic import write_bytes
-from src.files.images import choose_device
 from src.models.net import Net
 from src.models.normalize import Normalize
 from src.profiling.latency import kinds_of_net, kinds_of_onnx, measure
 from src.profiling.latency_table import latency_table
 from src.profiling.model_cost import multiply_adds, parameters
 from src.reports import console
-from src.runtime.environment import environment
+from src.runtime.environment import choose_device, environment
 
 
 def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -68,6 +67,6 @@ def _subject(cfg: DictConfig) -> tuple[str, Net, Normalize]:
 
 def _say_size(cfg: DictConfig) -> None:
     """Prints a note if the checkpoint was scored at a size of its own, since here the net sees ``size``."""
-    if scored := size_overrides(plain(saved_config(cfg.ckpt)), []):
+    if scored := size_overrides(as_plain(saved_config(cfg.ckpt), resolve=False), []):
         words = ", ".join(item.lstrip("+") for item in scored)
         print(f"note: the checkpoint was scored with {words}; here the net sees size={list(cfg.size)}", flush=True)

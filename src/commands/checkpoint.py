@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.build import from_checkpoint
+from src.build.config_values import as_plain
 from src.cli.scored_size import say_difference
 from src.files.atomic import sha256
 from src.prediction.outputs import Label
 from src.training.module import SegmentationModule
 
-__all__ = ["as_label", "load", "made_with", "plain"]
+__all__ = ["as_label", "load", "made_with"]
 
 
 def load(cfg: DictConfig, *, device: str = "cpu", **options: Any) -> SegmentationModule:
@@ -40,14 +41,9 @@ def made_with(cfg: DictConfig, *names: str, **more: Any) -> dict[str, Any]:
         names: options of the command that outputs depend on, besides weights, inference and scales.
         more: further values.
     """
-    chosen = {name: plain(cfg[name]) for name in ("inference", "output_stride", *names)}
-    scales = plain(cfg.model.get("scales")) or {}
+    chosen = {name: as_plain(cfg[name], resolve=False) for name in ("inference", "output_stride", *names)}
+    scales = as_plain(cfg.model.get("scales"), resolve=False) or {}
     return {"ckpt": sha256(cfg.ckpt), **chosen, "model.scales": scales, **more}
-
-
-def plain(value: Any) -> Any:
-    """Plain containers in place of OmegaConf's."""
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def as_label(module: SegmentationModule, *, with_confidence: bool = False) -> Label:

@@ -28,9 +28,10 @@ from src.data.doctor.duplicates import Leak, leak
 from src.data.doctor.split_checks import Plan, class_shares, notes_between, problems_between
 from src.data.folder import hints
 from src.data.sets.registry import archives, count_finding
-from src.data.workers import available_cores, available_workers
+from src.data.workers import available_workers
 from src.errors import UserError
 from src.reports import console
+from src.runtime.cores import available_cores
 from src.training.budget import LENGTHS
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from src.commands.checkpoint import as_label, load, made_with
 from src.errors import UserError
 from src.files.atomic import locked
-from src.files.images import choose_device, left_out
+from src.files.images import left_out
 from src.models import ExplicitAttention, HierarchicalAttention
 from src.prediction.large_images import Blocks
 from src.prediction.output_folder import OutputFolder, names_of
@@ -20,6 +20,7 @@ from src.prediction.outputs import AREAS, Areas, Maps, Pictures, Task, chosen_ki
 from src.prediction.run import Run
 from src.prediction.video_files import Capture, video_source
 from src.reports import console
+from src.runtime.environment import choose_device
 from src.training.module import SegmentationModule
 
 

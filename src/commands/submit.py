@@ -15,10 +15,10 @@ from src.build.instantiate import instantiate
 from src.commands.checkpoint import as_label, load, made_with
 from src.errors import UserError
 from src.files.atomic import locked
-from src.files.images import choose_device
 from src.prediction.output_record import OutputRecord
 from src.prediction.submission import Submission, check_classes, check_images
 from src.reports import console
+from src.runtime.environment import choose_device
 
 _MANIFEST = "submission.json"
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-__all__ = ["available_cores", "available_workers", "is_first_process", "no_bar", "reading_threads"]
+from src.runtime.cores import available_cores
 
-
-def available_cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["available_workers", "is_first_process", "no_bar", "reading_threads"]
 
 
 def available_workers() -> int:

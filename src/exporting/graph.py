@@ -7,7 +7,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch._dynamo.exc import UserError as DynamoUserError
 from src.errors import UserError
 from src.inference import Inference, top_class
 from src.models.net import Net
+from src.models.normalize import Normalize
 
 __all__ = ["LAYOUTS", "OUTPUTS", "PRECISIONS", "Deployed", "Traced", "trace"]
 
@@ -23,14 +23,6 @@ OUTPUTS = {"label": ["label"], "scores": ["scores"], "label_and_confidence": ["l
 LAYOUTS = ("nchw", "nhwc")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 _STEP = 32  # sides are multiples of, where a net's graph cannot be free of their rest
-
-
-class Normalization(Protocol):
-    """What brings (B,3,H,W) RGB in 0..255 to what a net takes, in ``memory_format``."""
-
-    memory_format: torch.memory_format
-
-    def __call__(self, image: Tensor) -> Tensor: ...
 
 
 class Deployed(nn.Module):
@@ -50,12 +42,12 @@ class Deployed(nn.Module):
     """
 
     net: Net
-    normalize: Normalization
+    normalize: Normalize
 
     def __init__(
         self,
         net: Net,
-        normalize: Normalization,
+        normalize: Normalize,
         inference: Inference,
         *,
         output: str = "label",
@@ -81,7 +73,7 @@ class Deployed(nn.Module):
 
         A map of one pixel is a special case that torch would build into the graph, so none may become that small.
         """
-        least = max(_STEP, getattr(getattr(self.net, "backbone", None), "min_size", 0)) + 1
+        least = max(_STEP, self.net.backbone.min_size if self.net.backbone else 0) + 1
         return math.ceil(least / min(1, *self.inference.scales, *self.net.scales))
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:

@@ -17,7 +17,6 @@ __all__ = [
     "AHEAD",
     "SUFFIXES",
     "check_distinct",
-    "choose_device",
     "find_images",
     "full_name",
     "left_out",
@@ -177,23 +176,6 @@ def _result(item: Item, job: Future[Read]) -> tuple[Item, Read | UserError]:
         return item, job.result()
     except UserError as error:
         return item, error
-
-
-def choose_device(name: str) -> str:
-    """``cpu`` or ``cuda``; ``auto`` is a GPU where there is one.
-
-    Raises:
-        UserError: for another name, or without a usable GPU.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise UserError(f"device={name} is unknown; use auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device={name}: this machine has no usable GPU; use device=cpu")
-    return name
 
 
 def left_out(broken: Sequence[str]) -> str:

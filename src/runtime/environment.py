@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from src.errors import UserError
 from src.files.project import PROJECT
 
-__all__ = ["device_name", "environment"]
+__all__ = ["choose_device", "device_name", "environment"]
 
 _PACKAGES = (
     "torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf",
@@ -59,3 +60,18 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
+
+
+def choose_device(name: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` is a GPU where there is one.
+
+    Raises:
+        UserError: for another name, or without a usable GPU.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"device={name} is unknown; use auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device={name}: this machine has no usable GPU; use device=cpu")
+    return name

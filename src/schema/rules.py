@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from src.runtime.cores import available_cores
 from src.schema.faults import Fault
 from src.schema.words import written
 
@@ -65,7 +66,7 @@ def _nodes(trainer: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _processes(trainer: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Fault]:
     """More processes than the machine can run."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     most = max(_ALWAYS, _MOST_PER_CORE * cores)
     counted = {("data", "num_workers"): data.get("num_workers"), ("trainer", "devices"): trainer["devices"]}
     for path, count in counted.items():
