@@ -10,7 +10,7 @@ from src.callbacks.after_validation import AfterValidation
 from src.callbacks.history import History
 from src.errors import UserError, noted
 from src.files.run_files import HISTORY, charts_folder
-from src.reports.charts import draw_curves, draw_scores
+from src.reports.png_charts import draw_curves, draw_scores
 from src.training.module import SegmentationModule
 from src.training.trainer_parts import callbacks_of
 

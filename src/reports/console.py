@@ -18,8 +18,8 @@ from src.files.atomic import write_bytes
 from src.files.run_files import REPORT, charts_folder, per_image_file, scores_file
 from src.loggers.run_logger import run_logger
 from src.metrics import Measures, Scores
-from src.reports.charts import draw_scores
 from src.reports.page import refresh_page
+from src.reports.png_charts import draw_scores
 from src.reports.remarks import remark
 from src.reports.run_folder import Run
 from src.reports.scores_file import write_scores

@@ -31,7 +31,7 @@ from src.callbacks.worst_images import draw_lowest, draw_worst
 from src.data.label_space import LabelSpace, distinct_colors
 from src.loggers.run_logger import RunLogger
 from src.metrics import PerImage, Scores
-from src.reports.charts import draw_curves, draw_scores
+from src.reports.png_charts import draw_curves, draw_scores
 from src.reports.scores_file import write_scores
 from src.reports.summary_table import summary_table
 
