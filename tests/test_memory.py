@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
-from tests.test_predict import _save
+from tests.conftest import ROOT, SMALL, save_untrained
 
 pytestmark = [
     pytest.mark.slow,
@@ -62,7 +61,7 @@ def check(ended: subprocess.CompletedProcess[str]) -> str:
     ("megabytes", "said"), [(120, "large.png: there is no room"), (700, "MB could not be allocated")]
 )
 def test_predict(tmp_path: Path, megabytes: int, said: str) -> None:
-    ckpt = _save(tmp_path / "net.ckpt")
+    ckpt = save_untrained(tmp_path / "net.ckpt", *SMALL)
     Image.new("RGB", (7000, 7000)).save(tmp_path / "large.png")
     ended = bounded(tmp_path, megabytes, "predict", f"ckpt={ckpt}", "source=large.png", "out=out", "device=cpu")
     assert said in check(ended)

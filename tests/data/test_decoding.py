@@ -59,7 +59,7 @@ def test_full_memory_is_never_taken_for_damage(tmp_path: Path, suffix: str) -> N
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_full_memory_is_never_taken_for_a_damaged_label(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
-    bound(None, lambda: Image.new("L", (5000, 5000)).save(path))
+    bound(None, lambda: Image.new("L", (9000, 9000)).save(path))
     assert bound(16 << 20, lambda: read_label(path)).startswith(f"full: main memory is full: {path}: there is no room")
 
 

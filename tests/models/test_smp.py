@@ -108,7 +108,7 @@ def test_options_reach_the_package() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_classes": 0}, "num_classes is 0"),
+        ({"num_classes": 0}, "num_classes=0 must be"),
         ({"arch": "unett"}, "use one of unet, unetplusplus"),
         ({"encoder": "resnet43"}, "Did you mean 'resnet34'"),
         ({"encoder": "tu-convnext_tinny"}, "Did you mean 'tu-convnext_tiny'"),

@@ -15,6 +15,7 @@ from src.build.from_config import build_net
 from src.build.init_from import init_from
 from src.errors import UserError
 from src.models import FCN, vgg
+from src.models.normalize import Normalize
 from src.models.vgg import VGG16
 from tests.conftest import ROOT
 
@@ -149,7 +150,7 @@ def test_factors_on_the_skips_are_factors_on_their_kernels(pad_100: bool) -> Non
 def test_each_stage_starts_from_the_one_before(before: int, after: int, new: str, tmp_path: Path) -> None:
     coarse, fine = _fcn(before), _fcn(after)
     torch.save({"state_dict": {f"net.{name}": x for name, x in coarse.state_dict().items()}}, tmp_path / "coarse.ckpt")
-    told = init_from(SimpleNamespace(net=fine), tmp_path / "coarse.ckpt")
+    told = init_from(SimpleNamespace(net=fine, normalize=Normalize([0.45] * 3, [0.25] * 3)), tmp_path / "coarse.ckpt")
     own, given = fine.state_dict(), coarse.state_dict()
     assert f"loaded {len(own) - 4} of {len(own)} tensors" in told
     missing = {f"scores.{new}.weight", f"scores.{new}.bias"}
