@@ -83,6 +83,7 @@ class DenseCRF:
         self._check_image(rgb, scores)
         cost = self._cost(scores)
         with torch.autocast(scores.device.type, enabled=False):
+            # Positions are those of every image in the batch, so their kernel is made once; colours differ.
             smoothness = self._kernel(_positions(rgb, self.gaussian_std).to(scores.device), self.gaussian_weight)
             return torch.stack([self._refine(smoothness, cost, *each) for each in zip(rgb, scores, strict=True)])
 
@@ -95,7 +96,8 @@ class DenseCRF:
         likely = scores.float().flatten(1).T.softmax(1).clamp_(min=self.clip).log_()
         state = likely
         for _ in range(self.iterations):
-            probs, state = state.softmax(1), likely  # every update starts from the unary terms again
+            # The mean-field update replaces Q as a whole: unary terms plus all messages, not a step from the last Q.
+            probs, state = state.softmax(1), likely
             for kernel in filter(None, kernels):
                 message = kernel(probs)
                 state = (message if cost is None else message @ -cost).add_(state)
@@ -106,6 +108,8 @@ class DenseCRF:
         if weight == 0:
             return None
         kernel: Filter = _dense(points) if self.exact else Permutohedral.of(points)
+        # Row sums of the kernel: pixels at the border or of rare colours have few neighbours, whose messages would
+        # otherwise weigh less against the unary terms.
         sums = kernel(torch.ones_like(points[:1]).T).flatten()
         same = torch.full_like(sums, weight)
         scales = {
@@ -132,6 +136,7 @@ class DenseCRF:
                 f"inference.refine.compatibility must hold {classes} rows of {classes} finite numbers, one for each"
                 " pair of classes; correct it, or set it to null for the Potts model"
             )
+        # Every pair of pixels is counted in both orders, so an antisymmetric part would cancel.
         return ((matrix + matrix.T) / 2).to(scores.device)
 
     def _check_image(self, rgb: Tensor, scores: Tensor) -> None:

@@ -118,9 +118,11 @@ class Inference:
 
     def _strips(self, net: NetLike, image: Tensor, rows: int | None = None) -> Iterator[Tensor]:
         """Scores from top to bottom, ``rows`` at a time."""
+        # A pass keeps the maps that the net decodes, at a fraction of the image's size; full-size logits of all
+        # classes exist for one strip only.
         passes, (height, width) = self._passes(net, image), image.shape[-2:]
         if rows is None:
-            classes = net.num_classes if isinstance(net, Net) else 32
+            classes = net.num_classes if isinstance(net, Net) else 32  # only the height of a strip depends on it
             rows = max(8, _STRIP.get(image.device.type, _STRIP["cuda"]) // (image.shape[0] * classes * width))
         if rows < height:
             passes = list(passes)  # each strip needs all of them; the whole needs one after the other
@@ -144,10 +146,13 @@ class Inference:
                 " inference.scales=[1.0], and change model.scales.scales instead"
             )
         size, cover = image.shape[-2:], self.window or net_rows
+        # Two resizes for "area", as validation data are resized first and scaled afterwards; else a single one, since
+        # each blurs a little.
         base = self.seen(image) if self.resample == "area" else image
         for scale in self.scales:
             seen = seen_size(base.shape[-2:], scale) if self.resample == "area" else self._scaled_size(size, scale)
             scaled = resize(base, seen)
+            # Each pass comes back to the image's size before it is fused, so that scales vote pixel by pixel.
             yield Resized(cover(net, scaled, self.multiple), size)
             if self.flip:
                 yield Mirrored(Resized(cover(net, scaled.flip(3), self.multiple), size))

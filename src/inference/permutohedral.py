@@ -56,11 +56,15 @@ class Permutohedral:
         corners, rank, weights = _simplices(points)
         codes, strides = _codes(corners, rank)
         count = codes.shape[1]
+        # Points share corners. Sorting brings equal corners together, so that each gets one number, its row of the
+        # lattice, without a hash table.
         codes, order = codes.flatten().sort(stable=True)
         first = torch.cat([codes.new_ones(1, dtype=torch.bool), codes[1:] != codes[:-1]])
-        index = torch.int32 if 3 * codes.numel() < 2**31 else torch.int64
+        index = torch.int32 if 3 * codes.numel() < 2**31 else torch.int64  # half the bytes; a blur has 3 entries a row
         place = torch.empty_like(order, dtype=index)
         place[order] = first.cumsum(0, dtype=index) - 1
+        # Splatting sums over the points of each corner, slicing over the d+1 corners of each point: with the corners
+        # sorted by row, both are rows of a sparse matrix as they stand.
         starts = F.pad(first.nonzero().flatten(), (0, 1), value=codes.numel()).to(index)
         splat = SparseRows((order % count).to(index), starts, weights.flatten()[order])
         ends = torch.arange(0, codes.numel() + 1, len(weights), dtype=index, device=points.device)
@@ -87,14 +91,19 @@ def _simplices(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Lattice points are divided by d+1 and int64. Rank orders the coordinates by how much they exceed that point.
     """
     size = len(points) + 1
+    # The embedding into the hyperplane of coordinate sum 0. Its scale makes the blur of the lattice, of variance
+    # 2/3 (d+1)^2, a Gaussian of standard deviation 1.
     spread = [size * math.sqrt(2 / 3 / (i * (i + 1))) for i in range(1, size)]
     scaled = points * points.new_tensor(spread)[:, None]
     elevated = F.pad(scaled.flip(0).cumsum(0).flip(0), (0, 0, 0, 1))
     elevated[1:] -= points.new_tensor(range(1, size))[:, None] * scaled
     elevated /= size
+    # Rounding each coordinate by itself may leave the hyperplane; by how much is the sum, and the coordinates that
+    # were rounded furthest are corrected: those whose rank falls outside 0..d once the sum is added to it.
     corners = elevated.round()
     rest = elevated.sub_(corners)
     rank = corners.sum(0).expand_as(rest).clone()
+    # With at most six coordinates, comparing pairs is faster than an arg-sort along so short an axis.
     for i in range(size):
         for j in range(i + 1, size):
             below = rest[i] < rest[j]
@@ -102,6 +111,7 @@ def _simplices(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             rank[j] += ~below
     shift = (rank < 0).to(rest.dtype) - (rank >= size).to(rest.dtype)
     rank = rank.add_(shift, alpha=size).long()
+    # Barycentric coordinates are the differences of neighbours in the order of the rests.
     ordered = torch.empty_like(rest).scatter_(0, rank, rest.sub_(shift))
     weights = torch.cat([1 + ordered[-1:] - ordered[:1], (ordered[:-1] - ordered[1:]).flip(0)])
     return corners.add_(shift).long(), rank, weights
@@ -114,7 +124,7 @@ def _codes(corners: Tensor, rank: Tensor) -> tuple[Tensor, list[int]]:
     last coordinate, the quotient; two more places on each side keep neighbours from overflowing into the next digit.
     """
     size = len(corners)
-    low = corners.amin(1) - 2
+    low = corners.amin(1) - 2  # a corner may lie one below its point, and a blur steps one further
     strides = [size]
     for extent in (corners.amax(1) + 3 - low)[:-1].tolist():
         strides.append(strides[-1] * extent)
@@ -140,6 +150,7 @@ def _blurs(codes: Tensor, strides: Sequence[int], index: torch.dtype) -> tuple[S
     blurs = []
     for stride in (*strides, 0):
         target = codes + torch.where(last, sum(strides) - stride - (size - 1), 1 - stride)
+        # The neighbour exists where its code does; the step back is the same pairs read the other way round.
         after = torch.searchsorted(codes, target).clamp_(max=count - 1)
         found = codes[after] == target
         before = torch.full_like(own, -1)

@@ -44,13 +44,14 @@ class Shuffle:
         def draw(generator: np.random.Generator, epoch: int) -> np.ndarray:
             if first == len(images):
                 return images[generator.permutation(first)]
+            # Shuffled again, since ``_pick`` puts the second pool behind the first.
             return generator.permutation(self._pick(generator, images, first, first))
 
         return draw
 
     def _pick(self, generator: np.random.Generator, points: np.ndarray, first: int, count: int) -> np.ndarray:
         """``count`` of ``points``, which are ordered by image: a share of the second pool, unless one pool is empty."""
-        border = int(np.searchsorted(points[:, 0], first))
+        border = int(np.searchsorted(points[:, 0], first))  # a class may occur in one pool only
         share = self.extra_share if border else 1.0
         second = round(share * count) if border < len(points) else 0
         # ``np.resize`` repeats a shuffled pool that is smaller than its part, so that its images come equally often.
@@ -108,7 +109,7 @@ class ClassUniform(Shuffle):
         plain, images = super().draws(source, first), _whole_images(len(source))
         classes = self._points(class_index(source, self.tile), names, first)
         counts = self._counts({name: len(points) for name, points in classes.items()}, first)
-        rest = first - sum(counts.values())
+        rest = first - sum(counts.values())  # an epoch keeps its length, whatever is drawn by class
 
         def draw(generator: np.random.Generator, epoch: int) -> np.ndarray:
             if self.last_epoch is not None and epoch >= self.last_epoch:
@@ -144,7 +145,7 @@ class ClassUniform(Shuffle):
                 f"sampler=class_uniform: {', '.join(absent)} {occur} in no training label; the other"
                 f" {len(present)} classes are drawn in place"
             )
-        share = int(length * self.fraction / len(present))
+        share = int(length * self.fraction / len(present))  # rounded down as in the released code; the rest is shuffled
         if self.fraction and not share:
             rank_zero_warn(
                 f"sampler.fraction={self.fraction} of {length} images is less than one for each of {len(present)}"
