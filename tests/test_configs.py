@@ -81,8 +81,10 @@ def test_every_model_takes_a_training_step(model: str) -> None:
     module = from_config.build_module(cfg, from_config.build_datamodule(cfg).label_space)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        outputs = module.net.train()(torch.randn(2, 3, 64, 128))
-    loss, parts = module.supervision(outputs, torch.randint(11, (2, 64, 128), dtype=torch.uint8))
+        least = module.net.backbone.min_size if module.net.backbone else 0
+        size = (max(64, least), max(128, least))
+        outputs = module.net.train()(torch.randn(2, 3, *size))
+    loss, parts = module.supervision(outputs, torch.randint(11, (2, *size), dtype=torch.uint8))
     loss.backward()
     assert set(parts) == {name for name in outputs if name == "logits" or name.startswith("aux_")}
     assert all(p.grad.isfinite().all() for p in module.net.parameters() if p.requires_grad)
