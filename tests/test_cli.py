@@ -367,7 +367,14 @@ def _shell(line: str, folder: Path, **env: str) -> subprocess.CompletedProcess[b
     )
 
 
-@pytest.mark.parametrize("what", [f"-c '{PRINTS}'", "-m src.train --cfg job", "-m src.train --help"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(f"-c '{PRINTS}'", marks=pytest.mark.slow),
+        pytest.param("-m src.train --cfg job", marks=pytest.mark.slow),
+        "-m src.train --help",
+    ],
+)
 def test_a_reader_that_ends_is_no_error(tmp_path: Path, what: str) -> None:
     done = _shell(f"$PYTHON {what} | head -1", tmp_path)
     assert done.stdout.count(b"\n") == 1

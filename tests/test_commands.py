@@ -122,6 +122,7 @@ def test_debug_one_batch_runs_the_whole_loop(tmp_path: Path) -> None:
     assert (tmp_path / "out/scores_test.json").is_file()
 
 
+@pytest.mark.slow
 def test_wandb_without_an_account_stays_offline_and_says_so(run, tmp_path: Path) -> None:
     env = {"WANDB_MODE": None, "WANDB_API_KEY": None, "HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
     done = run("train", *FAST, *QUIET, "logger=wandb", "hydra.run.dir=out", env=env)

@@ -221,7 +221,11 @@ def _run_onnx(path: Path, images: torch.Tensor) -> list[torch.Tensor]:
     [
         ("pt2", {"long_side": 60, "resample": "area"}),
         pytest.param("onnx", {"long_side": 90, "short_side": 48, "scales": [0.75, 1.5]}, marks=pytest.mark.slow),
-        ("onnx", {"long_side": 60, "resample": "area", "scales": [0.75, 1.5], "multiple": 1}),
+        pytest.param(
+            "onnx",
+            {"long_side": 60, "resample": "area", "scales": [0.75, 1.5], "multiple": 1},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_size_at_which_images_are_seen_is_in_the_graph(file_format: str, options: dict, tmp_path: Path) -> None:
@@ -238,6 +242,7 @@ def test_the_size_at_which_images_are_seen_is_in_the_graph(file_format: str, opt
         assert torch.allclose(found, inference(net, normalize(images)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_file_sees_images_as_they_were_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = _save(tmp_path / "net.ckpt", *BISENET, "data.eval_long_edge=64")
     how = ("format=pt2", "size=[64,96]", f"out={tmp_path}/net.pt2", "check_images=1")

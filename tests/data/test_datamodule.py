@@ -194,6 +194,7 @@ sys.exit(3)
 """
 
 
+@pytest.mark.slow
 def test_a_program_ends_though_its_loader_is_not_through() -> None:
     """Loading processes ignore the signal by which Python ends what it has started."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -127,6 +127,7 @@ def test_names_are_asked_for(script: ModuleType) -> None:
         script.prepare(cfg)
 
 
+@pytest.mark.slow
 def test_the_command_names_a_misspelt_option(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/prepare.py"), "mapillary", "data.rot=x"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
