@@ -425,6 +425,7 @@ def test_a_disk_that_fills_up_is_not_taken_for_the_network(folder: Path, tmp_pat
     source.read(0)
 
 
+@pytest.mark.slow
 def test_a_loading_process_that_is_killed_ends_the_run_with_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
