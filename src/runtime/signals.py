@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +22,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 def stoppable(task: Callable[..., Any]) -> Callable[..., Any]:
     """A decorator: while ``task`` runs, either signal ends it by ``SystemExit``, as long as nobody else listens.
 
-    So does an error that a signal or Ctrl-C has caused, by coming where a library was not prepared for an end.
+    So does an error that a signal or Ctrl-C has caused, by coming where a library was not prepared for an end; and
+    either is sent again where it came while Python ignores exceptions, as in ``__del__`` and in compiled code.
     """
 
     @functools.wraps(task)
     def run(*arguments: Any) -> Any:
         before = {number: signal.getsignal(number) for number in _SIGNALS}
+        hook = sys.unraisablehook
         listen(leave)
+        sys.unraisablehook = functools.partial(_send_again, otherwise=hook)
         try:
             return task(*arguments)
         except Exception as error:
@@ -35,6 +39,7 @@ def stoppable(task: Callable[..., Any]) -> Callable[..., Any]:
                 raise stop from None
             raise
         finally:
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 _set(number, handler)
 
@@ -72,6 +77,17 @@ def _stop_behind(error: BaseException | None) -> BaseException | None:
     while error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _send_again(ignored: sys.UnraisableHookArgs, *, otherwise: Callable[[sys.UnraisableHookArgs], Any]) -> None:
+    """Sends the signal once more that has raised the exception which Python ``ignored``; others go to ``otherwise``."""
+    value = ignored.exc_value
+    codes = {128 + number: number for number in _SIGNALS}
+    number = signal.SIGINT if isinstance(value, KeyboardInterrupt) else codes.get(getattr(value, "code", None))
+    if number is None:
+        otherwise(ignored)
+    else:  # a moment later, when Python listens to exceptions again
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
 
 
 def _set(number: int, handler: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,6 +149,33 @@ def test_an_error_in_tidying_up_does_not_hide_a_signal(stop: BaseException) -> N
     with pytest.raises(type(stop)) as ending:
         task()
     assert ending.value is stop
+
+
+class _Tidied:
+    """Something whose end Python reaches while it ignores every exception, as in callbacks of compiled code."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_where_exceptions_are_ignored_is_not_lost(
+    number: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    @signals.stoppable
+    def task() -> None:
+        _Tidied(number)
+        time.sleep(10)
+
+    hook = sys.unraisablehook
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as ending:
+        task()
+    assert getattr(ending.value, "code", 128 + signal.SIGINT) == 128 + number
+    assert not capfd.readouterr().err
+    assert sys.unraisablehook is hook
 
 
 class Early(pl.Callback):
