@@ -20,6 +20,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -112,6 +117,40 @@ def save_untrained(path: Path, *overrides: str, space: LabelSpace | None = None)
     metadata = {**module.metadata, "label_space": module.label_space.to_dict()}
     torch.save({"state_dict": module.state_dict(), METADATA_KEY: metadata}, path)
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _read_once() -> Iterator[None]:
+    """Hydra reads each file of the project's options once for all tests of a process, not once for each command."""
+    found: dict[tuple[str, str], ConfigResult] = {}
+    read = ConfigRepository.load_config
+
+    def once(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.path not in (f"{ROOT}/conf", "hydra.conf"):
+            return read(self, config_path)
+        key = (source.path, config_path)
+        if key not in found:
+            found[key] = read(self, config_path)
+        return copy.deepcopy(found[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", once)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_store() -> Iterator[None]:
+    """What a command on a checkpoint stores for Hydra ends with its test: Hydra copies the store in each command."""
+    Plugins.instance()  # which store their own
+    store = ConfigStore.instance()
+    before = _copied(store.repo)
+    yield
+    store.repo = before
+
+
+def _copied(tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: _copied(node) if isinstance(node, dict) else node for name, node in tree.items()}
 
 
 @pytest.fixture(scope="session")

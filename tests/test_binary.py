@@ -136,6 +136,7 @@ def test_parts_that_do_not_belong_together_end_in_one_sentence(
     assert all(word in lines[0] for word in words), lines
 
 
+@pytest.mark.slow
 def test_masks_of_0_and_1_need_one_option_and_a_sum_with_dice_learns(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("segmentation_models_pytorch")
     root = tmp_path / "ones"

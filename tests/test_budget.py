@@ -169,6 +169,7 @@ def test_steps_that_become_slower_do_not_break_the_budget(
     assert (tmp_path / "scores_test.json").is_file()
 
 
+@pytest.mark.slow
 def test_measuring_does_not_change_the_run(tmp_path: Path, clock: Any) -> None:
     train(config(tmp_path / "a", "budget=12s"))
     saved = _trainer(tmp_path / "a/checkpoints/last.ckpt")

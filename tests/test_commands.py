@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -29,16 +32,11 @@ FAST = [*TINY, "data.batch_size=4", "data.num_workers=0", "data.eval_batch_size=
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of two epochs."""
-    import subprocess
-    import sys
-
     folder = tmp_path_factory.mktemp("trained")
-    done = subprocess.run(
-        [sys.executable, "-m", "src.train", *FAST, "trainer.max_epochs=2", f"hydra.run.dir={folder}/run"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (folder / "run/console.txt").write_text(done.stdout)
+    with redirect_stdout(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "orig_argv", ["python", "-m", "src.train", *FAST])
+        call("train", *FAST, "trainer.max_epochs=2", f"hydra.run.dir={folder}/run")
+    (folder / "run/console.txt").write_text(said.getvalue())
     return folder / "run"
 
 
@@ -47,7 +45,7 @@ def test_a_run_folder_holds_what_it_promises(trained: Path) -> None:
     assert config["data"]["dataset"]["length"] == {"train": 8, "val": 3, "test": 3}
     environment = json.loads((trained / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
-    assert "src.train" in environment["command"]
+    assert "-m src.train" in environment["command"]
     for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "scores_test.json", "validation.json"):
         assert (trained / name).is_file()
     page = (trained / "report.html").read_text(encoding="utf-8")
@@ -118,7 +116,7 @@ def test_init_from_says_what_was_loaded(trained: Path, tmp_path: Path, capsys: p
 
 
 def test_debug_one_batch_runs_the_whole_loop(tmp_path: Path) -> None:
-    call("train", "debug=one_batch", f"hydra.run.dir={tmp_path}/out")
+    call("train", *TINY, "debug=one_batch", f"hydra.run.dir={tmp_path}/out")
     assert (tmp_path / "out/scores_test.json").is_file()
 
 

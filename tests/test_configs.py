@@ -58,14 +58,16 @@ def test_every_data_set_composes_with_the_net(data: str) -> None:
     assert OmegaConf.to_container(cfg, resolve=True)["model"]["net"]["num_classes"] == cfg.data.num_classes
 
 
-def _of_a_project(model: str) -> bool:
-    """Whether a model is a paper's layout as one public implementation has it."""
-    return model.endswith(("_mmseg", "_vainf", "_kazuto", "_torchvision", "_coincheung", "_mobilenet", "_xception"))
+def _is_variant(model: str) -> bool:
+    """Whether a model is another's net on another trunk, under other scales, or as one public implementation has it."""
+    projects = ("_mmseg", "_vainf", "_kazuto", "_torchvision", "_coincheung")
+    trunks = ("_mobilenet", "_mobilenetv2", "_xception", "_xception65", "_xception71")
+    return model.endswith((*projects, *trunks, "_explicit", "_paper"))
 
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(name, marks=pytest.mark.slow) if _of_a_project(name) else name for name in _options("model")],
+    [pytest.param(name, marks=pytest.mark.slow) if _is_variant(name) else name for name in _options("model")],
 )
 def test_every_model_has_the_outputs_its_weights_name(model: str) -> None:
     """On the meta device: names and sizes are real, numbers are not computed. Large HRNets, slow there, are small."""

@@ -107,7 +107,7 @@ def test_only_converted_checkpoints_are_replaced(run: Convert, bisenet: Path, tm
 LARGE = pytest.mark.slow
 CASES = [
     pytest.param("coincheung", BY_NAME["bisenetv1_coincheung"], None, "cityscapes"),
-    pytest.param("vainf", BY_NAME["vainf_deeplabv3plus_mobilenet"], "model_state", "cityscapes"),
+    pytest.param("vainf", BY_NAME["vainf_deeplabv3plus_mobilenet"], "model_state", "cityscapes", marks=LARGE),
     pytest.param("mmseg", BY_NAME["mmseg_bisenetv2"], "state_dict", "cityscapes", marks=LARGE),
     pytest.param("torchvision", BY_NAME["torchvision_fcn_resnet50"], None, "voc", marks=LARGE),
     pytest.param("smp", BY_NAME["smp_fpn_resnet34"], None, "cityscapes", marks=LARGE),

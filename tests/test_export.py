@@ -81,6 +81,7 @@ def test_pt2_of_one_size_is_the_net(ckpt: Path, tmp_path: Path, capsys: pytest.C
         net(_images(1, 64, 90, 3))
 
 
+@pytest.mark.slow
 def test_one_graph_holds_all_sizes_as_they_are_padded(ckpt: Path) -> None:
     module = from_checkpoint.load_module(ckpt)
     traced = exporting.trace(exporting.Deployed(module.net, module.normalize, module.inference))
@@ -121,6 +122,7 @@ def test_out_is_no_input_and_of_the_format(ckpt: Path, tmp_path: Path) -> None:
     assert net.read_bytes() == ckpt.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_file(ckpt: Path, tmp_path: Path) -> None:
     with files_of_at_most(20_000), pytest.raises(UserError, match=r"net\.pt2: cannot be written .File too large"):
         _export(ckpt, "size=[64,64]", "format=pt2", f"out={tmp_path / 'net.pt2'}")
@@ -219,7 +221,7 @@ def _run_onnx(path: Path, images: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("file_format", "options"),
     [
-        ("pt2", {"long_side": 60, "resample": "area"}),
+        pytest.param("pt2", {"long_side": 60, "resample": "area"}, marks=pytest.mark.slow),
         pytest.param("onnx", {"long_side": 90, "short_side": 48, "scales": [0.75, 1.5]}, marks=pytest.mark.slow),
         pytest.param(
             "onnx",

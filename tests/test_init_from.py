@@ -56,7 +56,9 @@ def test_own_checkpoints_fill_nets_with_and_without_scales(source, target, tmp_p
         assert torch.equal(given.attention.last.weight, net.attention.last.weight)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model_state", None])
+@pytest.mark.parametrize(
+    "key", ["state_dict", *(pytest.param(key, marks=pytest.mark.slow) for key in ("model_state", None))]
+)
 def test_another_projects_file_fills_the_net_inside_the_scales(key: str | None, tmp_path: Path) -> None:
     state = dict(load_keys(ROOT / "tests/golden/keys/torchvision_fcn_resnet50.json"))
     fill(state)

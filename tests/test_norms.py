@@ -46,7 +46,13 @@ def _shaped(cfg: DictConfig, path: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
-@pytest.mark.parametrize(("freeze", "kept"), [("statistics", ("running",)), ("all", ("running", "weight", "bias"))])
+@pytest.mark.parametrize(
+    ("freeze", "kept"),
+    [
+        ("statistics", ("running",)),
+        pytest.param("all", ("running", "weight", "bias"), marks=pytest.mark.slow),
+    ],
+)
 def test_frozen_norms_stay_through_epochs_validation_and_resuming(
     tmp_path: Path, freeze: str, kept: tuple[str, ...]
 ) -> None:

@@ -256,6 +256,7 @@ def _lines(names: list[str]) -> list[tuple[str, list[str], list[str]]]:
     return [(name, chosen, _composed(name, chosen)) for name in names for chosen in GROUPS[name]]
 
 
+@pytest.mark.slow
 def test_random_values_are_refused_in_one_line_or_can_be(front: Front) -> None:
     _refuses_nonsense(front, _lines(["benchmark", "dashboard", "doctor", "shards", "sweep", "train"]), 60)
 

@@ -57,7 +57,7 @@ def _pictures(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
 
 
-@pytest.mark.parametrize("entry", ["predict", "autolabel"])
+@pytest.mark.parametrize("entry", ["predict", pytest.param("autolabel", marks=pytest.mark.slow)])
 def test_lists_that_climb_stay_below_out(call: Command, tmp_path: Path, entry: str) -> None:
     images = [
         _image(tmp_path / f"data/{name}.png", seed=i) for i, name in enumerate(("imgs/p", "lists/p", "lists/t/p"))
@@ -126,7 +126,7 @@ def test_links_do_not_lead_out_of_out(call: Command, tmp_path: Path) -> None:
     assert image.read_bytes() == before
 
 
-@pytest.mark.parametrize("entry", ["predict", "autolabel"])
+@pytest.mark.parametrize("entry", ["predict", pytest.param("autolabel", marks=pytest.mark.slow)])
 def test_a_replaced_image_is_made_again(call: Command, tmp_path: Path, entry: str) -> None:
     _image(tmp_path / "photos/a.png")
     _image(tmp_path / "photos/b.png")
@@ -183,7 +183,7 @@ def test_folders_of_earlier_versions_go_on(call: Command, tmp_path: Path) -> Non
         assert "1 of 2 images" in call(tmp_path / "photos", f"out={out}", entry=entry)
 
 
-@pytest.mark.parametrize("entry", ["predict", "autolabel"])
+@pytest.mark.parametrize("entry", ["predict", pytest.param("autolabel", marks=pytest.mark.slow)])
 def test_broken_notes_are_one_line(call: Command, tmp_path: Path, entry: str) -> None:
     call(_image(tmp_path / "photos/a.png"), entry=entry)
     for content in (b"{", b"[]", b'"x"', b'{"made_with": 3}', b"\xff", b"[" * 100_000):
@@ -208,7 +208,7 @@ def test_a_broken_record_is_one_line_and_a_cut_one_goes_on(call: Command, tmp_pa
     assert "areas.csv: is broken" in call(tmp_path / "photos", "save=[index,area]", fails=True)
 
 
-@pytest.mark.parametrize("entry", ["predict", "autolabel"])
+@pytest.mark.parametrize("entry", ["predict", pytest.param("autolabel", marks=pytest.mark.slow)])
 def test_two_writers_are_one_too_many(call: Command, tmp_path: Path, entry: str) -> None:
     image = _image(tmp_path / "photos/a.png")
     with locked(tmp_path / "out", "writing to it"):
@@ -275,7 +275,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("entry", ["predict", "autolabel"])
+@pytest.mark.parametrize("entry", ["predict", pytest.param("autolabel", marks=pytest.mark.slow)])
 def test_odd_names(call: Command, tmp_path: Path, entry: str) -> None:
     names = [name[:246] if entry == "autolabel" else name for name in ODD]
     for name in names:

@@ -54,8 +54,8 @@ def test_every_option_of_a_path_takes_names_that_look_like_something_else(compos
 def test_quoted_is_the_text_to_the_letter(compose, name: str) -> None:
     item = quoted("out", name)
     assert readable([item]) == [item]
-    assert compose(item).out == name
-    assert compose(quoted("data.root", Path("/x") / name)).data.root == f"/x/{name}"
+    cfg = compose(item, quoted("data.root", Path("/x") / name))
+    assert (cfg.out, cfg.data.root) == (name, f"/x/{name}")
 
 
 def test_lists_of_paths(compose) -> None:

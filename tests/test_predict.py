@@ -283,7 +283,7 @@ PLACE = {"crs": "EPSG:32632", "transform": (0.5, 0.0, 4e5, 0.0, -0.5, 5e6)}
 
 
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
-@pytest.mark.parametrize("kind", ["tiled.tif", "rows.png"])
+@pytest.mark.parametrize("kind", ["tiled.tif", pytest.param("rows.png", marks=pytest.mark.slow)])
 def test_a_huge_image_is_killed_and_ends_with_the_same_files(
     call: Predict, tmp_path: Path, monkeypatch, kind: str
 ) -> None:

@@ -5,35 +5,24 @@ Resumed with another number of loading processes, which does not matter.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from src.build import from_config
 from src.cli.resume import prepare
 from src.commands.train import train
 from src.errors import UserError
-from tests.conftest import ROOT
+from src.training.module import SegmentationModule
+from tests.conftest import ROOT, call
 
-# Trains as the command does, but dies at once, as by kill -9, after a batch in the middle of an epoch.
-KILLED = """
-import os, signal, sys
-from src.cli.resume import prepare
-from src.training import module
-from src.cli.command import command
-class Killed(module.SegmentationModule):
-    def on_train_batch_end(self, outputs, batch, batch_idx):
-        if (self.current_epoch, batch_idx) == (1, 3):
-            os.kill(os.getpid(), signal.SIGKILL)
-import src.build.from_config
-src.build.from_config.SegmentationModule = Killed
-command("train", prepare=prepare)
-"""
+_FORK = multiprocessing.get_context("fork")
 OVERRIDES = [
     "model=fcn_torchvision", "model.net.backbone.name=test_resnet", "model.net.channels=[16]",
     "model.net.aux_channels=16", "data.length={train: 20, val: 4, test: 4}", "data.size=[32,64]", "data.batch_size=4",
@@ -42,6 +31,19 @@ OVERRIDES = [
     "schedule=warmup_poly", "ema=0.9", "optimizer.lr=0.02", "trainer.log_every_n_steps=1", "callbacks.panels=null",
     "callbacks.charts=null",
 ]  # fmt: skip
+
+
+class Killed(SegmentationModule):
+    """Dies at once, as by kill -9, after a batch in the middle of an epoch."""
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (self.current_epoch, batch_idx) == (1, 3):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _train_until_killed(overrides: list[str], folder: Path) -> None:
+    from_config.SegmentationModule = Killed
+    call("train", *overrides, f"hydra.run.dir={folder}")
 
 
 def _train(root: str, overrides: list[str], folder: Path) -> None:
@@ -71,20 +73,14 @@ def test_killed_and_resumed_equals_never_killed(
 ) -> None:
     """Killed in a process of its own; resumed, and whole, in this one, on one thread as well."""
     options = [*OVERRIDES, *saving]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *options, f"hydra.run.dir={tmp_path}/killed"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
     monkeypatch.setattr("src.reports.console.draw_scores", lambda *_: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        killed = _FORK.Process(target=_train_until_killed, args=(options, tmp_path / "killed"))
+        killed.start()
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
         _train(*prepare([f"resume={tmp_path}/killed", "data.num_workers=0"]), tmp_path / "killed")
         _train("train", options, tmp_path / "whole")
     finally:

@@ -45,6 +45,7 @@ def test_nets_are_timed_once_and_where_they_are_the_same_together(found: list[Re
     assert timing.trial_costs(found, tmp_path, idle=False) == first, "kept"
 
 
+@pytest.mark.slow
 def test_figures_of_two_timings_are_not_set_side_by_side(found: list[Result], tmp_path: Path) -> None:
     before = timing.trial_costs(found[:1], tmp_path, idle=True)
     after = timing.trial_costs(found[:3], tmp_path, idle=True)

@@ -246,7 +246,7 @@ def test_curves_need_no_more_than_one_validation(tmp_path: Path) -> None:
     assert not np.array_equal(one, none), "the only point is drawn"
 
 
-@pytest.mark.parametrize("count", [1, 5, 150])
+@pytest.mark.parametrize("count", [1, 5, pytest.param(150, marks=pytest.mark.slow)])
 def test_scores_are_drawn_for_few_and_many_classes(count: int, tmp_path: Path) -> None:
     space = LabelSpace(names=[f"class {i}" for i in range(count)], colors=distinct_colors(count))
     matrix = torch.randint(1, 100, (count, count)) + 5000 * torch.eye(count, dtype=torch.int64)

@@ -42,7 +42,10 @@ def bound(extra: int | None, task: Callable[[], object]) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp", ".gif"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".png", ".jpg", ".tif", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in (".bmp", ".webp", ".gif"))],
+)
 def test_full_memory_is_never_taken_for_damage(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"large{suffix}"
     bound(None, lambda: Image.new("RGB", (5000, 5000)).save(path))  # what this process had and freed would count

@@ -217,6 +217,8 @@ def ends_in(source: FileSource, stage: str, *, workers: int) -> str:
     loader = getattr(module(source, source, num_workers=workers), f"{stage}_dataloader")()
     with pytest.raises(UserError) as caught:
         list(loader)
+    if workers:
+        loader._iterator._shutdown_workers()  # now, not while another test runs
     return str(caught.value)
 
 

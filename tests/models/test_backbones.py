@@ -269,7 +269,7 @@ def test_exit_padding_says_which_images_are_too_small(output_stride: int, least:
             net(torch.randn(1, 3, least + 1, least - 1))
 
 
-@pytest.mark.parametrize("name", ["resnet26", "hrnet_w18_small"])
+@pytest.mark.parametrize("name", ["resnet26", pytest.param("hrnet_w18_small", marks=pytest.mark.slow)])
 def test_checkpointing_changes_no_gradient_and_no_statistic(name: str) -> None:
     plain, checkpointed = _twins(name, output_stride=32, checkpointing=True)
     image = torch.randn(2, 3, 64, 64)

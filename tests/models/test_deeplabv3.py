@@ -59,6 +59,7 @@ def test_a_finer_output_stride_computes_the_same_at_more_places(size: tuple[int,
     torch.testing.assert_close(at_8[..., ::2, ::2], at_16, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_cascade_strides_on_behind_a_trunk_at_32() -> None:
     image = torch.randn(1, 3, 160, 224)
     build = partial(small, trunk_stride=32, cascade_depth=7, aspp_channels=None)

@@ -45,7 +45,7 @@ def test_weights_of_the_references_are_made_again() -> None:
 @pytest.mark.parametrize(
     ("reference", "changed"),
     [
-        pytest.param(each, changed, marks=pytest.mark.slow if each.params > 2e7 else ())
+        pytest.param(each, changed, marks=pytest.mark.slow if each.params > 1e7 else ())
         for each in REFERENCES
         for changed in each.notices
     ],

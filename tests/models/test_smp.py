@@ -19,7 +19,7 @@ smp = pytest.importorskip("segmentation_models_pytorch")
 
 ARCHS = tuple(smp.MODEL_ARCHITECTURES_MAPPING)
 POOLED = ("deeplabv3", "deeplabv3plus", "pan", "upernet")
-VIT = "tu-vit_tiny_patch16_224"
+VIT = "tu-test_vit"
 each_arch = pytest.mark.parametrize("arch", ARCHS)
 
 

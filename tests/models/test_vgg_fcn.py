@@ -135,7 +135,7 @@ def test_new_scores_are_zero() -> None:
     assert not net(torch.randn(1, 3, 40, 40))["logits"].any()
 
 
-@pytest.mark.parametrize("pad_100", [True, False])
+@pytest.mark.parametrize("pad_100", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_factors_on_the_skips_are_factors_on_their_kernels(pad_100: bool) -> None:
     at_once, plain = _fcn(8, skip_scales=[0.01, 0.0001], pad_100=pad_100), _fcn(8, pad_100=pad_100)
     plain.load_state_dict(at_once.state_dict())
@@ -159,7 +159,7 @@ def test_each_stage_starts_from_the_one_before(before: int, after: int, new: str
     assert all(torch.equal(own[name], given[name]) for name in own.keys() - missing)
 
 
-@pytest.mark.parametrize("pad_100", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pad_100", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_any_size_from_32_pixels(pad_100: bool) -> None:
     net = _fcn(8, pad_100=pad_100)
     with torch.no_grad():
