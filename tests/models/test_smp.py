@@ -20,7 +20,13 @@ smp = pytest.importorskip("segmentation_models_pytorch")
 ARCHS = tuple(smp.MODEL_ARCHITECTURES_MAPPING)
 POOLED = ("deeplabv3", "deeplabv3plus", "pan", "upernet")
 VIT = "tu-test_vit"
-each_arch = pytest.mark.parametrize("arch", ARCHS)
+LARGE = ("dpt", "manet", "unetplusplus", "upernet")
+
+
+def each(*archs: str) -> pytest.MarkDecorator:
+    """A test of these nets, of the large ones among the slow tests."""
+    marked = [pytest.param(arch, marks=pytest.mark.slow) if arch in LARGE else arch for arch in archs]
+    return pytest.mark.parametrize("arch", marked)
 
 
 TINY = "tu-test_resnet"
@@ -34,7 +40,7 @@ def small(arch: str = "unet", **options: object) -> SMP:
     return SMP(**{"num_classes": 3, "arch": arch, "encoder": VIT if arch == "dpt" else "resnet18"} | options)
 
 
-@each_arch
+@each(*ARCHS)
 def test_every_net_takes_any_size_and_trains_what_it_uses(arch: str) -> None:
     net = tiny(arch)
     assert net.training
@@ -49,7 +55,7 @@ def test_every_net_takes_any_size_and_trains_what_it_uses(arch: str) -> None:
         assert net.eval()(torch.randn(1, 3, 33, 97))["logits"].isfinite().all()
 
 
-@each_arch
+@each(*ARCHS)
 def test_every_net_gives_the_packages_outputs_with_the_packages_names(arch: str) -> None:
     ours = tiny(arch).eval()
     options = {"dynamic_img_size": True} if arch == "dpt" else {}
@@ -130,7 +136,7 @@ def test_wrong_arguments_are_refused(options: dict[str, object], words: str) -> 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("arch", POOLED)
+@each(*POOLED)
 def test_training_on_one_image_is_refused_where_a_pooled_map_is_normed(arch: str) -> None:
     net, image = tiny(arch), torch.randn(1, 3, 128, 128)
     with pytest.raises(UserError, match="batch of 2 or more"):
@@ -141,7 +147,7 @@ def test_training_on_one_image_is_refused_where_a_pooled_map_is_normed(arch: str
     assert net(image)["logits"].isfinite().all()
 
 
-@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch not in POOLED])
+@each(*(arch for arch in ARCHS if arch not in POOLED))
 def test_other_nets_train_on_one_image(arch: str) -> None:
     assert tiny(arch)(torch.randn(1, 3, 64, 96))["logits"].isfinite().all()
 
