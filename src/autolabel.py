@@ -4,8 +4,8 @@ Labels are written without a threshold, and beside each the probability of its p
 ``data.min_confidence`` applies the threshold when they are loaded.
 """
 
-from src.cli.checkpoint_defaults import mirrored_at_several_scales
-from src.cli.command import command
+from .cli.checkpoint_defaults import mirrored_at_several_scales
+from .cli.command import command
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:

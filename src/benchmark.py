@@ -1,7 +1,7 @@
 """Speed and memory of a net: ``python -m src.benchmark model=NAME|ckpt=PATH [size=[512,1024]]``."""
 
-from src.cli.checkpoint_defaults import file_of_run
-from src.cli.command import command
+from .cli.checkpoint_defaults import file_of_run
+from .cli.command import command
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:

@@ -3,9 +3,9 @@
 The result holds what ``src.evaluate``, ``src.predict`` and ``init_from`` need: net, normalisation, classes, inference.
 """
 
-from src.cli.checkpoint_defaults import offer
-from src.cli.command import command
-from src.cli.overrides import sets_any
+from .cli.checkpoint_defaults import offer
+from .cli.command import command
+from .cli.overrides import sets_any
 
 STATISTICS, PROTOCOL = ("data.mean", "data.std", "data.channel_order"), ("inference", "model.scales", "model/scales")
 

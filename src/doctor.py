@@ -1,6 +1,6 @@
 """Check a data set and this computer before training: ``python -m src.doctor data=folder data.root=PATH``."""
 
-from src.cli.command import command
+from .cli.command import command
 
 if __name__ == "__main__":
     command("doctor")

@@ -3,8 +3,8 @@
 ``python -m src.evaluate ckpt=PATH [split=val]``, ``python -m src.evaluate compare=[RUN,RUN]``.
 """
 
-from src.cli.checkpoint_defaults import with_data_of_checkpoint
-from src.cli.command import command
+from .cli.checkpoint_defaults import with_data_of_checkpoint
+from .cli.command import command
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:

@@ -1,7 +1,7 @@
 """One file for deployment out of a checkpoint: ``python -m src.export ckpt=PATH [out=FILE] [format=onnx|pt2]``."""
 
-from src.cli.checkpoint_defaults import of_checkpoint
-from src.cli.command import command
+from .cli.checkpoint_defaults import of_checkpoint
+from .cli.command import command
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:

@@ -1,7 +1,7 @@
 """Segment images, videos and maps: ``python -m src.predict ckpt=PATH source=IMAGE|FOLDER|GLOB|LIST|VIDEO|CAMERA``."""
 
-from src.cli.checkpoint_defaults import of_checkpoint
-from src.cli.command import command
+from .cli.checkpoint_defaults import of_checkpoint
+from .cli.command import command
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:

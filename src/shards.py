@@ -3,7 +3,7 @@
 They are read back with ``data=shards data.root=FOLDER``.
 """
 
-from src.cli.command import command
+from .cli.command import command
 
 if __name__ == "__main__":
     command("shards")

@@ -4,8 +4,8 @@ The server takes one single-channel 8-bit PNG of label ids (not train ids) per i
 name begins with ``<city>_<sequence>_<frame>``, all of them in one archive.
 """
 
-from src.cli.checkpoint_defaults import with_data_of_checkpoint
-from src.cli.command import command
+from .cli.checkpoint_defaults import with_data_of_checkpoint
+from .cli.command import command
 
 
 def prepare(overrides: list[str]) -> tuple[str, list[str]]:

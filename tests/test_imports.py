@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,11 @@ HEIGHT = {package: -line for line, packages in enumerate(LAYERS) for package in 
 def _imports(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    package = ".".join(path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} if node.module != "src" else {f"src.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            names |= {module} if module != "src" else {f"src.{alias.name}" for alias in node.names}
     return names
 
 
@@ -71,6 +74,7 @@ def test_imports_point_one_way(path: Path) -> None:
     package, imported = _package(path), _imports(path)
     for other in {name.split(".")[1] for name in imported if name.startswith("src.")} - {package}:
         assert HEIGHT[other] < HEIGHT[package]
+    assert not any(line.lstrip().startswith(("from src", "import src")) for line in path.read_text().splitlines())
     libraries = {name.split(".")[0] for name in imported}
     if package not in KNOW_HYDRA:
         assert not libraries & {"hydra", "omegaconf"}

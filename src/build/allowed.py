@@ -16,15 +16,15 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 
-from src.build.instantiate import Kind
-from src.data.augment.pipeline import STEPS
-from src.data.sampling.samplers import Shuffle
-from src.errors import UserError
-from src.files.project import CONFIG_DIR
-from src.inference import DenseCRF, Inference, Sliding
-from src.models import ExplicitAttention, HierarchicalAttention, PooledScales
-from src.schema.faults import Fault, call_faults
-from src.schema.words import written
+from ..data.augment.pipeline import STEPS
+from ..data.sampling.samplers import Shuffle
+from ..errors import UserError
+from ..files.project import CONFIG_DIR
+from ..inference import DenseCRF, Inference, Sliding
+from ..models import ExplicitAttention, HierarchicalAttention, PooledScales
+from ..schema.faults import Fault, call_faults
+from ..schema.words import written
+from .instantiate import Kind
 
 __all__ = [
     "CALLBACK",

@@ -15,19 +15,19 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from src.build import allowed
-from src.build.config_values import as_config, as_plain, with_values
-from src.build.from_config import build_net
-from src.build.instantiate import instantiate
-from src.build.saved_config import read_sections
-from src.checkpoints.io import METADATA_KEY
-from src.checkpoints.load import load_checkpoint, weights_of_run
-from src.data import LabelSpace
-from src.errors import UserError
-from src.files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT
-from src.inference import Inference
-from src.losses import Supervision
-from src.training.module import SegmentationModule
+from ..checkpoints.io import METADATA_KEY
+from ..checkpoints.load import load_checkpoint, weights_of_run
+from ..data import LabelSpace
+from ..errors import UserError
+from ..files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT
+from ..inference import Inference
+from ..losses import Supervision
+from ..training.module import SegmentationModule
+from . import allowed
+from .config_values import as_config, as_plain, with_values
+from .from_config import build_net
+from .instantiate import instantiate
+from .saved_config import read_sections
 
 __all__ = [
     "checkpoint_file",

@@ -11,20 +11,20 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from src.build import allowed
-from src.build.config_values import as_plain, with_values
-from src.build.instantiate import instantiate, targets
-from src.build.saved_config import plain_references
-from src.callbacks import LargestFirst, Progress, StopOnSignal, TimeLimit, only_own_handlers
-from src.checkpoints.io import AtomicCheckpointIO
-from src.data import LabelSpace, SegmentationDataModule
-from src.data.augment.pipeline import eval_transform
-from src.data.sampling.class_weights import class_weights
-from src.errors import UserError
-from src.losses import Supervision
-from src.optim import param_groups
-from src.training.batch_norm import FreezeNorms, SyncBatchNorms, set_norms
-from src.training.module import SegmentationModule
+from ..callbacks import LargestFirst, Progress, StopOnSignal, TimeLimit, only_own_handlers
+from ..checkpoints.io import AtomicCheckpointIO
+from ..data import LabelSpace, SegmentationDataModule
+from ..data.augment.pipeline import eval_transform
+from ..data.sampling.class_weights import class_weights
+from ..errors import UserError
+from ..losses import Supervision
+from ..optim import param_groups
+from ..training.batch_norm import FreezeNorms, SyncBatchNorms, set_norms
+from ..training.module import SegmentationModule
+from . import allowed
+from .config_values import as_plain, with_values
+from .instantiate import instantiate, targets
+from .saved_config import plain_references
 
 __all__ = [
     "build_callbacks",

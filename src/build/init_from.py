@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.build.config_values import as_config, with_values
-from src.build.from_checkpoint import checkpoint_file, naming_checkpoint
-from src.build.from_config import build_net, without_download
-from src.build.saved_config import read_sections
-from src.checkpoints.class_rows import carry_over, class_axes, count_classes, same_classes
-from src.checkpoints.identify import renamed
-from src.checkpoints.io import METADATA_KEY, load_matching
-from src.checkpoints.load import check_finite, load_checkpoint, tensors_of
-from src.checkpoints.projects.catalogue import SOURCES, Statistics
-from src.errors import UserError
-from src.files.project import CONFIG_DIR
-from src.training.module import SegmentationModule
+from ..checkpoints.class_rows import carry_over, class_axes, count_classes, same_classes
+from ..checkpoints.identify import renamed
+from ..checkpoints.io import METADATA_KEY, load_matching
+from ..checkpoints.load import check_finite, load_checkpoint, tensors_of
+from ..checkpoints.projects.catalogue import SOURCES, Statistics
+from ..errors import UserError
+from ..files.project import CONFIG_DIR
+from ..training.module import SegmentationModule
+from .config_values import as_config, with_values
+from .from_checkpoint import checkpoint_file, naming_checkpoint
+from .from_config import build_net, without_download
+from .saved_config import read_sections
 
 __all__ = ["check_start", "init_from"]
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from src.build.config_values import as_plain
-from src.build.moved_names import current_name
-from src.errors import UserError
+from ..errors import UserError
+from ..files.project import running_name, written_name
+from .config_values import as_plain
+from .moved_names import current_name
 
 __all__ = ["Kind", "instantiate", "targets"]
 
@@ -50,7 +51,7 @@ class Kind:
         if not isinstance(target, str) or not target.startswith(tuple(f"{package}." for package in self.packages)):
             raise UserError(self._refusal(target))
         try:
-            found = _imported(target)
+            found = _imported(running_name(target))
         except ImportError as error:
             raise UserError(
                 f"{target}: {_reason(error)}; correct its _target_, or install what is missing (requirements.txt)"
@@ -62,7 +63,7 @@ class Kind:
     def _allows(self, found: Any) -> bool:
         if not isinstance(found, type | FunctionType) or not found.__module__:
             return False
-        place = f"{found.__module__}.{found.__qualname__}"
+        place = written_name(f"{found.__module__}.{found.__qualname__}")
         if isinstance(found, FunctionType):
             return place in self.functions
         return place.startswith(tuple(f"{package}." for package in self.packages)) and issubclass(found, self.bases)

@@ -48,6 +48,11 @@ MOVED = {  # module -> where it is now
 
 
 def current_name(target: str) -> str:
-    """The name that what ``target`` names has today; ``target`` itself where that has not changed."""
+    """The name that what ``target`` names has today; ``target`` itself where that has not changed.
+
+    An installed project's own name, ``semseg``, stands for ``src``, so that its users may write either.
+    """
+    if target.startswith("semseg."):
+        target = f"src.{target.removeprefix('semseg.')}"
     module, _, name = target.rpartition(".")
     return f"{MOVED[module]}.{name}" if module in MOVED else target

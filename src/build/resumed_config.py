@@ -9,13 +9,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from src.build.config_values import as_plain
-from src.build.from_checkpoint import read_metadata, saved_config
-from src.build.saved_config import MODEL, read_sections
-from src.errors import UserError
-from src.files.atomic import write_bytes
-from src.files.project import CONFIG_DIR
-from src.files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT, WANDB_ID
+from ..errors import UserError
+from ..files.atomic import write_bytes
+from ..files.project import CONFIG_DIR
+from ..files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT, WANDB_ID
+from .config_values import as_plain
+from .from_checkpoint import read_metadata, saved_config
+from .saved_config import MODEL, read_sections
 
 __all__ = ["config_to_resume", "keep_wandb_id", "readable_checkpoint", "resumed_config"]
 

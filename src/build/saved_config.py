@@ -14,9 +14,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from src.build.config_values import as_plain
-from src.build.moved_names import current_name
-from src.errors import UserError
+from ..errors import UserError
+from .config_values import as_plain
+from .moved_names import current_name
 
 __all__ = ["MODEL", "is_reference", "plain_references", "read_sections"]
 

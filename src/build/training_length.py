@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
-from src.build import from_config
-from src.build.config_values import with_values
-from src.callbacks import Deadline
-from src.data import SegmentationDataModule
-from src.training.budget import Speed, fitting_length, seconds_of, spell_seconds
+from ..callbacks import Deadline
+from ..data import SegmentationDataModule
+from ..training.budget import Speed, fitting_length, seconds_of, spell_seconds
+from . import from_config
+from .config_values import with_values
 
 __all__ = ["measure", "with_length"]
 

@@ -12,11 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.build.config_values import as_plain
-from src.errors import UserError
-from src.schema.commands import model_of
-from src.schema.faults import Fault, model_faults, not_finite
-from src.schema.rules import rule_faults
+from ..errors import UserError
+from ..schema.commands import model_of
+from ..schema.faults import Fault, model_faults, not_finite
+from ..schema.rules import rule_faults
+from .config_values import as_plain
 
 __all__ = ["check_launch", "check_line", "check_options"]
 
@@ -97,7 +97,7 @@ def _further_faults(command: str, values: Mapping[str, Any], *, built: bool) -> 
     """What is wrong with ``values`` where each option has the right type."""
     found: list[Fault] = []
     if built:
-        from src.build.allowed import target_faults  # imports torch, which --help need not wait for
+        from .allowed import target_faults  # imports torch, which --help need not wait for
 
         found += target_faults(values)
     return [*found, *rule_faults(command, values), *not_finite(values)]

@@ -4,19 +4,19 @@ The trainer calls callbacks in the order of its list, and each needs what those 
 ``Throughput``, ``History``, ``Charts``, ``Panels``, ``Progress``. Files are written by the first device only.
 """
 
-from src.callbacks.charts import Charts
-from src.callbacks.checkpoints import LastCheckpoint, MovableCheckpoint
-from src.callbacks.evaluation import Evaluation
-from src.callbacks.experiment_loggers import Dashboards
-from src.callbacks.history import History
-from src.callbacks.html_report import Page
-from src.callbacks.largest_image_first import LargestFirst
-from src.callbacks.non_finite_loss import FiniteLoss
-from src.callbacks.panels import Panels
-from src.callbacks.progress import Progress
-from src.callbacks.stop_on_signal import StopOnSignal, only_own_handlers
-from src.callbacks.throughput import Throughput, throughput_of
-from src.callbacks.time_limits import Deadline, TimeLimit
+from .charts import Charts
+from .checkpoints import LastCheckpoint, MovableCheckpoint
+from .evaluation import Evaluation
+from .experiment_loggers import Dashboards
+from .history import History
+from .html_report import Page
+from .largest_image_first import LargestFirst
+from .non_finite_loss import FiniteLoss
+from .panels import Panels
+from .progress import Progress
+from .stop_on_signal import StopOnSignal, only_own_handlers
+from .throughput import Throughput, throughput_of
+from .time_limits import Deadline, TimeLimit
 
 __all__ = [
     "Charts",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from src.training.module import SegmentationModule, segmentation_module
+from ..training.module import SegmentationModule, segmentation_module
 
 __all__ = ["AfterValidation", "writes_now"]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pytorch_lightning import LightningModule, Trainer
 
-from src.callbacks.after_validation import AfterValidation
-from src.callbacks.history import History
-from src.errors import UserError, noted
-from src.files.run_files import HISTORY, charts_folder
-from src.reports.png_charts import draw_curves, draw_scores
-from src.training.module import SegmentationModule
-from src.training.trainer_parts import callbacks_of
+from ..errors import UserError, noted
+from ..files.run_files import HISTORY, charts_folder
+from ..reports.png_charts import draw_curves, draw_scores
+from ..training.module import SegmentationModule
+from ..training.trainer_parts import callbacks_of
+from .after_validation import AfterValidation
+from .history import History
 
 __all__ = ["Charts"]
 

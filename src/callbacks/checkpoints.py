@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from src.schema.types import Count
+from ..schema.types import Count
 
 __all__ = ["LastCheckpoint", "MovableCheckpoint", "step_is_whole"]
 

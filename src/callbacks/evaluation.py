@@ -9,9 +9,8 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from src.callbacks.worst_images import draw_lowest, draw_worst
-from src.files.run_files import WORST, WORST_IMAGES
-from src.metrics import (
+from ..files.run_files import WORST, WORST_IMAGES
+from ..metrics import (
     BoundaryCounts,
     BoundaryScores,
     Calibration,
@@ -21,8 +20,9 @@ from src.metrics import (
     PerImage,
     bootstrap,
 )
-from src.training.module import segmentation_module
-from src.training.trainer_parts import gathered
+from ..training.module import segmentation_module
+from ..training.trainer_parts import gathered
+from .worst_images import draw_lowest, draw_worst
 
 __all__ = ["Evaluation"]
 

@@ -9,13 +9,13 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 
-from src.callbacks.after_validation import AfterValidation
-from src.callbacks.panels import Panels
-from src.files.run_files import CONFIG, LATEST_PANEL, charts_folder
-from src.files.untrusted import read_yaml
-from src.loggers.run_logger import RunLogger, run_logger
-from src.training.module import SegmentationModule
-from src.training.trainer_parts import callbacks_of
+from ..files.run_files import CONFIG, LATEST_PANEL, charts_folder
+from ..files.untrusted import read_yaml
+from ..loggers.run_logger import RunLogger, run_logger
+from ..training.module import SegmentationModule
+from ..training.trainer_parts import callbacks_of
+from .after_validation import AfterValidation
+from .panels import Panels
 
 __all__ = ["Dashboards"]
 

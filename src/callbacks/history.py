@@ -10,11 +10,11 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 
-from src.callbacks.after_validation import AfterValidation
-from src.files.atomic import naming, write_bytes
-from src.files.run_files import HISTORY
-from src.training.module import SegmentationModule
-from src.training.trainer_parts import at_log_step
+from ..files.atomic import naming, write_bytes
+from ..files.run_files import HISTORY
+from ..training.module import SegmentationModule
+from ..training.trainer_parts import at_log_step
+from .after_validation import AfterValidation
 
 __all__ = ["History"]
 

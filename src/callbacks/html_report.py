@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pytorch_lightning import Trainer
 
-from src.callbacks.after_validation import AfterValidation
-from src.files.run_files import VALIDATION
-from src.reports.page import refresh_page
-from src.reports.scores_file import write_scores
-from src.training.module import SegmentationModule
+from ..files.run_files import VALIDATION
+from ..reports.page import refresh_page
+from ..reports.scores_file import write_scores
+from ..training.module import SegmentationModule
+from .after_validation import AfterValidation
 
 __all__ = ["Page"]
 

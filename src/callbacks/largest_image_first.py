@@ -8,8 +8,8 @@ from typing import cast
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from src.data import SegmentationDataset
-from src.training.module import SegmentationModule, segmentation_module
+from ..data import SegmentationDataset
+from ..training.module import SegmentationModule, segmentation_module
 
 __all__ = ["LargestFirst"]
 

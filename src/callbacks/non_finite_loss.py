@@ -16,13 +16,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.optim import Optimizer
 
-from src.errors import UserError
-from src.files.atomic import write_bytes
-from src.reports import pictures
-from src.schema.faults import checked
-from src.schema.types import Count
-from src.training.module import segmentation_module
-from src.training.trainer_parts import at_log_step, callbacks_of, datamodule_of, gathered
+from ..errors import UserError
+from ..files.atomic import write_bytes
+from ..reports import pictures
+from ..schema.faults import checked
+from ..schema.types import Count
+from ..training.module import segmentation_module
+from ..training.trainer_parts import at_log_step, callbacks_of, datamodule_of, gathered
 
 __all__ = ["FiniteLoss"]
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from src.callbacks.after_validation import AfterValidation, writes_now
-from src.errors import noted
-from src.files.run_files import LATEST_PANEL, PANELS
-from src.loggers.run_logger import Example
-from src.reports import pictures
-from src.schema.faults import checked
-from src.schema.types import Count
-from src.training.module import SegmentationModule, segmentation_module
-from src.training.trainer_parts import datamodule_of
+from ..errors import noted
+from ..files.run_files import LATEST_PANEL, PANELS
+from ..loggers.run_logger import Example
+from ..reports import pictures
+from ..schema.faults import checked
+from ..schema.types import Count
+from ..training.module import SegmentationModule, segmentation_module
+from ..training.trainer_parts import datamodule_of
+from .after_validation import AfterValidation, writes_now
 
 __all__ = ["Panels", "draw_panel"]
 

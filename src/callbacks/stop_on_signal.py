@@ -11,9 +11,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
-from src.callbacks.checkpoints import step_is_whole
-from src.runtime import signals
-from src.training.trainer_parts import callbacks_of
+from ..runtime import signals
+from ..training.trainer_parts import callbacks_of
+from .checkpoints import step_is_whole
 
 __all__ = ["StopOnSignal", "only_own_handlers"]
 

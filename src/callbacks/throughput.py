@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from src.training.trainer_parts import at_log_step, callbacks_of
+from ..training.trainer_parts import at_log_step, callbacks_of
 
 __all__ = ["Throughput", "throughput_of"]
 

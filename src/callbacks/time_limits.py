@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["Deadline", "TimeLimit"]
 

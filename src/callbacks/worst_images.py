@@ -12,12 +12,12 @@ import numpy as np
 from pytorch_lightning import Trainer
 from tqdm import tqdm
 
-from src.callbacks.panels import draw_panel
-from src.errors import noted
-from src.files.atomic import fitting_name
-from src.metrics.per_image import PerImage, unique_names
-from src.reports import pictures
-from src.training.module import SegmentationModule
+from ..errors import noted
+from ..files.atomic import fitting_name
+from ..metrics.per_image import PerImage, unique_names
+from ..reports import pictures
+from ..training.module import SegmentationModule
+from .panels import draw_panel
 
 __all__ = ["draw_lowest", "draw_worst"]
 

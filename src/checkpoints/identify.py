@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from src.checkpoints.projects.catalogue import SOURCES
-from src.checkpoints.rename_rules import Rules, convert, rename
-from src.errors import UserError, nearest
+from ..errors import UserError, nearest
+from .projects.catalogue import SOURCES
+from .rename_rules import Rules, convert, rename
 
 __all__ = ["identify", "renamed", "source_named", "translate"]
 

@@ -14,9 +14,9 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from src.checkpoints.load import load_checkpoint, weights_of_run
-from src.errors import UserError
-from src.files.atomic import whole_file
+from ..errors import UserError
+from ..files.atomic import whole_file
+from .load import load_checkpoint, weights_of_run
 
 __all__ = ["METADATA_KEY", "AtomicCheckpointIO", "LoadReport", "load_matching"]
 

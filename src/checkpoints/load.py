@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["check_finite", "load_checkpoint", "tensors_of", "weights_of_run"]
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["Rules", "convert", "rename"]
 

@@ -8,9 +8,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from src.build.config_values import as_plain
-from src.cli.overrides import quoted, value_of, without
-from src.files.project import CONFIG_DIR
+from ..build.config_values import as_plain
+from ..files.project import CONFIG_DIR
+from .overrides import quoted, value_of, without
 
 __all__ = ["file_of_run", "mirrored_at_several_scales", "of_checkpoint", "offer", "with_data_of_checkpoint"]
 
@@ -34,8 +34,8 @@ def of_checkpoint(overrides: list[str], *, data_are_resized: bool = False) -> tu
     saved: dict[str, Any] = {}
     overrides = file_of_run(overrides)
     if file := value_of("ckpt", overrides):
-        from src.build.from_checkpoint import saved_config  # these import torch, which --help need not wait for
-        from src.cli.scored_size import size_overrides
+        from ..build.from_checkpoint import saved_config  # these import torch, which --help need not wait for
+        from .scored_size import size_overrides
 
         saved = as_plain(saved_config(file), resolve=False)
         overrides = [*size_overrides(saved, overrides, data_are_resized=data_are_resized), *overrides]
@@ -74,6 +74,6 @@ def file_of_run(overrides: list[str]) -> list[str]:
     ckpt = value_of("ckpt", overrides)
     if not ckpt:
         return overrides
-    from src.build.from_checkpoint import checkpoint_file  # imports torch, which --help need not wait for
+    from ..build.from_checkpoint import checkpoint_file  # imports torch, which --help need not wait for
 
     return [*without("ckpt", overrides), quoted("ckpt", checkpoint_file(ckpt))]

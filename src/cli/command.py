@@ -23,14 +23,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from src.build.config_values import as_plain
-from src.build.validate import check_line, check_options
-from src.cli.messages import chain, known_message, unexpected
-from src.cli.option_help import described
-from src.cli.option_hints import NO_PACKAGE, explain, unknown_flag
-from src.cli.overrides import readable
-from src.errors import UserError, printable
-from src.files.project import CONFIG_DIR
+from ..build.config_values import as_plain
+from ..build.validate import check_line, check_options
+from ..errors import UserError, printable
+from ..files.project import CONFIG_DIR, PACKAGE, as_called
+from .messages import chain, known_message, unexpected
+from .option_help import described
+from .option_hints import NO_PACKAGE, explain, unknown_flag
+from .overrides import readable
 
 __all__ = ["command"]
 
@@ -88,7 +88,7 @@ def command(
 
 def _task(name: str) -> Callable[[DictConfig], Any]:
     def run(cfg: DictConfig) -> Any:
-        return getattr(importlib.import_module(f"src.commands.{name}"), name)(cfg)
+        return getattr(importlib.import_module(f"{PACKAGE}.commands.{name}"), name)(cfg)
 
     return run
 
@@ -193,6 +193,6 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _fail(message: str) -> None:
-    lines = "\n".join(map(printable, message.split("\n")))  # names may hold what would move the cursor
+    lines = "\n".join(map(printable, as_called(message).split("\n")))  # names may hold what would move the cursor
     print(f"error: {lines}", file=sys.stderr, flush=True)
     sys.exit(1)

@@ -22,8 +22,9 @@ from omegaconf.errors import (
     UnsupportedInterpolationType,
 )
 
-from src.errors import UserError, memory_full, out_of_memory
-from src.files.atomic import cache_dir, fitting_name, write_bytes
+from ..errors import UserError, memory_full, out_of_memory
+from ..files.atomic import cache_dir, fitting_name, write_bytes
+from ..files.project import PACKAGE
 
 __all__ = ["chain", "known_message", "unexpected"]
 
@@ -66,7 +67,7 @@ def _known_message(error: BaseException) -> str | None:
         return _of_config(error)
     if isinstance(error, OSError) and (message := _of_system(error)):
         return message
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("src"):
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith(PACKAGE):
         return f"the Python package {error.name} is not installed here; pip install {error.name.partition('.')[0]}"
     if isinstance(error, UnicodeDecodeError):
         near = error.object[max(0, error.start - 20) : error.start + 20]
@@ -165,7 +166,7 @@ def _saved(error: BaseException) -> str:
 def _about() -> str:
     """Versions, machine and command, or as much of them as can be found after the error."""
     try:
-        from src.runtime.environment import environment  # imports torch, which may be what failed
+        from ..runtime.environment import environment  # imports torch, which may be what failed
 
         return json.dumps(environment(), indent=1)
     except Exception:

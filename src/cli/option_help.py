@@ -12,12 +12,12 @@ import hydra
 import yaml
 from omegaconf import OmegaConf
 
-from src.build.config_values import as_plain
-from src.errors import UserError, nearest
-from src.files.project import CONFIG_DIR
-from src.schema.commands import model_of
-from src.schema.faults import Options, annotation_of, spelled_hints
-from src.schema.words import words, written
+from ..build.config_values import as_plain
+from ..errors import UserError, nearest
+from ..files.project import CONFIG_DIR
+from ..schema.commands import model_of
+from ..schema.faults import Options, annotation_of, spelled_hints
+from ..schema.words import words, written
 
 __all__ = ["described", "remarks"]
 
@@ -121,7 +121,7 @@ def _options(node: Any, kind: Any, path: tuple[str, ...]) -> Iterator[_Option]:
 def _kinds_inside(node: Any, kind: Any, path: tuple[str, ...]) -> Mapping[str, Any] | None:
     """What the options inside ``node`` may be; ``None`` where it is a value of its own."""
     if isinstance(node, Mapping) and "_target_" in node:
-        from src.build.allowed import called_at  # imports torch, which --help alone need not wait for
+        from ..build.allowed import called_at  # imports torch, which --help alone need not wait for
 
         return spelled_hints(called_at(path, node["_target_"]))
     models = [each for each in (kind, *typing.get_args(kind)) if isinstance(each, type) and issubclass(each, Options)]

@@ -16,10 +16,10 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.build.config_values import as_plain
-from src.cli.overrides import name_of
-from src.errors import nearest
-from src.files.project import CONFIG_DIR
+from ..build.config_values import as_plain
+from ..errors import nearest
+from ..files.project import CONFIG_DIR
+from .overrides import name_of
 
 __all__ = ["NO_PACKAGE", "explain", "unknown_flag"]
 

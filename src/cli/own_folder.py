@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from src.runtime.run_lock import new_folder, rank
+from ..runtime.run_lock import new_folder, rank
 
 __all__ = ["OwnFolder"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from src.cli.checkpoint_defaults import offer
-from src.cli.overrides import name_of, quoted, value_of, without
-from src.errors import UserError
-from src.files.project import CONFIG_DIR
-from src.files.run_files import LAST_CHECKPOINT
-from src.training.budget import check_alone
+from ..errors import UserError
+from ..files.project import CONFIG_DIR
+from ..files.run_files import LAST_CHECKPOINT
+from ..training.budget import check_alone
+from .checkpoint_defaults import offer
+from .overrides import name_of, quoted, value_of, without
 
 __all__ = ["has_checkpoint", "newest_run", "prepare"]
 
@@ -49,7 +49,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
 
 
 def _resumed(run_dir: Path, overrides: list[str]) -> tuple[str, list[str]]:
-    from src.build import resumed_config  # imports torch, which --help need not wait for
+    from ..build import resumed_config  # imports torch, which --help need not wait for
 
     checkpoint = resumed_config.readable_checkpoint(run_dir)
     resumed_config.keep_wandb_id(checkpoint, run_dir)

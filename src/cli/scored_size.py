@@ -8,11 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.build.config_values import as_plain
-from src.build.from_checkpoint import saved_config
-from src.cli.overrides import name_of, quoted
-from src.inference import Inference
-from src.schema.words import written
+from ..build.config_values import as_plain
+from ..build.from_checkpoint import saved_config
+from ..inference import Inference
+from ..schema.words import written
+from .overrides import name_of, quoted
 
 __all__ = ["difference", "say_difference", "size_overrides"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from src.cli.overrides import in_quotes, name_of, quoted, value_of
-from src.errors import UserError
-from src.files.project import CONFIG_DIR
+from ..errors import UserError
+from ..files.project import CONFIG_DIR
+from .overrides import in_quotes, name_of, quoted, value_of
 
 __all__ = ["OWN", "SPEC", "prepare"]
 

@@ -11,15 +11,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.commands.checkpoint import as_label, load, made_with
-from src.data.folder.pseudo_labels import KeptLabels
-from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID
-from src.errors import UserError
-from src.files.atomic import locked
-from src.files.images import find_images, left_out, output_names
-from src.prediction.label_folder import LabelFolder, check_places, label_images
-from src.reports import console
-from src.runtime.environment import choose_device
+from ..data.folder.pseudo_labels import KeptLabels
+from ..data.sets.cityscapes import TRAIN_ID_TO_RAW_ID
+from ..errors import UserError
+from ..files.atomic import locked
+from ..files.images import find_images, left_out, output_names
+from ..prediction.label_folder import LabelFolder, check_places, label_images
+from ..reports import console
+from ..runtime.environment import choose_device
+from .checkpoint import as_label, load, made_with
 
 
 def autolabel(cfg: DictConfig) -> int:

@@ -9,19 +9,19 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from src.build import from_checkpoint, from_config
-from src.build.config_values import as_plain
-from src.build.from_checkpoint import saved_config
-from src.cli.scored_size import size_overrides
-from src.errors import UserError
-from src.files.atomic import write_bytes
-from src.models.net import Net
-from src.models.normalize import Normalize
-from src.profiling.latency import kinds_of_net, kinds_of_onnx, measure
-from src.profiling.latency_table import latency_table
-from src.profiling.model_cost import multiply_adds, parameters
-from src.reports import console
-from src.runtime.environment import choose_device, environment
+from ..build import from_checkpoint, from_config
+from ..build.config_values import as_plain
+from ..build.from_checkpoint import saved_config
+from ..cli.scored_size import size_overrides
+from ..errors import UserError
+from ..files.atomic import write_bytes
+from ..models.net import Net
+from ..models.normalize import Normalize
+from ..profiling.latency import kinds_of_net, kinds_of_onnx, measure
+from ..profiling.latency_table import latency_table
+from ..profiling.model_cost import multiply_adds, parameters
+from ..reports import console
+from ..runtime.environment import choose_device, environment
 
 
 def benchmark(cfg: DictConfig) -> list[dict[str, Any]]:

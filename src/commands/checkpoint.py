@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from src.build import from_checkpoint
-from src.build.config_values import as_plain
-from src.cli.scored_size import say_difference
-from src.files.atomic import sha256
-from src.prediction.outputs import Label
-from src.training.module import SegmentationModule
+from ..build import from_checkpoint
+from ..build.config_values import as_plain
+from ..cli.scored_size import say_difference
+from ..files.atomic import sha256
+from ..prediction.outputs import Label
+from ..training.module import SegmentationModule
 
 __all__ = ["as_label", "load", "made_with"]
 

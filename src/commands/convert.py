@@ -13,25 +13,25 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from src.build import allowed
-from src.build.config_values import as_plain, with_values
-from src.build.from_checkpoint import saved_config, untrained
-from src.build.from_config import build_net, without_download
-from src.build.instantiate import instantiate
-from src.build.saved_config import plain_references
-from src.checkpoints.class_rows import Axes, class_axes, count_classes, take_classes
-from src.checkpoints.identify import identify, renamed, translate
-from src.checkpoints.io import METADATA_KEY, AtomicCheckpointIO
-from src.checkpoints.load import load_checkpoint, tensors_of
-from src.checkpoints.projects.catalogue import SOURCES, Source
-from src.data import LabelSpace
-from src.data.label_space import IGNORE_INDEX
-from src.data.sets.registry import known_classes
-from src.errors import UserError
-from src.files.atomic import sha256
-from src.files.output_paths import check_output_file
-from src.files.project import CONFIG_DIR
-from src.reports.console import say
+from ..build import allowed
+from ..build.config_values import as_plain, with_values
+from ..build.from_checkpoint import saved_config, untrained
+from ..build.from_config import build_net, without_download
+from ..build.instantiate import instantiate
+from ..build.saved_config import plain_references
+from ..checkpoints.class_rows import Axes, class_axes, count_classes, take_classes
+from ..checkpoints.identify import identify, renamed, translate
+from ..checkpoints.io import METADATA_KEY, AtomicCheckpointIO
+from ..checkpoints.load import load_checkpoint, tensors_of
+from ..checkpoints.projects.catalogue import SOURCES, Source
+from ..data import LabelSpace
+from ..data.label_space import IGNORE_INDEX
+from ..data.sets.registry import known_classes
+from ..errors import UserError
+from ..files.atomic import sha256
+from ..files.output_paths import check_output_file
+from ..files.project import CONFIG_DIR
+from ..reports.console import say
 
 _DATA = {19: "cityscapes", 21: "voc", 59: "pascal_context", 65: "mapillary", 150: "ade20k", 171: "coco_stuff",
          182: "coco_stuff"}  # fmt: skip

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.errors import UserError
-from src.files.output_paths import check_output_file
-from src.reports.compare_page import write_comparison
-from src.reports.page import write_page
-from src.reports.run_folder import runs_below
+from ..errors import UserError
+from ..files.output_paths import check_output_file
+from ..reports.compare_page import write_comparison
+from ..reports.page import write_page
+from ..reports.run_folder import runs_below
 
 
 def dashboard(cfg: DictConfig) -> Path:

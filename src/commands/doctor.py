@@ -13,26 +13,26 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from src.build import allowed, from_config
-from src.build.from_config import with_classes
-from src.build.instantiate import instantiate, targets
-from src.build.moved_names import current_name
-from src.build.training_length import with_length
-from src.cli.overrides import name_of
-from src.commands.proposal import Given, command_line, proposed, training_overrides
-from src.data import Source
-from src.data.cache import cache_dir
-from src.data.doctor import machine
-from src.data.doctor.audit import AuditSummary, listing, remembered_audit
-from src.data.doctor.duplicates import Leak, leak
-from src.data.doctor.split_checks import Plan, class_shares, notes_between, problems_between
-from src.data.folder import hints
-from src.data.sets.registry import archives, count_finding
-from src.data.workers import available_workers
-from src.errors import UserError
-from src.reports import console
-from src.runtime.cores import available_cores
-from src.training.budget import LENGTHS
+from ..build import allowed, from_config
+from ..build.from_config import with_classes
+from ..build.instantiate import instantiate, targets
+from ..build.moved_names import current_name
+from ..build.training_length import with_length
+from ..cli.overrides import name_of
+from ..data import Source
+from ..data.cache import cache_dir
+from ..data.doctor import machine
+from ..data.doctor.audit import AuditSummary, listing, remembered_audit
+from ..data.doctor.duplicates import Leak, leak
+from ..data.doctor.split_checks import Plan, class_shares, notes_between, problems_between
+from ..data.folder import hints
+from ..data.sets.registry import archives, count_finding
+from ..data.workers import available_workers
+from ..errors import UserError
+from ..reports import console
+from ..runtime.cores import available_cores
+from ..training.budget import LENGTHS
+from .proposal import Given, command_line, proposed, training_overrides
 
 
 def doctor(cfg: DictConfig) -> None:

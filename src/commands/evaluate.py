@@ -12,22 +12,22 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.build import from_checkpoint, from_config
-from src.build.config_values import as_plain, with_values
-from src.callbacks import Evaluation
-from src.cli.scored_size import say_difference
-from src.data import LabelSpace
-from src.errors import UserError
-from src.evaluation.compare_runs import compare_runs, comparison_table
-from src.evaluation.crf_search import tune
-from src.evaluation.protocol import protocol
-from src.files.atomic import write_bytes
-from src.files.run_files import COMPARISON, CRF_SEARCH, WORST
-from src.metrics import Measures
-from src.reports import console
-from src.reports.run_folder import write_start
-from src.runtime.run_lock import held
-from src.runtime.signals import stoppable
+from ..build import from_checkpoint, from_config
+from ..build.config_values import as_plain, with_values
+from ..callbacks import Evaluation
+from ..cli.scored_size import say_difference
+from ..data import LabelSpace
+from ..errors import UserError
+from ..evaluation.compare_runs import compare_runs, comparison_table
+from ..evaluation.crf_search import tune
+from ..evaluation.protocol import protocol
+from ..files.atomic import write_bytes
+from ..files.run_files import COMPARISON, CRF_SEARCH, WORST
+from ..metrics import Measures
+from ..reports import console
+from ..reports.run_folder import write_start
+from ..runtime.run_lock import held
+from ..runtime.signals import stoppable
 
 
 @held("writing scores there")

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src import exporting
-from src.build import allowed
-from src.build.from_checkpoint import saved_config
-from src.build.instantiate import instantiate
-from src.commands.checkpoint import load
-from src.data.decoding import read_image
-from src.data.sets.toy_streets import ToyStreets
-from src.errors import UserError
-from src.files.atomic import whole_file
-from src.files.images import find_images
-from src.files.output_paths import check_output_file
-from src.prediction.output_record import writing
-from src.reports import console
+from .. import exporting
+from ..build import allowed
+from ..build.from_checkpoint import saved_config
+from ..build.instantiate import instantiate
+from ..data.decoding import read_image
+from ..data.sets.toy_streets import ToyStreets
+from ..errors import UserError
+from ..files.atomic import whole_file
+from ..files.images import find_images
+from ..files.output_paths import check_output_file
+from ..prediction.output_record import writing
+from ..reports import console
+from .checkpoint import load
 
 
 def export(cfg: DictConfig) -> Path:

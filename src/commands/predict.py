@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from src.commands.checkpoint import as_label, load, made_with
-from src.errors import UserError
-from src.files.atomic import locked
-from src.files.images import left_out
-from src.models import ExplicitAttention, HierarchicalAttention
-from src.prediction.large_images import Blocks
-from src.prediction.output_folder import OutputFolder, names_of
-from src.prediction.outputs import AREAS, Areas, Maps, Pictures, Task, chosen_kinds
-from src.prediction.run import Run
-from src.prediction.video_files import Capture, video_source
-from src.reports import console
-from src.runtime.environment import choose_device
-from src.training.module import SegmentationModule
+from ..errors import UserError
+from ..files.atomic import locked
+from ..files.images import left_out
+from ..models import ExplicitAttention, HierarchicalAttention
+from ..prediction.large_images import Blocks
+from ..prediction.output_folder import OutputFolder, names_of
+from ..prediction.outputs import AREAS, Areas, Maps, Pictures, Task, chosen_kinds
+from ..prediction.run import Run
+from ..prediction.video_files import Capture, video_source
+from ..reports import console
+from ..runtime.environment import choose_device
+from ..training.module import SegmentationModule
+from .checkpoint import as_label, load, made_with
 
 
 def predict(cfg: DictConfig) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from src.cli.overrides import as_typed, name_of, value_of
+from ..cli.overrides import as_typed, name_of, value_of
 
 __all__ = ["Given", "command_line", "proposed", "training_overrides"]
 

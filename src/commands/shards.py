@@ -9,11 +9,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.build import allowed
-from src.build.instantiate import instantiate
-from src.data.shards.index import ShardIndex
-from src.data.shards.writer import write_shards
-from src.errors import UserError
+from ..build import allowed
+from ..build.instantiate import instantiate
+from ..data.shards.index import ShardIndex
+from ..data.shards.writer import write_shards
+from ..errors import UserError
 
 
 def shards(cfg: DictConfig) -> None:

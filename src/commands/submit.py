@@ -10,15 +10,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src.build import allowed
-from src.build.instantiate import instantiate
-from src.commands.checkpoint import as_label, load, made_with
-from src.errors import UserError
-from src.files.atomic import locked
-from src.prediction.output_record import OutputRecord
-from src.prediction.submission import Submission, check_classes, check_images
-from src.reports import console
-from src.runtime.environment import choose_device
+from ..build import allowed
+from ..build.instantiate import instantiate
+from ..errors import UserError
+from ..files.atomic import locked
+from ..prediction.output_record import OutputRecord
+from ..prediction.submission import Submission, check_classes, check_images
+from ..reports import console
+from ..runtime.environment import choose_device
+from .checkpoint import as_label, load, made_with
 
 _MANIFEST = "submission.json"
 

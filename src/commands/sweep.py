@@ -15,22 +15,22 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.build.validate import check_options
-from src.cli.command import explain
-from src.cli.overrides import readable
-from src.cli.sweep_line import OWN, SPEC
-from src.errors import UserError
-from src.files.atomic import is_locked, write_bytes
-from src.files.project import CONFIG_DIR
-from src.files.untrusted import read_json
-from src.profiling.sweep_costs import trial_costs
-from src.sweeps import Driver, Sweep, Trial, parse, results
-from src.sweeps.executors.base import Executor
-from src.sweeps.executors.local import Local, gpus, slots
-from src.sweeps.executors.ray import RayCluster
-from src.sweeps.executors.slurm import Cluster
-from src.sweeps.report import write_report
-from src.sweeps.scheduler import Search
+from ..build.validate import check_options
+from ..cli.command import explain
+from ..cli.overrides import readable
+from ..cli.sweep_line import OWN, SPEC
+from ..errors import UserError
+from ..files.atomic import is_locked, write_bytes
+from ..files.project import CONFIG_DIR
+from ..files.untrusted import read_json
+from ..profiling.sweep_costs import trial_costs
+from ..sweeps import Driver, Sweep, Trial, parse, results
+from ..sweeps.executors.base import Executor
+from ..sweeps.executors.local import Local, gpus, slots
+from ..sweeps.executors.ray import RayCluster
+from ..sweeps.executors.slurm import Cluster
+from ..sweeps.report import write_report
+from ..sweeps.scheduler import Search
 
 
 def sweep(cfg: DictConfig) -> None:

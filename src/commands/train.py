@@ -15,22 +15,22 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from src.build import from_checkpoint, from_config, init_from
-from src.build.training_length import with_length
-from src.callbacks import Evaluation, throughput_of
-from src.cli.resume import has_checkpoint
-from src.data import SegmentationDataModule
-from src.data.doctor.audit import audit
-from src.data.doctor.preflight import before_fit
-from src.errors import UserError, noted
-from src.evaluation.protocol import protocol
-from src.files.run_files import LAST_CHECKPOINT, PANELS
-from src.metrics import Measures
-from src.reports import console
-from src.reports.run_folder import write_start
-from src.runtime.run_lock import first_process, held
-from src.runtime.signals import stoppable
-from src.training.rehearsal import rehearse
+from ..build import from_checkpoint, from_config, init_from
+from ..build.training_length import with_length
+from ..callbacks import Evaluation, throughput_of
+from ..cli.resume import has_checkpoint
+from ..data import SegmentationDataModule
+from ..data.doctor.audit import audit
+from ..data.doctor.preflight import before_fit
+from ..errors import UserError, noted
+from ..evaluation.protocol import protocol
+from ..files.run_files import LAST_CHECKPOINT, PANELS
+from ..metrics import Measures
+from ..reports import console
+from ..reports.run_folder import write_start
+from ..runtime.run_lock import first_process, held
+from ..runtime.signals import stoppable
+from ..training.rehearsal import rehearse
 
 
 def _says_how_to_resume(task: Callable[[DictConfig], float]) -> Callable[[DictConfig], float]:

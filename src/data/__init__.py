@@ -14,10 +14,10 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 
-from src.data.datamodule import SegmentationDataModule
-from src.data.dataset import SampleKey, SegmentationDataset
-from src.data.label_space import IGNORE_INDEX, LabelSpace
-from src.data.source import FileSource, Pair, Source
+from .datamodule import SegmentationDataModule
+from .dataset import SampleKey, SegmentationDataset
+from .label_space import IGNORE_INDEX, LabelSpace
+from .source import FileSource, Pair, Source
 
 __all__ = [
     "IGNORE_INDEX",

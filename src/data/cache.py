@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from src.data.label_space import LabelSpace
-from src.data.source import FileSource, Source
-from src.errors import UserError
-from src.files.atomic import cache_dir, write_bytes
-from src.files.untrusted import MiB, limited, parsed
+from ..errors import UserError
+from ..files.atomic import cache_dir, write_bytes
+from ..files.project import written_name
+from ..files.untrusted import MiB, limited, parsed
+from .label_space import LabelSpace
+from .source import FileSource, Source
 
 __all__ = ["cache_dir", "fingerprint", "load_json", "store_json"]
 
@@ -40,7 +41,7 @@ def fingerprint(source: Source, *extra: object) -> str | None:
         except TypeError:
             return None
         # Shards and caches of 0.1.0 were marked when the class of file sources lay in another module.
-        module = type(part).__module__.replace("src.data.source", "src.data.dataset")
+        module = written_name(type(part).__module__).replace("src.data.source", "src.data.dataset")
         kind = f"\n{module}.{type(part).__qualname__} {len(part)} {identity}"
         digest.update(kind.encode(errors="surrogateescape"))
         digest.update(repr(_spelled(part.label_space)).encode())

@@ -15,13 +15,13 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from src.data.dataset import SegmentationDataset
-from src.data.epoch_batches import EpochBatches, ResumableLoader, check_same, collate, shard
-from src.data.label_space import LabelSpace
-from src.data.sampling.samplers import Draw, Shuffle
-from src.data.source import ConcatSource, Source
-from src.data.workers import available_workers
-from src.errors import UserError
+from ..errors import UserError
+from .dataset import SegmentationDataset
+from .epoch_batches import EpochBatches, ResumableLoader, check_same, collate, shard
+from .label_space import LabelSpace
+from .sampling.samplers import Draw, Shuffle
+from .source import ConcatSource, Source
+from .workers import available_workers
 
 __all__ = ["SegmentationDataModule"]
 

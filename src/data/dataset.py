@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from src.data.source import Source
+from .source import Source
 
 __all__ = ["SampleKey", "SegmentationDataset"]
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from src.errors import UserError, out_of_memory
+from ..errors import UserError, out_of_memory
 
 __all__ = ["decode_image", "image_size", "read_image", "read_label", "read_text"]
 

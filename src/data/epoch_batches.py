@@ -9,9 +9,9 @@ import numpy as np
 import torch.distributed as dist
 from torch.utils.data import DataLoader, default_collate
 
-from src.data.dataset import SampleKey
-from src.data.sampling.samplers import Draw
-from src.errors import UserError
+from ..errors import UserError
+from .dataset import SampleKey
+from .sampling.samplers import Draw
 
 __all__ = ["EpochBatches", "ResumableLoader", "check_same", "collate", "shard"]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["IGNORE_INDEX", "LabelSpace", "distinct_colors"]
 

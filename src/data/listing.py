@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from src.data.workers import no_bar
-from src.errors import UserError, printable
+from ..errors import UserError, printable
+from .workers import no_bar
 
 __all__ = ["EXTENSIONS", "files_at", "image_files"]
 

@@ -10,9 +10,9 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
-from src.data.decoding import image_size, read_image, read_label
-from src.data.label_space import IGNORE_INDEX, LabelSpace
-from src.errors import UserError
+from ..errors import UserError
+from .decoding import image_size, read_image, read_label
+from .label_space import IGNORE_INDEX, LabelSpace
 
 __all__ = ["ConcatSource", "FileSource", "Pair", "Pairs", "Source"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from src.runtime.cores import available_cores
+from ..runtime.cores import available_cores
 
 __all__ = ["available_workers", "is_first_process", "no_bar", "reading_threads"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.evaluation.protocol import differences
-from src.files.json_schema import SavedScores
-from src.files.run_files import per_image_file, scores_file
-from src.files.text_table import text_table
-from src.metrics import PerImage, compare
-from src.reports.scores_file import or_none, read_scores
+from ..errors import UserError
+from ..files.json_schema import SavedScores
+from ..files.run_files import per_image_file, scores_file
+from ..files.text_table import text_table
+from ..metrics import PerImage, compare
+from ..reports.scores_file import or_none, read_scores
+from .protocol import differences
 
 __all__ = ["compare_runs", "comparison_table"]
 

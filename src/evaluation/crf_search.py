@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from src.data import SegmentationDataset
-from src.errors import UserError, nearest
-from src.files.atomic import write_bytes
-from src.inference import DenseCRF
-from src.metrics import ConfusionMatrix, Scores
-from src.training.module import SegmentationModule
+from ..data import SegmentationDataset
+from ..errors import UserError, nearest
+from ..files.atomic import write_bytes
+from ..inference import DenseCRF
+from ..metrics import ConfusionMatrix, Scores
+from ..training.module import SegmentationModule
 
 __all__ = ["search", "tune"]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from src.data import SegmentationDataModule
-from src.files.atomic import sha256
-from src.metrics import Measures
-from src.reports.scores_file import rules
-from src.runtime.environment import environment
-from src.training.module import segmentation_module
+from ..data import SegmentationDataModule
+from ..files.atomic import sha256
+from ..metrics import Measures
+from ..reports.scores_file import rules
+from ..runtime.environment import environment
+from ..training.module import segmentation_module
 
 __all__ = ["differences", "protocol"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.errors import UserError
-from src.exporting.graph import Traced
+from ..errors import UserError
+from .graph import Traced
 
 __all__ = ["Agreement", "batches_of", "compare"]
 

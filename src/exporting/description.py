@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.exporting.agreement import Agreement
-from src.exporting.formats import OPSET, providers
-from src.exporting.graph import Deployed, Traced
-from src.files.atomic import sha256
-from src.runtime.environment import environment
+from ..files.atomic import sha256
+from ..runtime.environment import environment
+from .agreement import Agreement
+from .formats import OPSET, providers
+from .graph import Deployed, Traced
 
 __all__ = ["metadata", "summary"]
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch._export.serde.serialize import SerializeError
 
-from src.errors import UserError
-from src.exporting.graph import OUTPUTS
-from src.files.untrusted import MiB, limited
+from ..errors import UserError
+from ..files.untrusted import MiB, limited
+from .graph import OUTPUTS
 
 __all__ = ["FORMATS", "OPSET", "providers", "require", "runner", "write"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import UserError as DynamoUserError
 
-from src.errors import UserError
-from src.inference import Inference, top_class
-from src.models.net import Net
-from src.models.normalize import Normalize
+from ..errors import UserError
+from ..inference import Inference, top_class
+from ..models.net import Net
+from ..models.normalize import Normalize
 
 __all__ = ["LAYOUTS", "OUTPUTS", "PRECISIONS", "Deployed", "Traced", "trace"]
 

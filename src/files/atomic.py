@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["cache_dir", "fitting_name", "is_locked", "locked", "naming", "sha256", "whole_file", "write_bytes"]
 

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from src.errors import UserError, printable
-from src.files.atomic import fitting_name
+from ..errors import UserError, printable
+from .atomic import fitting_name
 
 __all__ = [
     "AHEAD",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from src.errors import UserError, printable
+from ..errors import UserError, printable
 
 __all__ = ["DEEPEST", "Count", "Finite", "Line", "Number", "Open", "SavedScores", "Share", "checked"]
 

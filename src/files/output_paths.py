@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["check_inside", "check_output_file"]
 

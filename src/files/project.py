@@ -1,10 +1,33 @@
-"""Where the project's own files lie."""
+"""Where the project's own files lie, and its name: ``src`` in a clone, ``semseg`` where it is installed."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-__all__ = ["CONFIG_DIR", "PROJECT"]
+__all__ = ["CONFIG_DIR", "INSTALLED", "PACKAGE", "PROJECT", "as_called", "running_name", "written_name"]
 
+PACKAGE = __name__.partition(".")[0]
+INSTALLED = PACKAGE != "src"
 PROJECT = Path(__file__).resolve().parents[2]
-CONFIG_DIR = PROJECT / "conf"
+CONFIG_DIR = PROJECT / PACKAGE / "conf" if INSTALLED else PROJECT / "conf"
+
+_COMMANDS = "autolabel|benchmark|convert|dashboard|doctor|evaluate|export|predict|shards|submit|sweep|train"
+_COMMAND = re.compile(rf"(?:python -m )?\bsrc\.({_COMMANDS})\b(?!\.)")
+
+
+def written_name(name: str) -> str:
+    """The name of a module or of something in it as configs, checkpoints and caches write it: ``src.models.FCN``."""
+    own = name == PACKAGE or name.startswith(f"{PACKAGE}.")
+    return f"src{name.removeprefix(PACKAGE)}" if own else name
+
+
+def running_name(name: str) -> str:
+    """The name that leads to what configs call ``name``: ``semseg.models.FCN`` where the project is installed."""
+    own = name == "src" or name.startswith("src.")
+    return f"{PACKAGE}{name.removeprefix('src')}" if own else name
+
+
+def as_called(text: str) -> str:
+    """``text`` with the commands in it as they are typed here: ``semseg train`` for ``src.train`` where installed."""
+    return _COMMAND.sub(r"semseg \1", text) if INSTALLED else text

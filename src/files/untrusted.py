@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from src.errors import UserError, printable
-from src.files.json_schema import DEEPEST, checked
+from ..errors import UserError, printable
+from .json_schema import DEEPEST, checked
 
 __all__ = ["MiB", "limited", "parsed", "read_bytes", "read_curves", "read_json", "read_text", "read_yaml"]
 

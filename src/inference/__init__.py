@@ -4,8 +4,8 @@ Contract: ``(net, image) -> scores``, image (B,3,H,W) normalised float, scores (
 softmax is the prediction**. Averaging probabilities therefore returns their logarithm.
 """
 
-from src.inference.crf import DenseCRF
-from src.inference.engine import Inference, top_class
-from src.inference.sliding_window import Sliding
+from .crf import DenseCRF
+from .engine import Inference, top_class
+from .sliding_window import Sliding
 
 __all__ = ["DenseCRF", "Inference", "Sliding", "top_class"]

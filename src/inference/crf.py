@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from src.errors import UserError
-from src.inference.permutohedral import Permutohedral
-from src.schema.faults import call_faults
-from src.schema.types import Between, Count, NotNegative, Positive
+from ..errors import UserError
+from ..schema.faults import call_faults
+from ..schema.types import Between, Count, NotNegative, Positive
+from .permutohedral import Permutohedral
 
 __all__ = ["DenseCRF"]
 

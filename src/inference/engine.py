@@ -10,15 +10,15 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from src.errors import UserError
-from src.inference.input_size import resize_area, seen_size
-from src.inference.lazy_rows import Mirrored, NetLike, Resized, Rows, net_rows
-from src.inference.sliding_window import Sliding
-from src.models.net import Net
-from src.ops.resize import resize
-from src.ops.scale_fusion import Fusion, fuse
-from src.schema.faults import checked
-from src.schema.types import Between, Count, Factors
+from ..errors import UserError
+from ..models.net import Net
+from ..ops.resize import resize
+from ..ops.scale_fusion import Fusion, fuse
+from ..schema.faults import checked
+from ..schema.types import Between, Count, Factors
+from .input_size import resize_area, seen_size
+from .lazy_rows import Mirrored, NetLike, Resized, Rows, net_rows
+from .sliding_window import Sliding
 
 __all__ = ["Inference", "top_class"]
 

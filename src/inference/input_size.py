@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from src.ops.resize import same_size
+from ..ops.resize import same_size
 
 __all__ = ["LEAST_SIDE", "resize_area", "seen_size"]
 

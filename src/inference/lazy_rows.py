@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.models.net import Net
-from src.ops.resize import resize, same_size
+from ..models.net import Net
+from ..ops.resize import resize, same_size
 
 __all__ = ["Combined", "Mirrored", "NetLike", "Resized", "Rows", "Whole", "net_rows"]
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["Permutohedral", "SparseRows"]
 

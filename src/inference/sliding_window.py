@@ -10,9 +10,9 @@ import torch
 from annotated_types import Ge, Len, Lt
 from torch import Tensor
 
-from src.inference.lazy_rows import NetLike, Rows, net_rows
-from src.schema.faults import checked
-from src.schema.types import Count, Words
+from ..schema.faults import checked
+from ..schema.types import Count, Words
+from .lazy_rows import NetLike, Rows, net_rows
 
 __all__ = ["Sliding", "starts"]
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
-from src.metrics import Scores
+from ..metrics import Scores
 
 __all__ = ["Example", "RunLogger", "run_logger"]
 

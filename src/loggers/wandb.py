@@ -15,12 +15,12 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from src.errors import UserError
-from src.files.atomic import write_bytes
-from src.files.run_files import WANDB_ID
-from src.files.untrusted import read_text
-from src.loggers.run_logger import Example, RunLogger
-from src.metrics import Scores
+from ..errors import UserError
+from ..files.atomic import write_bytes
+from ..files.run_files import WANDB_ID
+from ..files.untrusted import read_text
+from ..metrics import Scores
+from .run_logger import Example, RunLogger
 
 __all__ = ["WandbRunLogger", "wandb_logger"]
 

@@ -5,14 +5,14 @@ batch without any valid pixel has a gradient graph, a gradient of 0 and the loss
 classes add which do not occur). No criterion talks to other ranks.
 """
 
-from src.losses.bce import BCELoss
-from src.losses.cross_entropy import CrossEntropyLoss, ImageWeightedCELoss
-from src.losses.masking import Criterion
-from src.losses.ohem import OHEMCrossEntropyLoss
-from src.losses.rmi import RMILoss
-from src.losses.smp_losses import DiceLoss, FocalLoss, LovaszLoss
-from src.losses.supervision import Supervision
-from src.losses.weighted_sum import WeightedSum
+from .bce import BCELoss
+from .cross_entropy import CrossEntropyLoss, ImageWeightedCELoss
+from .masking import Criterion
+from .ohem import OHEMCrossEntropyLoss
+from .rmi import RMILoss
+from .smp_losses import DiceLoss, FocalLoss, LovaszLoss
+from .supervision import Supervision
+from .weighted_sum import WeightedSum
 
 __all__ = [
     "BCELoss",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.losses.masking import Criterion, split_label, weight_of_pixels
-from src.schema.faults import checked
-from src.schema.types import Weights
+from ..schema.faults import checked
+from ..schema.types import Weights
+from .masking import Criterion, split_label, weight_of_pixels
 
 __all__ = ["BCELoss", "summed_bce"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["Criterion", "channel_classes", "need_logit_per_class", "split_label", "weight_of_pixels"]
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.losses.masking import Criterion, need_logit_per_class, split_label, weight_of_pixels
-from src.schema.faults import checked
-from src.schema.types import Between, NotNegative, Weights
+from ..errors import UserError
+from ..schema.faults import checked
+from ..schema.types import Between, NotNegative, Weights
+from .masking import Criterion, need_logit_per_class, split_label, weight_of_pixels
 
 __all__ = ["OHEMCrossEntropyLoss"]
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from src.errors import UserError
-from src.losses.bce import summed_bce
-from src.losses.masking import Criterion, channel_classes, split_label
-from src.schema.faults import checked
-from src.schema.types import Count, NotNegative, Share, Whole
+from ..errors import UserError
+from ..schema.faults import checked
+from ..schema.types import Count, NotNegative, Share, Whole
+from .bce import summed_bce
+from .masking import Criterion, channel_classes, split_label
 
 __all__ = ["RMILoss"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.losses.masking import Criterion, split_label
-from src.schema.faults import checked
-from src.schema.types import NotNegative, Share
+from ..errors import UserError
+from ..schema.faults import checked
+from ..schema.types import NotNegative, Share
+from .masking import Criterion, split_label
 
 __all__ = ["DiceLoss", "FocalLoss", "LovaszLoss"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.losses.masking import Criterion
+from ..errors import UserError
+from .masking import Criterion
 
 __all__ = ["Supervision", "reduce_label"]
 

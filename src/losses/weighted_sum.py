@@ -8,9 +8,9 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.losses.masking import Criterion
-from src.schema.types import NotNegative
+from ..errors import UserError
+from ..schema.types import NotNegative
+from .masking import Criterion
 
 __all__ = ["WeightedSum"]
 

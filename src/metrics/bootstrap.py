@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.metrics.per_image import PerImage
+from .per_image import PerImage
 
 __all__ = ["Comparison", "Interval", "bootstrap", "compare"]
 

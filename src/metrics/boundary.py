@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from src.metrics.confusion import joint_histogram
+from .confusion import joint_histogram
 
 __all__ = ["BoundaryCounts", "BoundaryScores", "boundary"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from src.metrics.confusion import joint_histogram
+from .confusion import joint_histogram
 
 __all__ = ["Calibration", "CalibrationCounts"]
 

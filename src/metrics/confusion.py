@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["ConfusionMatrix", "joint_histogram"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from src.metrics.bootstrap import Interval
-from src.metrics.boundary import BoundaryScores
-from src.metrics.calibration import Calibration
-from src.metrics.per_image import PerImage
+from .bootstrap import Interval
+from .boundary import BoundaryScores
+from .calibration import Calibration
+from .per_image import PerImage
 
 __all__ = ["Measures"]
 

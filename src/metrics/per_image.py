@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from src.errors import UserError
-from src.files.csv_text import cell, csv_text, text_of
-from src.files.untrusted import MiB, limited
+from ..errors import UserError
+from ..files.csv_text import cell, csv_text, text_of
+from ..files.untrusted import MiB, limited
 
 __all__ = ["PerImage", "unique_names"]
 

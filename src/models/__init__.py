@@ -10,20 +10,20 @@ the last classifier reads; ``forward`` is ``decode`` plus a bilinear resize (``s
 only: no loss, label or config object enters it. Wrong arguments and wrong images raise ``UserError``.
 """
 
-from src.models.ann import ANN
-from src.models.bisenetv1 import BiSeNetV1
-from src.models.bisenetv2 import BiSeNetV2
-from src.models.deeplab import DeepLabV1, DeepLabV2
-from src.models.deeplabv3 import DeepLabV3
-from src.models.deeplabv3plus import DeepLabV3Plus
-from src.models.dilated_fcn import DilatedFCN
-from src.models.fcn import FCN
-from src.models.multi_scale_attention import ExplicitAttention, HierarchicalAttention
-from src.models.multi_scale_pooling import PooledScales
-from src.models.nonlocal_net import NonLocalNet
-from src.models.ocr import OCRNet
-from src.models.pspnet import PSPNet
-from src.models.smp import SMP
+from .ann import ANN
+from .bisenetv1 import BiSeNetV1
+from .bisenetv2 import BiSeNetV2
+from .deeplab import DeepLabV1, DeepLabV2
+from .deeplabv3 import DeepLabV3
+from .deeplabv3plus import DeepLabV3Plus
+from .dilated_fcn import DilatedFCN
+from .fcn import FCN
+from .multi_scale_attention import ExplicitAttention, HierarchicalAttention
+from .multi_scale_pooling import PooledScales
+from .nonlocal_net import NonLocalNet
+from .ocr import OCRNet
+from .pspnet import PSPNet
+from .smp import SMP
 
 __all__ = [
     "ANN",

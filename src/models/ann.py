@@ -17,14 +17,14 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.ann_layers import NonLocalBlock
-from src.models.ann_samplers import Sampler
-from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Backbone, Net
-from src.ops.resize import resize
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Seed, Share
+from ..errors import UserError
+from ..ops.resize import resize
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Seed, Share
+from .ann_layers import NonLocalBlock
+from .ann_samplers import Sampler
+from .layers import ConvNormAct, FCNHead, init_kaiming
+from .net import Backbone, Net
 
 __all__ = ["ANN"]
 

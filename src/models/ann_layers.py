@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.models.ann_samplers import Sampler
-from src.models.layers import ConvNormAct, init_kaiming
+from ..errors import UserError
+from .ann_samplers import Sampler
+from .layers import ConvNormAct, init_kaiming
 
 __all__ = ["NonLocalBlock"]
 

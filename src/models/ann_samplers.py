@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.models.adaptive_pooling import pool_matrix
-from src.models.checks import check_choice
+from ..errors import UserError
+from .adaptive_pooling import pool_matrix
+from .checks import check_choice
 
 __all__ = ["SAMPLERS", "Sampler"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.models.checks import check_choice, check_dropout, check_pooled, check_rates
-from src.models.layers import ConvNormAct
-from src.ops.resize import resize
+from ..errors import UserError
+from ..ops.resize import resize
+from .checks import check_choice, check_dropout, check_pooled, check_rates
+from .layers import ConvNormAct
 
 __all__ = ["ASPP", "ImagePooling", "rates_at", "window_at"]
 

@@ -20,14 +20,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError, nearest
-from src.models.checks import check_rates
-from src.models.hrnet import HRNet
-from src.models.layers import CeilMaxPool2d, dilate, init_kaiming, recompute
-from src.models.net import Backbone
-from src.models.timm_trunks import create_feature_trunk, create_trunk
-from src.models.xception import Xception
-from src.schema.types import Channels, Count
+from ..errors import UserError, nearest
+from ..schema.types import Channels, Count
+from .checks import check_rates
+from .hrnet import HRNet
+from .layers import CeilMaxPool2d, dilate, init_kaiming, recompute
+from .net import Backbone
+from .timm_trunks import create_feature_trunk, create_trunk
+from .xception import Xception
 
 __all__ = ["ResNet", "TimmBackbone", "create_backbone", "level_of_stride"]
 

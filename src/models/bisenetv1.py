@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.backbones import level_of_stride
-from src.models.checks import check_pooled
-from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Backbone, Net
-from src.ops.resize import resize
-from src.schema.faults import checked
-from src.schema.types import Channels, Count
+from ..errors import UserError
+from ..ops.resize import resize
+from ..schema.faults import checked
+from ..schema.types import Channels, Count
+from .backbones import level_of_stride
+from .checks import check_pooled
+from .layers import ConvNormAct, FCNHead, init_kaiming
+from .net import Backbone, Net
 
 __all__ = ["BiSeNetV1"]
 

@@ -15,9 +15,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.backbones import level_of_stride
-from src.models.bisenetv2_layers import (
+from ..errors import UserError
+from ..ops.resize import resize
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Positive, Share, Widths
+from .backbones import level_of_stride
+from .bisenetv2_layers import (
     BilateralGuidedAggregation,
     ContextEmbedding,
     GatherExpansion,
@@ -25,12 +28,9 @@ from src.models.bisenetv2_layers import (
     StemBlock,
     Upsample,
 )
-from src.models.checks import check_choice, scale_counts
-from src.models.layers import ConvNormAct, FCNHead, init_kaiming
-from src.models.net import Backbone, Net
-from src.ops.resize import resize
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Positive, Share, Widths
+from .checks import check_choice, scale_counts
+from .layers import ConvNormAct, FCNHead, init_kaiming
+from .net import Backbone, Net
 
 __all__ = ["BiSeNetV2"]
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.models.checks import check_pooled
-from src.models.layers import ConvNormAct
-from src.ops.resize import resize
+from ..errors import UserError
+from ..ops.resize import resize
+from .checks import check_pooled
+from .layers import ConvNormAct
 
 __all__ = [
     "BilateralGuidedAggregation",

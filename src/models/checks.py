@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, distributed, nn
 
-from src.errors import UserError, nearest
+from ..errors import UserError, nearest
 
 __all__ = ["check_choice", "check_dropout", "check_image", "check_pooled", "check_rates", "scale_counts"]
 

@@ -14,14 +14,14 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.checks import check_rates
-from src.models.layers import init_kaiming
-from src.models.net import Backbone, Net
-from src.models.vgg import VGG16, check_one_fc
-from src.ops.resize import resize
-from src.schema.faults import checked
-from src.schema.types import Channels, Count
+from ..errors import UserError
+from ..ops.resize import resize
+from ..schema.faults import checked
+from ..schema.types import Channels, Count
+from .checks import check_rates
+from .layers import init_kaiming
+from .net import Backbone, Net
+from .vgg import VGG16, check_one_fc
 
 __all__ = ["DeepLabV1", "DeepLabV2"]
 

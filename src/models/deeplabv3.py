@@ -12,13 +12,13 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.aspp import ASPP, rates_at, window_at
-from src.models.backbones import ResNet
-from src.models.layers import FCNHead, auxiliary_head, init_kaiming, recompute
-from src.models.net import Backbone, Net
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Share, Size
+from ..errors import UserError
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Share, Size
+from .aspp import ASPP, rates_at, window_at
+from .backbones import ResNet
+from .layers import FCNHead, auxiliary_head, init_kaiming, recompute
+from .net import Backbone, Net
 
 __all__ = ["DeepLabV3"]
 

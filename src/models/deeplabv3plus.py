@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.aspp import ASPP, rates_at, window_at
-from src.models.checks import check_choice
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Backbone, Net
-from src.ops.resize import resize
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Share, Size, Whole
+from ..errors import UserError
+from ..ops.resize import resize
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Share, Size, Whole
+from .aspp import ASPP, rates_at, window_at
+from .checks import check_choice
+from .layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
+from .net import Backbone, Net
 
 __all__ = ["AtrousSeparableConv", "Decoder", "DeepLabV3Plus"]
 

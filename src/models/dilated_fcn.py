@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from src.errors import UserError
-from src.models.checks import check_choice
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Backbone, Net
-from src.ops.resize import resize
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Share
+from ..errors import UserError
+from ..ops.resize import resize
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Share
+from .checks import check_choice
+from .layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
+from .net import Backbone, Net
 
 __all__ = ["DilatedFCN"]
 

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.models.backbones import level_of_stride
-from src.models.net import Backbone, Net
-from src.models.vgg import VGG16, check_one_fc
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Positive
+from ..errors import UserError
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Positive
+from .backbones import level_of_stride
+from .net import Backbone, Net
+from .vgg import VGG16, check_one_fc
 
 __all__ = ["FCN"]
 

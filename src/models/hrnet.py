@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from src.models.layers import recompute
-from src.models.net import Backbone
-from src.ops.resize import resize
+from ..ops.resize import resize
+from .layers import recompute
+from .net import Backbone
 
 __all__ = ["Exchange", "HRNet"]
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from src.models.checks import check_dropout
-from src.models.net import Backbone
+from .checks import check_dropout
+from .net import Backbone
 
 __all__ = [
     "CeilMaxPool2d",

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from src.errors import UserError
-from src.models.checks import check_image
-from src.models.net import Net
-from src.ops.resize import resize
+from ..errors import UserError
+from ..ops.resize import resize
+from .checks import check_image
+from .net import Net
 
 __all__ = ["MultiScale", "check_scaled_size", "own_predictions", "rescale", "resized", "sorted_scales"]
 

@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.checks import check_dropout
-from src.models.layers import ConvNormAct
-from src.models.multi_scale import MultiScale, own_predictions, rescale, resized
-from src.models.net import Net
-from src.ops.resize import resize
-from src.ops.scale_fusion import combine, fuse_hierarchical, hierarchical_weights, weighted_sum
-from src.schema.faults import checked
-from src.schema.types import Channels, Factors, Positive, Share
+from ..errors import UserError
+from ..ops.resize import resize
+from ..ops.scale_fusion import combine, fuse_hierarchical, hierarchical_weights, weighted_sum
+from ..schema.faults import checked
+from ..schema.types import Channels, Factors, Positive, Share
+from .checks import check_dropout
+from .layers import ConvNormAct
+from .multi_scale import MultiScale, own_predictions, rescale, resized
+from .net import Net
 
 __all__ = ["AttentionHead", "ExplicitAttention", "HierarchicalAttention"]
 

@@ -13,13 +13,13 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.models.multi_scale import MultiScale, check_scaled_size, own_predictions
-from src.models.net import Net
-from src.ops.resize import resize
-from src.ops.scale_fusion import combine, fuse, mean_log_probabilities
-from src.schema.faults import checked
-from src.schema.types import Count, Factors
+from ..errors import UserError
+from ..ops.resize import resize
+from ..ops.scale_fusion import combine, fuse, mean_log_probabilities
+from ..schema.faults import checked
+from ..schema.types import Count, Factors
+from .multi_scale import MultiScale, check_scaled_size, own_predictions
+from .net import Net
 
 __all__ = ["PooledScales"]
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from src.models.checks import check_image
-from src.ops.resize import resize
-from src.ops.scale_fusion import combine
-from src.schema.faults import checked
-from src.schema.types import Channels, Count
+from ..ops.resize import resize
+from ..ops.scale_fusion import combine
+from ..schema.faults import checked
+from ..schema.types import Channels, Count
+from .checks import check_image
 
 __all__ = ["Backbone", "Net"]
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Backbone, Net
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Share
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Share
+from .layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
+from .net import Backbone, Net
 
 __all__ = ["NonLocalBlock", "NonLocalNet"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["Normalize"]
 

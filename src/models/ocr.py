@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.aspp import ASPP
-from src.models.checks import check_choice, check_dropout
-from src.models.layers import ConvNormAct, FCNHead
-from src.models.net import Backbone, Net
-from src.ops.resize import resize
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Positive, Share
+from ..ops.resize import resize
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Positive, Share
+from .aspp import ASPP
+from .checks import check_choice, check_dropout
+from .layers import ConvNormAct, FCNHead
+from .net import Backbone, Net
 
 __all__ = ["OCRNet", "ObjectContext", "gather_regions"]
 

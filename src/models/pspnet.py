@@ -11,14 +11,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.models.adaptive_pooling import adaptive_avg_pool
-from src.models.checks import check_pooled
-from src.models.layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
-from src.models.net import Backbone, Net
-from src.ops.resize import resize
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Share
+from ..errors import UserError
+from ..ops.resize import resize
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Share
+from .adaptive_pooling import adaptive_avg_pool
+from .checks import check_pooled
+from .layers import ConvNormAct, FCNHead, auxiliary_head, init_kaiming
+from .net import Backbone, Net
 
 __all__ = ["PSPNet", "PyramidPooling"]
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError, nearest
-from src.models.checks import check_choice, check_pooled
-from src.models.net import Net
-from src.models.timm_trunks import hub_without_retries
-from src.schema.faults import checked
-from src.schema.types import Channels, Count
+from ..errors import UserError, nearest
+from ..schema.faults import checked
+from ..schema.types import Channels, Count
+from .checks import check_choice, check_pooled
+from .net import Net
+from .timm_trunks import hub_without_retries
 
 __all__ = ["SMP"]
 

@@ -13,7 +13,7 @@ from urllib.request import getproxies
 import torch
 from torch import nn
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["create_feature_trunk", "create_trunk", "hub_without_retries"]
 

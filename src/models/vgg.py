@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import UserError
-from src.models.checks import check_dropout, check_rates
-from src.models.layers import CeilMaxPool2d, init_kaiming
-from src.models.net import Backbone
-from src.models.timm_trunks import create_trunk
-from src.schema.faults import checked
-from src.schema.types import Channels, Count, Share
+from ..errors import UserError
+from ..schema.faults import checked
+from ..schema.types import Channels, Count, Share
+from .checks import check_dropout, check_rates
+from .layers import CeilMaxPool2d, init_kaiming
+from .net import Backbone
+from .timm_trunks import create_trunk
 
 __all__ = ["VGG16", "check_one_fc"]
 

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.layers import dilate
-from src.models.net import Backbone
+from .layers import dilate
+from .net import Backbone
 
 __all__ = ["Xception"]
 

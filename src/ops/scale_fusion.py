@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from src.ops.resize import resize
+from .resize import resize
 
 __all__ = [
     "FUSIONS",

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from src.errors import UserError, nearest
-from src.schema.faults import checked
-from src.schema.types import NotNegative
+from ..errors import UserError, nearest
+from ..schema.faults import checked
+from ..schema.types import NotNegative
 
 __all__ = ["param_groups"]
 

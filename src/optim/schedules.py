@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from src.schema.faults import checked
-from src.schema.types import Count, NotNegative, Positive, Share, Whole
+from ..schema.faults import checked
+from ..schema.types import Count, NotNegative, Positive, Share, Whole
 
 __all__ = ["constant", "poly", "step", "warmup_poly"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.files.atomic import naming
+from ..files.atomic import naming
 
 __all__ = ["Journal"]
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from src.data.decoding import image_size, read_image, read_label
-from src.data.folder.pseudo_labels import MANIFEST, KeptLabels
-from src.errors import UserError, printable
-from src.files.atomic import fitting_name, write_bytes
-from src.files.images import AHEAD, SUFFIXES, read_ahead
-from src.files.output_paths import check_inside
-from src.prediction.output_record import OutputRecord, writing
-from src.prediction.outputs import Label
-from src.reports.pictures import save_png
+from ..data.decoding import image_size, read_image, read_label
+from ..data.folder.pseudo_labels import MANIFEST, KeptLabels
+from ..errors import UserError, printable
+from ..files.atomic import fitting_name, write_bytes
+from ..files.images import AHEAD, SUFFIXES, read_ahead
+from ..files.output_paths import check_inside
+from ..reports.pictures import save_png
+from .output_record import OutputRecord, writing
+from .outputs import Label
 
 __all__ = ["LabelFolder", "check_places", "label_images"]
 

@@ -19,13 +19,13 @@ import numpy as np
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
 from tqdm import tqdm
 
-from src.errors import UserError
-from src.files.atomic import whole_file
-from src.files.images import read_ahead
-from src.prediction.block_journal import Journal
-from src.prediction.output_record import writing
-from src.prediction.outputs import Label, Pictures, Task
-from src.prediction.raster import RasterReader, RasterWriter, raster_files
+from ..errors import UserError
+from ..files.atomic import whole_file
+from ..files.images import read_ahead
+from .block_journal import Journal
+from .output_record import writing
+from .outputs import Label, Pictures, Task
+from .raster import RasterReader, RasterWriter, raster_files
 
 __all__ = ["Block", "Blocks", "segment_huge", "stored_size"]
 

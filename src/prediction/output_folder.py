@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.files.images import check_distinct, find_images, full_name, output_names
-from src.files.output_paths import check_inside
-from src.prediction.output_record import OutputRecord
-from src.prediction.outputs import AREAS, IMAGE_KINDS
-from src.reports import console
+from ..errors import UserError
+from ..files.images import check_distinct, find_images, full_name, output_names
+from ..files.output_paths import check_inside
+from ..reports import console
+from .output_record import OutputRecord
+from .outputs import AREAS, IMAGE_KINDS
 
 __all__ = ["OutputFolder", "image_key", "names_of"]
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.errors import UserError
-from src.files.atomic import whole_file, write_bytes
-from src.runtime.environment import environment
+from ..errors import UserError
+from ..files.atomic import whole_file, write_bytes
+from ..runtime.environment import environment
 
 __all__ = ["SOURCES", "OutputRecord", "settings_of", "writing"]
 

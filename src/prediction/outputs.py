@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from src.errors import UserError, nearest
-from src.files.atomic import write_bytes
-from src.files.csv_text import cell, csv_text, text_of
-from src.prediction.output_record import writing
-from src.reports import pictures
+from ..errors import UserError, nearest
+from ..files.atomic import write_bytes
+from ..files.csv_text import cell, csv_text, text_of
+from ..reports import pictures
+from .output_record import writing
 
 __all__ = ["AREAS", "IMAGE_KINDS", "Areas", "Label", "Maps", "Pictures", "Task", "chosen_kinds"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["RasterReader", "RasterWriter", "raster_files"]
 

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.errors import UserError
-from src.prediction.large_images import Blocks, segment_huge, stored_size
-from src.prediction.output_folder import OutputFolder, image_key
-from src.prediction.outputs import AREAS, Areas, Task
-from src.prediction.still_images import segment_images
-from src.prediction.video import segment_video
+from ..errors import UserError
+from .large_images import Blocks, segment_huge, stored_size
+from .output_folder import OutputFolder, image_key
+from .outputs import AREAS, Areas, Task
+from .still_images import segment_images
+from .video import segment_video
 
 __all__ = ["Run"]
 

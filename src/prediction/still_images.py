@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.data.decoding import read_image
-from src.errors import UserError
-from src.files.images import AHEAD, read_ahead
-from src.prediction.output_folder import OutputFolder, image_key
-from src.prediction.output_record import writing
-from src.prediction.outputs import Label, Maps, Pictures, Task
-from src.reports.pictures import save_png
+from ..data.decoding import read_image
+from ..errors import UserError
+from ..files.images import AHEAD, read_ahead
+from ..reports.pictures import save_png
+from .output_folder import OutputFolder, image_key
+from .output_record import writing
+from .outputs import Label, Maps, Pictures, Task
 
 __all__ = ["segment_images"]
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.data import Source
-from src.data.decoding import read_label
-from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID, label_space
-from src.data.source import FileSource
-from src.errors import UserError
-from src.files.atomic import whole_file
-from src.files.images import read_ahead
-from src.prediction.output_record import OutputRecord, writing
-from src.prediction.outputs import Label
-from src.reports.pictures import save_png
+from ..data import Source
+from ..data.decoding import read_label
+from ..data.sets.cityscapes import TRAIN_ID_TO_RAW_ID, label_space
+from ..data.source import FileSource
+from ..errors import UserError
+from ..files.atomic import whole_file
+from ..files.images import read_ahead
+from ..reports.pictures import save_png
+from .output_record import OutputRecord, writing
+from .outputs import Label
 
 __all__ = ["Submission", "check_classes", "check_images"]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.errors import UserError
-from src.files.images import AHEAD, read_ahead
-from src.prediction.outputs import Task
-from src.prediction.video_files import Capture, Videos
+from ..errors import UserError
+from ..files.images import AHEAD, read_ahead
+from .outputs import Task
+from .video_files import Capture, Videos
 
 __all__ = ["segment_video"]
 

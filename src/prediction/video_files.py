@@ -11,9 +11,9 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from src.errors import UserError, printable
-from src.files.atomic import whole_file
-from src.prediction.output_record import writing
+from ..errors import UserError, printable
+from ..files.atomic import whole_file
+from .output_record import writing
 
 __all__ = ["Capture", "Videos", "video_source"]
 

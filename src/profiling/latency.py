@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from src.errors import UserError
-from src.exporting import require, runner
-from src.inference import Inference
-from src.models.net import Net
-from src.models.normalize import Normalize
+from ..errors import UserError
+from ..exporting import require, runner
+from ..inference import Inference
+from ..models.net import Net
+from ..models.normalize import Normalize
 
 __all__ = ["Kind", "kinds_of_net", "kinds_of_onnx", "measure", "once", "phases"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.models.net import Net
+from ..models.net import Net
 
 __all__ = ["multiply_adds", "parameters", "parameters_without_aux"]
 

@@ -15,18 +15,18 @@ import torch
 from pydantic import Field
 from tqdm import tqdm
 
-from src.build.config_values import as_config, as_plain
-from src.build.from_config import build_net, without_download
-from src.errors import UserError
-from src.files.atomic import write_bytes
-from src.files.json_schema import Finite, Line, Open
-from src.files.untrusted import read_json, read_yaml
-from src.models.net import Net
-from src.models.normalize import Normalize
-from src.profiling.latency import Kind, once, phases
-from src.profiling.model_cost import multiply_adds, parameters_without_aux
-from src.runtime.environment import environment
-from src.sweeps import Cost, Costs, Result
+from ..build.config_values import as_config, as_plain
+from ..build.from_config import build_net, without_download
+from ..errors import UserError
+from ..files.atomic import write_bytes
+from ..files.json_schema import Finite, Line, Open
+from ..files.untrusted import read_json, read_yaml
+from ..models.net import Net
+from ..models.normalize import Normalize
+from ..runtime.environment import environment
+from ..sweeps import Cost, Costs, Result
+from .latency import Kind, once, phases
+from .model_cost import multiply_adds, parameters_without_aux
 
 __all__ = ["trial_costs"]
 

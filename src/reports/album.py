@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from src.files.run_files import LATEST_PANEL, WORST, WORST_IMAGES
-from src.files.untrusted import MiB, read_bytes
+from ..files.run_files import LATEST_PANEL, WORST, WORST_IMAGES
+from ..files.untrusted import MiB, read_bytes
 
 __all__ = ["Album", "Picture", "data_uri"]
 

@@ -12,15 +12,15 @@ from urllib.parse import quote
 import numpy as np
 from markupsafe import Markup
 
-from src.errors import UserError
-from src.files.atomic import write_bytes
-from src.files.run_files import REPORT
-from src.reports.curves import learning_curves
-from src.reports.html_templates import render_page
-from src.reports.run_folder import Run
-from src.reports.score_tables import flat, percent
-from src.reports.scores_file import rules
-from src.reports.svg_charts import COLORS, Curve, chart
+from ..errors import UserError
+from ..files.atomic import write_bytes
+from ..files.run_files import REPORT
+from .curves import learning_curves
+from .html_templates import render_page
+from .run_folder import Run
+from .score_tables import flat, percent
+from .scores_file import rules
+from .svg_charts import COLORS, Curve, chart
 
 __all__ = ["write_comparison"]
 

@@ -12,19 +12,19 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from src.data import LabelSpace, SegmentationDataModule
-from src.errors import noted
-from src.files.atomic import write_bytes
-from src.files.run_files import REPORT, charts_folder, per_image_file, scores_file
-from src.loggers.run_logger import run_logger
-from src.metrics import Measures, Scores
-from src.reports.page import refresh_page
-from src.reports.png_charts import draw_scores
-from src.reports.remarks import remark
-from src.reports.run_folder import Run
-from src.reports.scores_file import write_scores
-from src.reports.summary_table import summary_table
-from src.runtime.environment import device_name
+from ..data import LabelSpace, SegmentationDataModule
+from ..errors import noted
+from ..files.atomic import write_bytes
+from ..files.run_files import REPORT, charts_folder, per_image_file, scores_file
+from ..loggers.run_logger import run_logger
+from ..metrics import Measures, Scores
+from ..runtime.environment import device_name
+from .page import refresh_page
+from .png_charts import draw_scores
+from .remarks import remark
+from .run_folder import Run
+from .scores_file import write_scores
+from .summary_table import summary_table
 
 __all__ = ["headline", "log_test", "pictures", "quiet", "say", "scores"]
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from src.errors import UserError
-from src.files.atomic import write_bytes
-from src.files.run_files import REPORT
-from src.reports.album import Album
-from src.reports.curves import learning_curves, smoothed
-from src.reports.html_templates import number, render_page
-from src.reports.remarks import remark
-from src.reports.run_folder import Run
-from src.reports.score_tables import class_rows, confusion, flat
-from src.reports.scores_file import ScoreFile
-from src.reports.svg_charts import Curve, chart
+from ..errors import UserError
+from ..files.atomic import write_bytes
+from ..files.run_files import REPORT
+from .album import Album
+from .curves import learning_curves, smoothed
+from .html_templates import number, render_page
+from .remarks import remark
+from .run_folder import Run
+from .score_tables import class_rows, confusion, flat
+from .scores_file import ScoreFile
+from .svg_charts import Curve, chart
 
 __all__ = ["refresh_page", "write_page"]
 

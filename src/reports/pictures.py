@@ -12,8 +12,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from src.errors import printable
-from src.files.atomic import write_bytes
+from ..errors import printable
+from ..files.atomic import write_bytes
 
 __all__ = [
     "Classes",

@@ -12,11 +12,11 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from src.files.atomic import write_bytes
-from src.metrics import Scores
-from src.reports.curves import LearningCurves, learning_curves, thinned
-from src.reports.pictures import Classes
-from src.reports.run_folder import read_history
+from ..files.atomic import write_bytes
+from ..metrics import Scores
+from .curves import LearningCurves, learning_curves, thinned
+from .pictures import Classes
+from .run_folder import read_history
 
 __all__ = ["draw_curves", "draw_scores"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from src.reports.run_folder import Run
+from .run_folder import Run
 
 __all__ = ["closing_sentence", "remark"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from src.errors import UserError
-from src.files.atomic import write_bytes
-from src.files.run_files import CONFIG, ENVIRONMENT, HISTORY, VALIDATION, scores_file
-from src.files.untrusted import read_curves, read_json, read_text, read_yaml
-from src.reports.scores_file import ScoreFile, read_scores
-from src.runtime.environment import environment
+from ..errors import UserError
+from ..files.atomic import write_bytes
+from ..files.run_files import CONFIG, ENVIRONMENT, HISTORY, VALIDATION, scores_file
+from ..files.untrusted import read_curves, read_json, read_text, read_yaml
+from ..runtime.environment import environment
+from .scores_file import ScoreFile, read_scores
 
 __all__ = ["Run", "read_history", "runs_below", "write_start"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from src.reports.album import data_uri
+from .album import data_uri
 
 __all__ = ["ClassRow", "Confusion", "class_rows", "confusion", "flat", "percent"]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.files.atomic import write_bytes
-from src.files.json_schema import SavedScores
-from src.files.untrusted import read_json
-from src.metrics import Measures, Scores
-from src.reports.pictures import Classes
+from ..files.atomic import write_bytes
+from ..files.json_schema import SavedScores
+from ..files.untrusted import read_json
+from ..metrics import Measures, Scores
+from .pictures import Classes
 
 __all__ = ["ScoreFile", "or_none", "read_scores", "rules", "write_scores"]
 

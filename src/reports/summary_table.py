@@ -6,9 +6,9 @@ import datetime
 import math
 from pathlib import Path
 
-from src.files.text_table import text_table
-from src.metrics import Measures, Scores
-from src.reports.pictures import Classes
+from ..files.text_table import text_table
+from ..metrics import Measures, Scores
+from .pictures import Classes
 
 __all__ = ["summary_table"]
 

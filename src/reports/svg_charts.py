@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from src.reports.curves import thinned
-from src.reports.html_templates import render_part
+from .curves import thinned
+from .html_templates import render_part
 
 __all__ = ["COLORS", "Curve", "chart"]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from src.errors import UserError
-from src.files.project import PROJECT
+from ..errors import UserError
+from ..files.project import PROJECT
 
 __all__ = ["choose_device", "device_name", "environment"]
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.files.atomic import locked
-from src.files.run_files import CONFIG, HISTORY, scores_file
+from ..errors import UserError
+from ..files.atomic import locked
+from ..files.run_files import CONFIG, HISTORY, scores_file
 
 __all__ = ["check_unused", "first_process", "held", "new_folder", "rank"]
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from src.runtime.run_lock import first_process
+from .run_lock import first_process
 
 __all__ = ["leave", "listen", "requeue", "stoppable"]
 

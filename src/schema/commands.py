@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Len
 from pydantic import ConfigDict
 
-from src.schema.faults import Options
-from src.schema.options import Data, Dataset, Huge, Model, NetOrNone, NetSize, Norms, Optimizer, Trainer
-from src.schema.types import (
+from .faults import Options
+from .options import Data, Dataset, Huge, Model, NetOrNone, NetSize, Norms, Optimizer, Trainer
+from .types import (
     Between,
     Count,
     Device,

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeVar
 from annotated_types import Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from src.errors import UserError, nearest
-from src.schema.types import PathText, Target
-from src.schema.words import choices, words, written
+from ..errors import UserError, nearest
+from .types import PathText, Target
+from .words import choices, words, written
 
 __all__ = [
     "Fault",

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Interval, Len, Predicate
 from pydantic import ConfigDict
 
-from src.schema.faults import Options
-from src.schema.types import (
+from .faults import Options
+from .types import (
     Count,
     Deviations,
     Fraction,

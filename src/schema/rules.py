@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from src.runtime.cores import available_cores
-from src.schema.faults import Fault
-from src.schema.words import written
+from ..runtime.cores import available_cores
+from .faults import Fault
+from .words import written
 
 __all__ = ["rule_faults"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Interval, Le, Len, Lt
 
-from src.schema.types import Words
+from .types import Words
 
 __all__ = ["choices", "words", "written"]
 

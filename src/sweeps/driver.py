@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.files.atomic import locked
-from src.sweeps import trial_folder as files
-from src.sweeps.executors.base import MARK, Executor, Handle
-from src.sweeps.journal import Journal, last_records
-from src.sweeps.scheduler import Listed, Plan, Search
-from src.sweeps.spec import Sweep, Trial
+from ..errors import UserError
+from ..files.atomic import locked
+from ..files.project import PACKAGE
+from . import trial_folder as files
+from .executors.base import MARK, Executor, Handle
+from .journal import Journal, last_records
+from .scheduler import Listed, Plan, Search
+from .spec import Sweep, Trial
 
 __all__ = ["JOURNAL", "Driver", "train_command"]
 
@@ -28,9 +29,9 @@ JOURNAL = "journal.jsonl"
 def train_command(devices: int) -> list[str]:
     """What starts ``src.train`` on so many devices."""
     if devices == 1:
-        return [sys.executable, "-m", "src.train"]
+        return [sys.executable, "-m", f"{PACKAGE}.train"]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-    return [sys.executable, *launcher, "-m", "src.train"]
+    return [sys.executable, *launcher, "-m", f"{PACKAGE}.train"]
 
 
 def attempt(command: list[str], folder: Path, options: list[str]) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, Field
 
-from src.errors import UserError
-from src.files.atomic import naming
-from src.files.json_schema import Count, Finite, Line, Number, Open
-from src.files.untrusted import MiB, limited, parsed
+from ..errors import UserError
+from ..files.atomic import naming
+from ..files.json_schema import Count, Finite, Line, Number, Open
+from ..files.untrusted import MiB, limited, parsed
 
 __all__ = ["Journal", "last_records", "read_journal"]
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.sweeps.cost import Costs
-from src.sweeps.results import Result
-from src.sweeps.spec import Sweep
+from .cost import Costs
+from .results import Result
+from .spec import Sweep
 
 __all__ = ["draw"]
 

@@ -8,13 +8,13 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.files.atomic import write_bytes
-from src.files.text_table import markdown_table
-from src.reports.html_templates import render_page
-from src.sweeps.cost import Costs
-from src.sweeps.plots import draw
-from src.sweeps.results import Result
-from src.sweeps.spec import Sweep
+from ..files.atomic import write_bytes
+from ..files.text_table import markdown_table
+from ..reports.html_templates import render_page
+from .cost import Costs
+from .plots import draw
+from .results import Result
+from .spec import Sweep
 
 __all__ = ["page", "tell_apart", "text", "write_report"]
 

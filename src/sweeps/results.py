@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.files.run_files import CONFIG
-from src.sweeps import trial_folder as files
-from src.sweeps.driver import JOURNAL
-from src.sweeps.journal import last_records, read_journal
-from src.sweeps.scheduler import row_of
-from src.sweeps.spec import Row, Sweep, Trial
+from ..files.run_files import CONFIG
+from . import trial_folder as files
+from .driver import JOURNAL
+from .journal import last_records, read_journal
+from .scheduler import row_of
+from .spec import Row, Sweep, Trial
 
 __all__ = ["Result", "results"]
 

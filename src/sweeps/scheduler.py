@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from src.errors import UserError
-from src.sweeps.spec import Row, Sweep, Trial, override
+from ..errors import UserError
+from .spec import Row, Sweep, Trial, override
 
 __all__ = ["Listed", "Plan", "Search", "row_of"]
 

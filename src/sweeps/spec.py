@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.errors import UserError
-from src.files.project import CONFIG_DIR
+from ..errors import UserError
+from ..files.project import CONFIG_DIR
 
 __all__ = ["Row", "Sweep", "Trial", "check_option", "override"]
 

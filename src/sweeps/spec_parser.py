@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from src.errors import UserError, nearest
-from src.files.json_schema import Line, Number, Open, checked
-from src.sweeps.spec import Row, Sweep, check_option, override
+from ..errors import UserError, nearest
+from ..files.json_schema import Line, Number, Open, checked
+from .spec import Row, Sweep, check_option, override
 
 __all__ = ["parse"]
 

@@ -10,11 +10,11 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.cli.overrides import quoted
-from src.errors import UserError
-from src.files.json_schema import SavedScores
-from src.files.run_files import HISTORY, LAST_CHECKPOINT, scores_file
-from src.files.untrusted import read_curves, read_json
+from ..cli.overrides import quoted
+from ..errors import UserError
+from ..files.json_schema import SavedScores
+from ..files.run_files import HISTORY, LAST_CHECKPOINT, scores_file
+from ..files.untrusted import read_curves, read_json
 
 __all__ = ["LOG", "arguments", "begin_log", "check_place", "curve", "lasted", "make_ready", "reason", "scores", "value"]
 

@@ -13,10 +13,10 @@ from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from src.errors import UserError
-from src.schema.faults import checked
-from src.schema.types import Fraction, Positive
-from src.training.module import segmentation_module
+from ..errors import UserError
+from ..schema.faults import checked
+from ..schema.types import Fraction, Positive
+from .module import segmentation_module
 
 __all__ = ["FreezeNorms", "SyncBatchNorms", "batch_norms", "set_norms"]
 

@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from src.errors import UserError
+from ..errors import UserError
 
 __all__ = ["LENGTHS", "Length", "Speed", "check_alone", "fitting_length", "seconds_of", "spell_seconds"]
 

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from src.checkpoints.io import METADATA_KEY
-from src.data import LabelSpace, SegmentationDataModule
-from src.errors import UserError
-from src.inference import Inference
-from src.losses import Supervision
-from src.metrics import ConfusionMatrix, Scores, SharedMeans
-from src.models.normalize import Normalize
-from src.training.trainer_parts import datamodule_of
+from ..checkpoints.io import METADATA_KEY
+from ..data import LabelSpace, SegmentationDataModule
+from ..errors import UserError
+from ..inference import Inference
+from ..losses import Supervision
+from ..metrics import ConfusionMatrix, Scores, SharedMeans
+from ..models.normalize import Normalize
+from .trainer_parts import datamodule_of
 
 __all__ = ["SegmentationModule", "segmentation_module"]
 

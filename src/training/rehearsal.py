@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from src.data import SegmentationDataModule
-from src.errors import UserError
-from src.models.net import Net
-from src.training.batch_norm import FreezeNorms
-from src.training.module import SegmentationModule
-from src.training.trainer_parts import callbacks_of
+from ..data import SegmentationDataModule
+from ..errors import UserError
+from ..models.net import Net
+from .batch_norm import FreezeNorms
+from .module import SegmentationModule
+from .trainer_parts import callbacks_of
 
 __all__ = ["rehearse"]
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytorch_lightning as pl
 import torch.distributed as dist
 
-from src.data import SegmentationDataModule
+from ..data import SegmentationDataModule
 
 __all__ = ["at_log_step", "callbacks_of", "datamodule_of", "gathered"]
 

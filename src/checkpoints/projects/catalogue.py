@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from src.checkpoints.projects import (
+from ..rename_rules import Rules
+from . import (
     coincheung,
     deeplab_pytorch,
     hrnet_semantic,
@@ -19,7 +20,6 @@ from src.checkpoints.projects import (
     torchvision,
     vainf,
 )
-from src.checkpoints.rename_rules import Rules
 
 __all__ = ["SOURCES", "Protocol", "Source", "Statistics"]
 

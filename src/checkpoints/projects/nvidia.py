@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from src.checkpoints.projects.hrnet_semantic import OCR
+from .hrnet_semantic import OCR
 
 __all__ = ["RULES"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from src.checkpoints.projects.torchvision import ASPP, NUMBERED, RESNET
+from .torchvision import ASPP, NUMBERED, RESNET
 
 __all__ = ["RULES"]
 

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from annotated_types import Interval, Len, Predicate
 
-from src.data.augment.random_crop import RandomScaleCrop
-from src.data.label_space import IGNORE_INDEX
-from src.errors import UserError
-from src.schema.faults import checked
-from src.schema.types import Angle, Colour, Count, Fraction, Range, Scales, Share, Size, Statistics, Words
+from ...errors import UserError
+from ...schema.faults import checked
+from ...schema.types import Angle, Colour, Count, Fraction, Range, Scales, Share, Size, Statistics, Words
+from ..label_space import IGNORE_INDEX
+from .random_crop import RandomScaleCrop
 
 __all__ = ["STEPS", "eval_transform", "train_transform"]
 

@@ -12,10 +12,10 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from src.data.label_space import IGNORE_INDEX
-from src.errors import UserError
-from src.schema.faults import checked
-from src.schema.types import Colour, Count, Fraction, Range, Scales, Size
+from ...errors import UserError
+from ...schema.faults import checked
+from ...schema.types import Colour, Count, Fraction, Range, Scales, Size
+from ..label_space import IGNORE_INDEX
 
 __all__ = ["RandomScaleCrop"]
 

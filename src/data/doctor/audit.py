@@ -15,16 +15,16 @@ import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
-from src.data.cache import fingerprint, load_json, store_json
-from src.data.doctor import findings
-from src.data.doctor.counts import Counts
-from src.data.doctor.findings import spell
-from src.data.doctor.sample_stats import Value, sample_stats
-from src.data.label_space import IGNORE_INDEX, LabelSpace
-from src.data.source import FileSource, Source
-from src.data.workers import reading_threads
-from src.errors import UserError
-from src.files.images import read_ahead
+from ...errors import UserError
+from ...files.images import read_ahead
+from ..cache import fingerprint, load_json, store_json
+from ..label_space import IGNORE_INDEX, LabelSpace
+from ..source import FileSource, Source
+from ..workers import reading_threads
+from . import findings
+from .counts import Counts
+from .findings import spell
+from .sample_stats import Value, sample_stats
 
 __all__ = ["Audit", "AuditSummary", "audit", "known_audit", "listing", "remembered_audit", "summary"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.doctor.image_facts import Files, ImageTally
-from src.data.doctor.sample_stats import SampleStats, Value
-from src.data.label_space import IGNORE_INDEX, LabelSpace
-from src.errors import UserError
+from ...errors import UserError
+from ..label_space import IGNORE_INDEX, LabelSpace
+from .image_facts import Files, ImageTally
+from .sample_stats import SampleStats, Value
 
 __all__ = ["Counts"]
 

@@ -10,8 +10,8 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 from tqdm import tqdm
 
-from src.data.cache import fingerprint, load_json, store_json
-from src.data.source import FileSource, Pair, Source
+from ..cache import fingerprint, load_json, store_json
+from ..source import FileSource, Pair, Source
 
 __all__ = ["Leak", "known_leak", "leak", "linked_leak"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from src.data.doctor.counts import Counts
-from src.data.doctor.image_facts import Files
-from src.data.doctor.sample_stats import Value
-from src.data.label_space import IGNORE_INDEX
+from ..label_space import IGNORE_INDEX
+from .counts import Counts
+from .image_facts import Files
+from .sample_stats import Value
 
 __all__ = ["notes", "problems", "spell"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from src.errors import out_of_memory
+from ...errors import out_of_memory
 
 __all__ = ["Files", "ImageFacts", "ImageTally", "image_facts"]
 

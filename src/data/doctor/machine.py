@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 import torch
 
-from src.files.project import PROJECT
+from ...files.project import PROJECT
 
 __all__ = ["TWINS", "Gpu", "Machine", "machine_facts", "notes", "problems", "report"]
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import albumentations as A
 
-from src.data.augment.random_crop import RandomScaleCrop
-from src.data.datamodule import SegmentationDataModule
-from src.data.doctor.audit import AuditSummary, audit, known_audit, remembered_audit, summary
-from src.data.doctor.duplicates import known_leak, linked_leak
-from src.data.doctor.split_checks import image_sizes, leak_problem, sizes_differ, too_small
-from src.data.source import Source
-from src.errors import UserError
+from ...errors import UserError
+from ..augment.random_crop import RandomScaleCrop
+from ..datamodule import SegmentationDataModule
+from ..source import Source
+from .audit import AuditSummary, audit, known_audit, remembered_audit, summary
+from .duplicates import known_leak, linked_leak
+from .split_checks import image_sizes, leak_problem, sizes_differ, too_small
 
 __all__ = ["before_fit", "preflight"]
 

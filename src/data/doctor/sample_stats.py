@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from src.data.doctor.image_facts import ImageFacts, image_facts
-from src.data.source import FileSource, Source
-from src.errors import UserError, out_of_memory
+from ...errors import UserError, out_of_memory
+from ..source import FileSource, Source
+from .image_facts import ImageFacts, image_facts
 
 __all__ = ["SampleStats", "Value", "sample_stats"]
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from src.data.cache import fingerprint, load_json, store_json
-from src.data.doctor.audit import AuditSummary
-from src.data.doctor.duplicates import Leak
-from src.data.source import Source
-from src.data.workers import no_bar
-from src.files.json_schema import Count
+from ...files.json_schema import Count
+from ..cache import fingerprint, load_json, store_json
+from ..source import Source
+from ..workers import no_bar
+from .audit import AuditSummary
+from .duplicates import Leak
 
 __all__ = [
     "RARE",

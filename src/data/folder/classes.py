@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from src.data.decoding import read_label, read_text
-from src.data.label_space import IGNORE_INDEX, LabelSpace, distinct_colors
-from src.errors import UserError, nearest
+from ...errors import UserError, nearest
+from ..decoding import read_label, read_text
+from ..label_space import IGNORE_INDEX, LabelSpace, distinct_colors
 
 __all__ = ["Classes", "build_label_space", "read_classes"]
 

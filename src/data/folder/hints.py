@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from src.data.folder.layout import few
-from src.data.listing import EXTENSIONS
+from ..listing import EXTENSIONS
+from .layout import few
 
 __all__ = ["Pairing", "annotation_format", "mask_folders", "missing_masks", "notes", "pairing", "skipped", "unpaired"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
-from src.data.listing import image_files
-from src.errors import UserError, nearest
+from ...errors import UserError, nearest
+from ..listing import image_files
 
 __all__ = ["FolderLayout", "KeyedFiles", "few", "without_repeats"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.folder.layout import FolderLayout, few
-from src.data.source import Pair
-from src.errors import UserError
-from src.files.csv_text import cell, csv_text
+from ...errors import UserError
+from ...files.csv_text import cell, csv_text
+from ..source import Pair
+from .layout import FolderLayout, few
 
 __all__ = ["MANIFEST", "THRESHOLDS", "KeptLabels", "auto_pairs", "check_maps", "split_maps"]
 

@@ -13,17 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from src.data.folder import hints
-from src.data.folder.classes import Classes, build_label_space, read_classes
-from src.data.folder.layout import FolderLayout, few, without_repeats
-from src.data.folder.pseudo_labels import auto_pairs, check_maps, split_maps
-from src.data.folder.splits import Splits, listed_pairs
-from src.data.label_space import LabelSpace
-from src.data.listing import EXTENSIONS
-from src.data.source import FileSource, Pair
-from src.errors import UserError
-from src.schema.faults import checked
-from src.schema.types import Fraction, Seed, Share
+from ...errors import UserError
+from ...schema.faults import checked
+from ...schema.types import Fraction, Seed, Share
+from ..label_space import LabelSpace
+from ..listing import EXTENSIONS
+from ..source import FileSource, Pair
+from . import hints
+from .classes import Classes, build_label_space, read_classes
+from .layout import FolderLayout, few, without_repeats
+from .pseudo_labels import auto_pairs, check_maps, split_maps
+from .splits import Splits, listed_pairs
 
 __all__ = ["folder"]
 

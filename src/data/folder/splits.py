@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.data.decoding import read_text
-from src.data.folder.layout import FolderLayout, KeyedFiles
-from src.data.source import Pair
-from src.errors import UserError, nearest, printable
+from ...errors import UserError, nearest, printable
+from ..decoding import read_text
+from ..source import Pair
+from .layout import FolderLayout, KeyedFiles
 
 __all__ = ["Splits", "listed_pairs"]
 

@@ -17,10 +17,10 @@ import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from tqdm import tqdm
 
-from src.data.cache import cache_dir, fingerprint
-from src.data.source import Source
-from src.data.workers import is_first_process, reading_threads
-from src.files.atomic import write_bytes
+from ...files.atomic import write_bytes
+from ..cache import cache_dir, fingerprint
+from ..source import Source
+from ..workers import is_first_process, reading_threads
 
 __all__ = ["ClassIndex", "centroids", "class_index"]
 

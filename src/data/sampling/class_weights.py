@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from src.data.cache import fingerprint, load_json, store_json
-from src.data.source import Source
-from src.data.workers import is_first_process, reading_threads
-from src.errors import UserError, nearest
-from src.files.json_schema import Count
+from ...errors import UserError, nearest
+from ...files.json_schema import Count
+from ..cache import fingerprint, load_json, store_json
+from ..source import Source
+from ..workers import is_first_process, reading_threads
 
 __all__ = ["CLASS_WEIGHTS", "class_weights", "count_pixels"]
 

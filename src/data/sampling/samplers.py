@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-from src.data.sampling.class_index import ClassIndex, class_index
-from src.data.shards.source import ShardSource
-from src.data.source import Source
-from src.errors import UserError, nearest
-from src.schema.faults import checked
-from src.schema.types import Count, Names, NotNegative, Share, Text, Whole
+from ...errors import UserError, nearest
+from ...schema.faults import checked
+from ...schema.types import Count, Names, NotNegative, Share, Text, Whole
+from ..shards.source import ShardSource
+from ..source import Source
+from .class_index import ClassIndex, class_index
 
 __all__ = ["ClassUniform", "Draw", "Shuffle", "ShuffleShards"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.sets.class_tables import class_table
-from src.data.sets.pair_by_stem import check_folder, check_split, pair_by_stem
-from src.data.source import FileSource
-from src.errors import UserError
+from ...errors import UserError
+from ..source import FileSource
+from .class_tables import class_table
+from .pair_by_stem import check_folder, check_split, pair_by_stem
 
 __all__ = ["ade20k"]
 

@@ -12,11 +12,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from src.data.label_space import IGNORE_INDEX, LabelSpace
-from src.data.listing import files_at
-from src.data.sets.pair_by_stem import check_folder, check_split
-from src.data.source import FileSource, Pair
-from src.errors import UserError
+from ...errors import UserError
+from ..label_space import IGNORE_INDEX, LabelSpace
+from ..listing import files_at
+from ..source import FileSource, Pair
+from .pair_by_stem import check_folder, check_split
 
 __all__ = ["CLASSES", "camvid", "camvid32", "segnet_split"]
 

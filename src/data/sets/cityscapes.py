@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.data.label_space import IGNORE_INDEX, LabelSpace
-from src.data.listing import files_at
-from src.data.sets.pair_by_stem import check_split
-from src.data.source import FileSource, Pair
-from src.errors import UserError
+from ...errors import UserError
+from ..label_space import IGNORE_INDEX, LabelSpace
+from ..listing import files_at
+from ..source import FileSource, Pair
+from .pair_by_stem import check_split
 
 __all__ = [
     "CATEGORIES",

@@ -14,14 +14,14 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Len, Predicate
 
-from src.data.decoding import read_label
-from src.data.label_space import IGNORE_INDEX
-from src.data.sets.cityscapes import FINE_SPLITS, check_present, city_pairs, cityscapes, label_space
-from src.data.sets.pair_by_stem import check_split
-from src.data.source import FileSource, Pair
-from src.errors import UserError, nearest
-from src.schema.faults import checked
-from src.schema.types import Fraction, Names, Whole, Words
+from ...errors import UserError, nearest
+from ...schema.faults import checked
+from ...schema.types import Fraction, Names, Whole, Words
+from ..decoding import read_label
+from ..label_space import IGNORE_INDEX
+from ..source import FileSource, Pair
+from .cityscapes import FINE_SPLITS, check_present, city_pairs, cityscapes, label_space
+from .pair_by_stem import check_split
 
 __all__ = ["cityscapes_autolabelled", "cityscapes_coarse"]
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from src.data.label_space import IGNORE_INDEX, LabelSpace
+from ..label_space import IGNORE_INDEX, LabelSpace
 
 __all__ = ["ClassTable", "class_table"]
 

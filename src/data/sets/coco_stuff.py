@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.label_space import IGNORE_INDEX, LabelSpace
-from src.data.sets.class_tables import class_table
-from src.data.sets.mat_labels import with_png_labels
-from src.data.sets.pair_by_stem import check_folder, check_split, pair_by_stem, read_stems
-from src.data.source import FileSource
-from src.errors import UserError
+from ...errors import UserError
+from ..label_space import IGNORE_INDEX, LabelSpace
+from ..source import FileSource
+from .class_tables import class_table
+from .mat_labels import with_png_labels
+from .pair_by_stem import check_folder, check_split, pair_by_stem, read_stems
 
 __all__ = ["coco_stuff", "coco_stuff_10k"]
 

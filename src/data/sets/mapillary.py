@@ -12,11 +12,11 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from src.data.label_space import IGNORE_INDEX
-from src.data.sets.class_tables import ClassTable, class_table
-from src.data.sets.pair_by_stem import check_folder, check_split, pair_by_stem
-from src.data.source import FileSource
-from src.errors import UserError
+from ...errors import UserError
+from ..label_space import IGNORE_INDEX
+from ..source import FileSource
+from .class_tables import ClassTable, class_table
+from .pair_by_stem import check_folder, check_split, pair_by_stem
 
 __all__ = ["mapillary"]
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from src.data.source import Pair
-from src.errors import UserError
-from src.files.atomic import write_bytes
+from ...errors import UserError
+from ...files.atomic import write_bytes
+from ..source import Pair
 
 __all__ = ["png_labels", "read_mat", "with_png_labels"]
 

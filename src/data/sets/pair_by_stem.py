@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from src.data.decoding import read_text
-from src.data.source import Pair
-from src.errors import UserError, nearest
+from ...errors import UserError, nearest
+from ..decoding import read_text
+from ..source import Pair
 
 __all__ = ["check_folder", "check_split", "pair_by_stem", "read_stems"]
 

@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from src.data.label_space import IGNORE_INDEX, LabelSpace
-from src.data.sets.class_tables import class_table
-from src.data.sets.mat_labels import with_png_labels
-from src.data.sets.pair_by_stem import check_split, pair_by_stem, read_stems
-from src.data.sets.voc import devkit
-from src.data.source import FileSource, Pair
-from src.errors import UserError
+from ...errors import UserError
+from ..label_space import IGNORE_INDEX, LabelSpace
+from ..source import FileSource, Pair
+from .class_tables import class_table
+from .mat_labels import with_png_labels
+from .pair_by_stem import check_split, pair_by_stem, read_stems
+from .voc import devkit
 
 __all__ = ["label_space", "pascal_context"]
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.data.folder.classes import build_label_space, read_classes
-from src.data.label_space import LabelSpace
-from src.data.sets import cityscapes, pascal_context
-from src.data.sets.class_tables import class_table
-from src.errors import UserError
+from ...errors import UserError
+from ..folder.classes import build_label_space, read_classes
+from ..label_space import LabelSpace
+from . import cityscapes, pascal_context
+from .class_tables import class_table
 
 __all__ = ["archives", "count_finding", "known_classes"]
 

@@ -8,15 +8,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from src.data.label_space import LabelSpace
-from src.data.sets.camvid import CLASSES
-from src.data.sets.pair_by_stem import check_split
-from src.data.sets.toy.painter import render
-from src.data.sets.toy.street import street
-from src.data.source import Source
-from src.errors import UserError
-from src.schema.faults import checked
-from src.schema.types import Seed, Size, Whole
+from ...errors import UserError
+from ...schema.faults import checked
+from ...schema.types import Seed, Size, Whole
+from ..label_space import LabelSpace
+from ..source import Source
+from .camvid import CLASSES
+from .pair_by_stem import check_split
+from .toy.painter import render
+from .toy.street import street
 
 __all__ = ["ToyStreets", "toy_streets"]
 

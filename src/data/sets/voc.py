@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.listing import files_at
-from src.data.sets.class_tables import class_table
-from src.data.sets.mat_labels import with_png_labels
-from src.data.sets.pair_by_stem import check_split, pair_by_stem, read_stems
-from src.data.source import FileSource, Pair
-from src.errors import UserError
+from ...errors import UserError
+from ..listing import files_at
+from ..source import FileSource, Pair
+from .class_tables import class_table
+from .mat_labels import with_png_labels
+from .pair_by_stem import check_split, pair_by_stem, read_stems
 
 __all__ = ["devkit", "voc"]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any, TypeVar
 
-from src.data.cache import cache_dir
-from src.data.shards.index import LARGEST_INDEX, Shard
-from src.errors import UserError
-from src.files.atomic import sha256, whole_file
-from src.files.untrusted import MiB
+from ...errors import UserError
+from ...files.atomic import sha256, whole_file
+from ...files.untrusted import MiB
+from ..cache import cache_dir
+from .index import LARGEST_INDEX, Shard
 
 __all__ = ["ShardCache"]
 

@@ -14,11 +14,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from src.data.label_space import LabelSpace
-from src.errors import UserError, nearest
-from src.files.atomic import write_bytes
-from src.files.json_schema import Count
-from src.files.untrusted import MiB, limited, parsed
+from ...errors import UserError, nearest
+from ...files.atomic import write_bytes
+from ...files.json_schema import Count
+from ...files.untrusted import MiB, limited, parsed
+from ..label_space import LabelSpace
 
 __all__ = ["LABEL_SUFFIX", "LARGEST_INDEX", "Shard", "ShardIndex"]
 

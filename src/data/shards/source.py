@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from src.data.decoding import decode_image
-from src.data.shards.download_cache import ShardCache
-from src.data.shards.index import Shard, ShardIndex
-from src.data.shards.table import ShardTable, table_of
-from src.data.source import Source
-from src.data.workers import no_bar, reading_threads
-from src.errors import UserError
-from src.schema.types import Positive
+from ...errors import UserError
+from ...schema.types import Positive
+from ..decoding import decode_image
+from ..source import Source
+from ..workers import no_bar, reading_threads
+from .download_cache import ShardCache
+from .index import Shard, ShardIndex
+from .table import ShardTable, table_of
 
 __all__ = ["ShardSource", "shards"]
 

@@ -17,11 +17,11 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from src.data.shards.index import LABEL_SUFFIX, Shard
-from src.errors import UserError
-from src.files.atomic import sha256, write_bytes
-from src.files.json_schema import Open
-from src.files.untrusted import MiB, limited, parsed
+from ...errors import UserError
+from ...files.atomic import sha256, write_bytes
+from ...files.json_schema import Open
+from ...files.untrusted import MiB, limited, parsed
+from .index import LABEL_SUFFIX, Shard
 
 __all__ = ["ShardTable", "scan", "table_of"]
 

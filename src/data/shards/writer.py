@@ -18,15 +18,15 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from src.data.cache import fingerprint
-from src.data.label_space import LabelSpace
-from src.data.shards.index import LABEL_SUFFIX, Shard, ShardIndex
-from src.data.shards.table import table_of
-from src.data.source import Source
-from src.data.workers import reading_threads
-from src.errors import UserError
-from src.files.atomic import locked, whole_file
-from src.files.images import read_ahead
+from ...errors import UserError
+from ...files.atomic import locked, whole_file
+from ...files.images import read_ahead
+from ..cache import fingerprint
+from ..label_space import LabelSpace
+from ..source import Source
+from ..workers import reading_threads
+from .index import LABEL_SUFFIX, Shard, ShardIndex
+from .table import table_of
 
 __all__ = ["write_shards"]
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.schema.faults import checked
-from src.schema.types import Count, Minutes
-from src.sweeps.executors.base import PATIENCE, Executor, Handle, stop_leftovers
-from src.sweeps.trial_folder import LOG
+from ...errors import UserError
+from ...schema.faults import checked
+from ...schema.types import Count, Minutes
+from ..trial_folder import LOG
+from .base import PATIENCE, Executor, Handle, stop_leftovers
 
 __all__ = ["Local", "Process", "gpus", "slots"]
 

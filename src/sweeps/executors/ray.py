@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.sweeps.executors.base import Executor, Handle, stop_leftovers
-from src.sweeps.executors.local import Local
-from src.sweeps.executors.supervisor import guarded
-from src.sweeps.trial_folder import LOG
+from ...errors import UserError
+from ..trial_folder import LOG
+from .base import Executor, Handle, stop_leftovers
+from .local import Local
+from .supervisor import guarded
 
 __all__ = ["RayCluster", "Task"]
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.files.untrusted import MiB, limited
-from src.sweeps.executors.base import Executor, Handle, stop_leftovers
-from src.sweeps.trial_folder import LOG
+from ...errors import UserError
+from ...files.untrusted import MiB, limited
+from ..trial_folder import LOG
+from .base import Executor, Handle, stop_leftovers
 
 __all__ = ["Cluster", "Job"]
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, cast
 
-from src.files.project import PROJECT
-from src.sweeps.executors.base import stop_leftovers
-from src.sweeps.executors.local import Local
-from src.sweeps.trial_folder import LOG
+from ...files.project import PACKAGE, PROJECT
+from ..trial_folder import LOG
+from .base import stop_leftovers
+from .local import Local
 
 __all__ = ["guarded"]
 
@@ -53,7 +53,7 @@ def guarded(
             "patience": patience,
         }
         guard = subprocess.Popen(
-            [sys.executable, "-m", "src.sweeps.executors.supervisor", json.dumps(order)],
+            [sys.executable, "-m", f"{PACKAGE}.sweeps.executors.supervisor", json.dumps(order)],
             stdin=subprocess.PIPE,  # its end tells the guard to stop the trial
             stdout=subprocess.PIPE,  # on which it writes the exit status
             stderr=log,

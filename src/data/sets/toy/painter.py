@@ -13,8 +13,8 @@ from itertools import chain
 import cv2
 import numpy as np
 
-from src.data.sets.toy.meshes import Mesh
-from src.data.sets.toy.scene import Scene
+from .meshes import Mesh
+from .scene import Scene
 
 __all__ = ["render"]
 

@@ -12,7 +12,7 @@ from random import Random
 
 import numpy as np
 
-from src.data.sets.toy.meshes import Mesh
+from .meshes import Mesh
 
 __all__ = ["RGB", "Camera", "Material", "Mood", "Plan", "Scene", "dim", "material"]
 

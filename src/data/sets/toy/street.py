@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from random import Random
 
-from src.data.label_space import IGNORE_INDEX
-from src.data.sets.toy import meshes
-from src.data.sets.toy.scene import (
+from ...label_space import IGNORE_INDEX
+from . import meshes
+from .scene import (
     BARK,
     BICYCLIST,
     BUILDING,

@@ -1,0 +1,54 @@
+"""The installed command: ``semseg train`` does what ``python -m src.train`` does in a clone."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+
+from .errors import nearest
+from .files.project import PACKAGE
+
+__all__ = ["main"]
+
+_COMMANDS = (
+    "train", "evaluate", "predict", "doctor", "sweep", "export", "convert", "autolabel", "submit", "benchmark",
+    "dashboard", "shards",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Runs the command that the first word names, in its module, which torchrun and Lightning can start again."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h"):
+        print(_help())
+    elif name == "--version":
+        print(f"semseg {_version()}")
+    elif name in _COMMANDS:
+        del sys.argv[1]
+        runpy.run_module(f"{PACKAGE}.{name}", run_name="__main__", alter_sys=True)
+    else:
+        hint = nearest(name, _COMMANDS)
+        meant = f" Did you mean '{hint}'?" if hint else ""
+        print(f"error: {name}: there is no such command.{meant} semseg --help lists them", file=sys.stderr)
+        sys.exit(1)
+
+
+def _help() -> str:
+    """Each command with the first words of its module, which is not imported for that."""
+    lines = ["Semantic segmentation.  semseg COMMAND [group=option ...] [key=value ...]", ""]
+    for name in _COMMANDS:
+        module = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+        lines.append(f"  semseg {name:<10} {(ast.get_docstring(module) or '').partition(':')[0]}")
+    return "\n".join([*lines, "", "semseg COMMAND --help says more of each."])
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    return metadata.version("semseg")
+
+
+if __name__ == "__main__":
+    main()
