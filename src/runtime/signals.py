@@ -82,8 +82,9 @@ def _stop_behind(error: BaseException | None) -> BaseException | None:
 def _send_again(ignored: sys.UnraisableHookArgs, *, otherwise: Callable[[sys.UnraisableHookArgs], Any]) -> None:
     """Sends the signal once more that has raised the exception which Python ``ignored``; others go to ``otherwise``."""
     value = ignored.exc_value
-    codes = {128 + number: number for number in _SIGNALS}
-    number = signal.SIGINT if isinstance(value, KeyboardInterrupt) else codes.get(getattr(value, "code", None))
+    number = signal.SIGINT if isinstance(value, KeyboardInterrupt) else None
+    if isinstance(value, SystemExit):
+        number = next((each for each in _SIGNALS if value.code == 128 + each), None)
     if number is None:
         otherwise(ignored)
     else:  # a moment later, when Python listens to exceptions again
