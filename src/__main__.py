@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import runpy
 import sys
+from importlib import metadata
 from pathlib import Path
 
-from .errors import nearest
+from .errors import nearest, printable
 from .files.project import PACKAGE
 
 __all__ = ["main"]
@@ -24,14 +26,13 @@ def main() -> None:
     if name in ("--help", "-h"):
         print(_help())
     elif name == "--version":
-        print(f"semseg {_version()}")
+        print(f"semseg {metadata.version('semseg')}")
     elif name in _COMMANDS:
         del sys.argv[1]
         runpy.run_module(f"{PACKAGE}.{name}", run_name="__main__", alter_sys=True)
     else:
-        hint = nearest(name, _COMMANDS)
-        meant = f" Did you mean '{hint}'?" if hint else ""
-        print(f"error: {name}: there is no such command.{meant} semseg --help lists them", file=sys.stderr)
+        said = f"{printable(name)}: there is no such command.{nearest(name, _COMMANDS)} semseg --help lists them"
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -40,14 +41,9 @@ def _help() -> str:
     lines = ["Semantic segmentation.  semseg COMMAND [group=option ...] [key=value ...]", ""]
     for name in _COMMANDS:
         module = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
-        lines.append(f"  semseg {name:<10} {(ast.get_docstring(module) or '').partition(':')[0]}")
+        first, *_ = re.split(r"[:\n]", ast.get_docstring(module) or "")
+        lines.append(f"  semseg {name:<10} {first.rstrip('.')}")
     return "\n".join([*lines, "", "semseg COMMAND --help says more of each."])
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    return metadata.version("semseg")
 
 
 if __name__ == "__main__":

@@ -69,11 +69,17 @@ def command(
             config_name, overrides = prepare(overrides)
         sys.argv[1:] = overrides
         if asked_about:
-            print(described(name, asked_about, config_name, overrides))
+            print(as_called(described(name, asked_about, config_name, overrides)))
             return
         checked = check_line(name, str(CONFIG_DIR), config_name, overrides)
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
-        main(_reporting(None if checked else name, task or _task(name), trace, list(given), config_name))()
+        run = main(_reporting(None if checked else name, task or _task(name), trace, list(given), config_name))
+        if {"--help", "-h"} & set(overrides):
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                run()
+            print(as_called(said.getvalue()), end="")
+        else:
+            run()
     except Exception as error:
         if trace:
             raise

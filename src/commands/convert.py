@@ -30,7 +30,7 @@ from ..data.sets.registry import known_classes
 from ..errors import UserError
 from ..files.atomic import sha256
 from ..files.output_paths import check_output_file
-from ..files.project import CONFIG_DIR
+from ..files.project import CONFIG_DIR, as_called
 from ..reports.console import say
 
 _DATA = {19: "cityscapes", 21: "voc", 59: "pascal_context", 65: "mapillary", 150: "ade20k", 171: "coco_stuff",
@@ -189,8 +189,9 @@ def _summary(cfg: DictConfig, project: str, found: int) -> str:
     scales = cfg.model.scales.scales if cfg.model.get("scales") else cfg.inference.scales
     given = {"short": cfg.inference.short_side, "long": cfg.inference.long_side}
     sides = "".join(f", {name} side {side}" for name, side in given.items() if side)
+    following = f"python -m src.evaluate ckpt={cfg.out} data.root=..., or src.predict ckpt={cfg.out} source=..."
     return (
         f"{cfg.out}: {project}, model={cfg.model.name}, {classes}{of} classes of {cfg.data.name};"
         f" {cfg.data.channel_order} less {mean} over {std}; scales {list(scales)}{sides}, flip {cfg.inference.flip}\n"
-        f"next: python -m src.evaluate ckpt={cfg.out} data.root=..., or src.predict ckpt={cfg.out} source=..."
+        f"next: {as_called(following)}"
     )

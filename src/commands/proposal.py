@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..cli.overrides import as_typed, name_of, value_of
+from ..files.project import as_called
 
 __all__ = ["Given", "command_line", "proposed", "training_overrides"]
 
@@ -76,7 +77,9 @@ def command_line(given: Given, options: Sequence[str], budget: str | None) -> st
     last = [] if budget is None else [f"budget={budget}"]
     if not given.names("logger"):
         last = ["logger=none", *last]
-    return shlex.join(["python", "-m", "src.train", *map(as_typed, training_overrides(given)), *options, *last])
+    return shlex.join(
+        [*as_called("python -m src.train").split(), *map(as_typed, training_overrides(given)), *options, *last]
+    )
 
 
 def training_overrides(given: Given) -> list[str]:

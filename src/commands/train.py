@@ -24,6 +24,7 @@ from ..data.doctor.audit import audit
 from ..data.doctor.preflight import before_fit
 from ..errors import UserError, noted
 from ..evaluation.protocol import protocol
+from ..files.project import as_called
 from ..files.run_files import LAST_CHECKPOINT, PANELS
 from ..metrics import Measures
 from ..reports import console
@@ -40,7 +41,7 @@ def _says_how_to_resume(task: Callable[[DictConfig], float]) -> Callable[[DictCo
             return task(cfg)
         except (SystemExit, KeyboardInterrupt) as stop:
             if first_process():
-                how = f"resume with: python -m src.train {shlex.quote(f'resume={cfg.run_dir}')}"
+                how = f"{as_called('resume with: python -m src.train')} {shlex.quote(f'resume={cfg.run_dir}')}"
                 saved = has_checkpoint(Path(cfg.run_dir))
                 print(f"stopped; {how}" if saved else "stopped before the first checkpoint", flush=True)
             code = stop.code if isinstance(stop, SystemExit) else 1

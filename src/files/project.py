@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 CONFIG_DIR = PROJECT / PACKAGE / "conf" if INSTALLED else PROJECT / "conf"
 
 _COMMANDS = "autolabel|benchmark|convert|dashboard|doctor|evaluate|export|predict|shards|submit|sweep|train"
-_COMMAND = re.compile(rf"(?:python -m )?\bsrc\.({_COMMANDS})\b(?!\.)")
+_COMMAND = re.compile(rf"(?:python -m )?(?<![\w/.-])src\.({_COMMANDS})\b(?!\.)")
 
 
 def written_name(name: str) -> str:

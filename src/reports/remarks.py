@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..files.project import as_called
 from .run_folder import Run
 
 __all__ = ["closing_sentence", "remark"]
@@ -56,7 +57,7 @@ def closing_sentence(
         f"{steps} steps are few": few,
     }
     if stuck or falling:
-        remedy = "try a lower optimizer.lr, and look at the labels with src.doctor"
+        remedy = as_called("try a lower optimizer.lr, and look at the labels with src.doctor")
     elif few or rising:
         remedy = "train longer (trainer.max_epochs=), or start from trained weights (init_from=)"
     else:

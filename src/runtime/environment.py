@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from ..files.project import PROJECT
+from ..files.project import INSTALLED, PROJECT
 
 __all__ = ["choose_device", "device_name", "environment"]
 
@@ -33,11 +34,20 @@ def environment() -> dict[str, Any]:
         "modified_files": _git("status", "--porcelain", "--untracked-files=no").splitlines(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": _versions(),
         "cuda": torch.version.cuda,
         "device": device_name(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that a result depends on, as far as they are installed by these names."""
+    found = {}
+    for name in (*_PACKAGES, *(["semseg"] if INSTALLED else [])):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def device_name() -> str:
@@ -55,6 +65,9 @@ def _linux_processor() -> str:
 
 
 def _git(*arguments: str) -> str:
+    """What git says of the clone; nothing where the project is installed, maybe inside another's repository."""
+    if INSTALLED:
+        return ""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False, cwd=PROJECT)
     except (OSError, subprocess.TimeoutExpired):
