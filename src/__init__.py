@@ -1,14 +1,46 @@
-"""Semantic segmentation, from FCN to hierarchical multi-scale attention."""
+"""Semantic segmentation, from FCN to hierarchical multi-scale attention.
 
-import sys
+In Python, with the names that are imported when they are first used::
 
-_OTHER = "src" if __name__ == "semseg" else "semseg"
-if f"{_OTHER}.files.project" in sys.modules:
-    raise ImportError(
-        f"this process has imported the project as {_OTHER} already, and cannot import it as {__name__} too;"
-        f" use {_OTHER} alone (semseg is what pip has installed, src is a clone)"
-    )
+    import semseg
 
+    net = semseg.load("runs/train/<run>")
+    result = net.predict("street.jpg")
+    result.label, result.areas(), result.overlay()
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .files.project import refuse_other_name
 from .runtime import torchvision_guard
 
+if TYPE_CHECKING:
+    from .segmenter import Segmentation, Segmenter, load
+
+__all__ = ["Segmentation", "Segmenter", "list_datasets", "list_models", "load"]
+
+refuse_other_name()
 torchvision_guard.install()
+
+
+def list_models() -> list[str]:
+    """The names that ``model=`` takes."""
+    return _choices("model")
+
+
+def list_datasets() -> list[str]:
+    """The names that ``data=`` takes."""
+    return _choices("data")
+
+
+def _choices(group: str) -> list[str]:
+    from .files.project import CONFIG_DIR
+
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Segmentation", "Segmenter", "load"):
+        return getattr(import_module(f"{__name__}.segmenter"), name)
+    raise AttributeError(f"{__name__} has no {name}")

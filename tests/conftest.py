@@ -21,9 +21,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
-from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
-from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -31,6 +29,7 @@ from omegaconf import DictConfig
 import src  # noqa: F401, before any library may import torchvision
 from src.build import from_config
 from src.checkpoints.io import METADATA_KEY
+from src.cli.checkpoint_defaults import own_store
 from src.cli.command import command
 from src.data.label_space import LabelSpace
 
@@ -142,15 +141,8 @@ def _read_once() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_store() -> Iterator[None]:
     """What a command on a checkpoint stores for Hydra ends with its test: Hydra copies the store in each command."""
-    Plugins.instance()  # which store their own
-    store = ConfigStore.instance()
-    before = _copied(store.repo)
-    yield
-    store.repo = before
-
-
-def _copied(tree: dict[str, Any]) -> dict[str, Any]:
-    return {name: _copied(node) if isinstance(node, dict) else node for name, node in tree.items()}
+    with own_store():
+        yield
 
 
 @pytest.fixture(scope="session")

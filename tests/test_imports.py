@@ -14,7 +14,8 @@ LAUNCHERS = {"train", "evaluate", "predict", "autolabel", "submit", "export", "b
 LAUNCHERS |= {"dashboard", "shards", "doctor"}
 # From top to bottom: a package imports what stands in lower lines, and nothing of its own line.
 LAYERS = [
-    LAUNCHERS,
+    LAUNCHERS | {"__main__"},
+    {"segmenter"},
     {"commands"},
     {"profiling"},
     {"sweeps"},
@@ -31,7 +32,7 @@ LAYERS = [
     {"files"},
     {"errors"},
 ]
-KNOW_HYDRA = {"cli", "commands", "build"}
+KNOW_HYDRA = {"cli", "commands", "build", "segmenter"}
 ONLY_IN = {
     "wandb": {"loggers"},
     "optuna": {"sweeps"},

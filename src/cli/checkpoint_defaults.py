@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from ..build.config_values import as_plain
 from ..files.project import CONFIG_DIR
 from .overrides import quoted, value_of, without
 
-__all__ = ["file_of_run", "mirrored_at_several_scales", "of_checkpoint", "offer", "with_data_of_checkpoint"]
+__all__ = [
+    "file_of_run",
+    "mirrored_at_several_scales",
+    "of_checkpoint",
+    "offer",
+    "own_store",
+    "with_data_of_checkpoint",
+]
 
 
 def offer(group: str | None, name: str, node: Any, *, package: str | None = None) -> None:
     """Makes ``node`` an option of a config group (or a root config) for this process, before Hydra composes."""
     ConfigStore.instance().store(group=group, name=name, node=node, package=package)
+
+
+@contextmanager
+def own_store() -> Iterator[None]:
+    """What is offered within the block is withdrawn at its end; Hydra copies all offers in each composition."""
+    Plugins.instance()  # which store their own when they are first looked for
+    store = ConfigStore.instance()
+    before = _copied(store.repo)
+    try:
+        yield
+    finally:
+        store.repo = before
+
+
+def _copied(tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: _copied(node) if isinstance(node, dict) else node for name, node in tree.items()}
 
 
 def of_checkpoint(overrides: list[str], *, data_are_resized: bool = False) -> tuple[dict[str, Any], list[str]]:

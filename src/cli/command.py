@@ -34,6 +34,7 @@ from .overrides import readable
 
 __all__ = ["command"]
 
+OmegaConf.register_new_resolver("package", lambda: PACKAGE)  # for what Hydra imports itself
 _GROUP = "Config group override"  # begins what Hydra says of model=null
 _TRACE = "HYDRA_FULL_ERROR"
 
@@ -75,9 +76,7 @@ def command(
         main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         run = main(_reporting(None if checked else name, task or _task(name), trace, list(given), config_name))
         if {"--help", "-h"} & set(overrides):
-            with contextlib.redirect_stdout(io.StringIO()) as said:
-                run()
-            print(as_called(said.getvalue()), end="")
+            _print_help(run)
         else:
             run()
     except Exception as error:
@@ -90,6 +89,16 @@ def command(
         _drop_unread_output()
         if not trace:
             del os.environ[_TRACE]
+
+
+def _print_help(run: Callable[[], Any]) -> None:
+    """What Hydra prints of a command before it exits, with commands as they are called here."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            run()
+    finally:
+        print(as_called(said.getvalue()), end="")
 
 
 def _task(name: str) -> Callable[[DictConfig], Any]:

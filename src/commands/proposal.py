@@ -77,9 +77,8 @@ def command_line(given: Given, options: Sequence[str], budget: str | None) -> st
     last = [] if budget is None else [f"budget={budget}"]
     if not given.names("logger"):
         last = ["logger=none", *last]
-    return shlex.join(
-        [*as_called("python -m src.train").split(), *map(as_typed, training_overrides(given)), *options, *last]
-    )
+    train = as_called("python -m src.train").split()
+    return shlex.join([*train, *map(as_typed, training_overrides(given)), *options, *last])
 
 
 def training_overrides(given: Given) -> list[str]:

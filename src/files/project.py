@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
-__all__ = ["CONFIG_DIR", "INSTALLED", "PACKAGE", "PROJECT", "as_called", "running_name", "written_name"]
+__all__ = [
+    "CONFIG_DIR",
+    "INSTALLED",
+    "PACKAGE",
+    "PROJECT",
+    "as_called",
+    "refuse_other_name",
+    "running_name",
+    "written_name",
+]
 
 PACKAGE = __name__.partition(".")[0]
 INSTALLED = PACKAGE != "src"
@@ -14,6 +24,20 @@ CONFIG_DIR = PROJECT / PACKAGE / "conf" if INSTALLED else PROJECT / "conf"
 
 _COMMANDS = "autolabel|benchmark|convert|dashboard|doctor|evaluate|export|predict|shards|submit|sweep|train"
 _COMMAND = re.compile(rf"(?:python -m )?(?<![\w/.-])src\.({_COMMANDS})\b(?!\.)")
+
+
+def refuse_other_name() -> None:
+    """Ends an import where the project is imported already under its other name: its classes would be there twice.
+
+    Raises:
+        ImportError: in that case.
+    """
+    other = "src" if INSTALLED else "semseg"
+    if f"{other}.files.project" in sys.modules:
+        raise ImportError(
+            f"this process has imported the project as {other} already (semseg is what pip installed, src is a clone);"
+            f" import {other} alone"
+        )
 
 
 def written_name(name: str) -> str:
