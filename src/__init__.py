@@ -18,7 +18,7 @@ from .runtime import torchvision_guard
 if TYPE_CHECKING:
     from .segmenter import Segmentation, Segmenter, load
 
-__all__ = ["Segmentation", "Segmenter", "list_datasets", "list_models", "load"]
+__all__ = ["Segmentation", "Segmenter", "UserError", "list_datasets", "list_models", "load"]
 
 refuse_other_name()
 torchvision_guard.install()
@@ -35,7 +35,8 @@ def list_datasets() -> list[str]:
 
 
 def _choices(group: str) -> list[str]:
-    from .files.project import CONFIG_DIR
+    from .errors import UserError
+from .files.project import CONFIG_DIR
 
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,7 @@ import src
 from src.data.label_space import LabelSpace
 from src.errors import UserError
 from src.segmenter import Segmentation, load
-from tests.conftest import NET, SMALL, call, save_untrained
+from tests.conftest import NET, ROOT, SMALL, call, save_untrained
 
 
 @pytest.fixture
@@ -93,6 +95,19 @@ def test_nothing_is_left_behind(untrained: Path) -> None:
         load(untrained, device="cpu")
         assert not GlobalHydra.instance().is_initialized()
         assert sorted(ConfigStore.instance().repo) == before
+
+
+def test_the_page_runs_as_it_is_written(
+    untrained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs/train/street/checkpoints").mkdir(parents=True)
+    shutil.copy(untrained, tmp_path / "runs/train/street/checkpoints/best.ckpt")
+    images.rename(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
+    assert len(snippets) >= 4
+    exec("\n".join(snippets).replace("import semseg", "import src as semseg"), {})
+    assert (tmp_path / "a_label.png").is_file()
 
 
 def test_what_there_is() -> None:
