@@ -12,7 +12,8 @@ In Python, with the names that are imported when they are first used::
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .files.project import refuse_other_name
+from .errors import UserError
+from .files.project import CONFIG_DIR, refuse_other_name
 from .runtime import torchvision_guard
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ def list_datasets() -> list[str]:
 
 
 def _choices(group: str) -> list[str]:
-    from .errors import UserError
-from .files.project import CONFIG_DIR
-
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
