@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,11 +82,15 @@ def run_ranks(
         process = _CONTEXT.Process(target=_train, args=(folder, list(overrides), variables, output, own))
         process.start()
         processes.append(process)
-    _join(processes)
+    join(processes)
     return [Ending(process.exitcode, output.read_text()) for process, output in zip(processes, outputs, strict=True)]
 
 
-def _join(processes: list[Any]) -> None:
+def join(processes: Sequence[Any]) -> None:
+    """Waits until processes have ended, and kills those that take longer than they may.
+
+    Process.join with a limit would also wait for their loading processes, which hold the same pipe.
+    """
     end = time.monotonic() + _PATIENCE
     while any(process.is_alive() for process in processes) and time.monotonic() < end:
         time.sleep(0.05)

@@ -115,8 +115,9 @@ def test_init_from_says_what_was_loaded(trained: Path, tmp_path: Path, capsys: p
     assert "head" in said
 
 
-def test_debug_one_batch_runs_the_whole_loop(tmp_path: Path) -> None:
-    call("train", *TINY, "debug=one_batch", f"hydra.run.dir={tmp_path}/out")
+@pytest.mark.parametrize("size", [TINY, pytest.param([], marks=pytest.mark.slow)], ids=["small", "full"])
+def test_debug_one_batch_runs_the_whole_loop(tmp_path: Path, size: list[str]) -> None:
+    call("train", *size, "debug=one_batch", f"hydra.run.dir={tmp_path}/out")
     assert (tmp_path / "out/scores_test.json").is_file()
 
 

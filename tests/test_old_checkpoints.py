@@ -9,6 +9,7 @@ import csv
 import importlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -26,13 +27,16 @@ GOLDEN = ROOT / "tests/golden/run_of_b375178"
 
 
 @pytest.fixture
-def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run in a working folder of its own."""
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The run in a working folder of its own, on one thread, as it was made."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "draw_scores", lambda *_: None)  # takes longer than all the rest
     shutil.copytree(GOLDEN, "old", ignore=shutil.ignore_patterns("*_resumed*", "scores_*"))
     shutil.copy("old/checkpoints/last.ckpt", "old/checkpoints/best.ckpt")  # its only epoch was its best
-    return Path("old")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Path("old")
+    torch.set_num_threads(threads)
 
 
 def _call(monkeypatch: pytest.MonkeyPatch, name: str, *overrides: str) -> None:

@@ -21,6 +21,7 @@ from src.commands.train import train
 from src.errors import UserError
 from src.training.module import SegmentationModule
 from tests.conftest import ROOT, call
+from tests.ranks import join
 
 _FORK = multiprocessing.get_context("fork")
 OVERRIDES = [
@@ -79,7 +80,7 @@ def test_killed_and_resumed_equals_never_killed(
     try:
         killed = _FORK.Process(target=_train_until_killed, args=(options, tmp_path / "killed"))
         killed.start()
-        killed.join()
+        join([killed])
         assert killed.exitcode == -signal.SIGKILL
         _train(*prepare([f"resume={tmp_path}/killed", "data.num_workers=0"]), tmp_path / "killed")
         _train("train", options, tmp_path / "whole")

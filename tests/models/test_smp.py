@@ -19,7 +19,7 @@ smp = pytest.importorskip("segmentation_models_pytorch")
 
 ARCHS = tuple(smp.MODEL_ARCHITECTURES_MAPPING)
 POOLED = ("deeplabv3", "deeplabv3plus", "pan", "upernet")
-VIT = "tu-test_vit"
+TINY, VIT = "tu-test_resnet", "tu-test_vit"
 LARGE = ("dpt", "manet", "unetplusplus", "upernet")
 
 
@@ -27,9 +27,6 @@ def each(*archs: str) -> pytest.MarkDecorator:
     """A test of these nets, of the large ones among the slow tests."""
     marked = [pytest.param(arch, marks=pytest.mark.slow) if arch in LARGE else arch for arch in archs]
     return pytest.mark.parametrize("arch", marked)
-
-
-TINY = "tu-test_resnet"
 
 
 def tiny(arch: str) -> SMP:
