@@ -11,14 +11,9 @@ from pathlib import Path
 
 from .cli.completion import SHELLS, completions, script
 from .errors import nearest, printable
-from .files.project import PACKAGE
+from .files.project import COMMANDS, PACKAGE
 
 __all__ = ["main"]
-
-_COMMANDS = (
-    "train", "evaluate", "predict", "doctor", "sweep", "export", "convert", "autolabel", "submit", "benchmark",
-    "dashboard", "shards",
-)  # fmt: skip
 
 
 def main() -> None:
@@ -30,11 +25,11 @@ def main() -> None:
         print(_completion(name, sys.argv[2:]))
     elif name == "--version":
         print(f"semseg {metadata.version('semseg')}")
-    elif name in _COMMANDS:
+    elif name in COMMANDS:
         del sys.argv[1]
         runpy.run_module(f"{PACKAGE}.{name}", run_name="__main__", alter_sys=True)
     else:
-        said = f"{printable(name)}: there is no such command.{nearest(name, _COMMANDS)} semseg --help lists them"
+        said = f"{printable(name)}: there is no such command.{nearest(name, COMMANDS)} semseg --help lists them"
         print(f"error: {said}", file=sys.stderr)
         sys.exit(1)
 
@@ -44,13 +39,13 @@ def _completion(name: str, words: list[str]) -> str:
     if not words or words[0] not in SHELLS:
         print(f"error: semseg {name} {' '.join(SHELLS)}: name one of these shells", file=sys.stderr)
         sys.exit(1)
-    return script(words[0]) if name == "completion" else "\n".join(completions(words[0], words[-1], _COMMANDS))
+    return script(words[0]) if name == "completion" else "\n".join(completions(words[0], words[-1], COMMANDS))
 
 
 def _help() -> str:
     """Each command with the first words of its module, which is not imported for that."""
     lines = ["Semantic segmentation.  semseg COMMAND [group=option ...] [key=value ...]", ""]
-    for name in _COMMANDS:
+    for name in COMMANDS:
         module = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
         first, *_ = re.split(r"[:\n]", ast.get_docstring(module) or "")
         lines.append(f"  semseg {name:<10} {first.rstrip('.')}")

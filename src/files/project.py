@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 __all__ = [
+    "COMMANDS",
     "CONFIG_DIR",
     "INSTALLED",
     "PACKAGE",
@@ -22,8 +23,11 @@ INSTALLED = PACKAGE != "src"
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIG_DIR = PROJECT / PACKAGE / "conf" if INSTALLED else PROJECT / "conf"
 
-_COMMANDS = "autolabel|benchmark|convert|dashboard|doctor|evaluate|export|predict|shards|submit|sweep|train"
-_COMMAND = re.compile(rf"(?:python -m )?(?<![\w/.-])src\.({_COMMANDS})\b(?!\.)")
+COMMANDS = (
+    "train", "evaluate", "predict", "doctor", "sweep", "export", "convert", "autolabel", "submit", "benchmark",
+    "dashboard", "shards",
+)  # fmt: skip
+_COMMAND = re.compile(rf"(?:python -m )?(?<![\w/.-])src\.({'|'.join(COMMANDS)})\b(?!\.)")
 
 
 def refuse_other_name() -> None:
