@@ -189,9 +189,8 @@ def _summary(cfg: DictConfig, project: str, found: int) -> str:
     scales = cfg.model.scales.scales if cfg.model.get("scales") else cfg.inference.scales
     given = {"short": cfg.inference.short_side, "long": cfg.inference.long_side}
     sides = "".join(f", {name} side {side}" for name, side in given.items() if side)
-    following = f"python -m src.evaluate ckpt={cfg.out} data.root=..., or src.predict ckpt={cfg.out} source=..."
     return (
         f"{cfg.out}: {project}, model={cfg.model.name}, {classes}{of} classes of {cfg.data.name};"
         f" {cfg.data.channel_order} less {mean} over {std}; scales {list(scales)}{sides}, flip {cfg.inference.flip}\n"
-        f"next: {as_called(following)}"
+        f"next: python -m src.evaluate ckpt={cfg.out} data.root=..., or src.predict ckpt={cfg.out} source=..."
     )

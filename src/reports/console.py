@@ -15,6 +15,7 @@ from torch import nn
 from ..data import LabelSpace, SegmentationDataModule
 from ..errors import noted
 from ..files.atomic import write_bytes
+from ..files.project import as_called
 from ..files.run_files import REPORT, charts_folder, per_image_file, scores_file
 from ..loggers.run_logger import run_logger
 from ..metrics import Measures, Scores
@@ -48,8 +49,8 @@ def quiet() -> None:
 
 
 def say(line: str) -> None:
-    """Prints at once, also into a pipe."""
-    print(line, flush=True)
+    """Prints at once, also into a pipe; commands in it are called as they are typed here."""
+    print(as_called(line), flush=True)
 
 
 def headline(net: nn.Module, datamodule: SegmentationDataModule, *, model: str, data: str, run_dir: Path) -> str:

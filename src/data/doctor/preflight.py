@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 import albumentations as A
 
 from ...errors import UserError
-from ...files.project import as_called
 from ..augment.random_crop import RandomScaleCrop
 from ..datamodule import SegmentationDataModule
 from ..source import Source
@@ -35,7 +34,7 @@ def before_fit(datamodule: SegmentationDataModule) -> str:
     counts = ", ".join(f"{name} {seen.looked_at} of {seen.total}" for name, seen in found.items())
     skipped = sum(len(source.left_out) for source in {**train, **val}.values())
     left_out = f"; {skipped} images without a mask are left out" if skipped else ""
-    advice = "" if whole else as_called("; python -m src.doctor with the same data options reads all")
+    advice = "" if whole else "; python -m src.doctor with the same data options reads all"
     return f"labels checked: {counts}{left_out}{advice}"
 
 
