@@ -30,7 +30,7 @@ from ..data.sets.registry import known_classes
 from ..errors import UserError
 from ..files.atomic import sha256
 from ..files.output_paths import check_output_file
-from ..files.project import CONFIG_DIR, as_called
+from ..files.project import CONFIG_DIR
 from ..reports.console import say
 
 _DATA = {19: "cityscapes", 21: "voc", 59: "pascal_context", 65: "mapillary", 150: "ade20k", 171: "coco_stuff",
