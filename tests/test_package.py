@@ -13,13 +13,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from src.build.moved_names import current_name
 from src.cli.completion import completions
 from tests.conftest import ROOT, SMALL, call
 
 Done = subprocess.CompletedProcess
-TINY = [*SMALL, "data.size=[32,64]", "transforms.crop_size=[32,64]", "data.num_workers=0", "trainer=cpu"]
+TINY = [
+    *SMALL,
+    "data.batch_size=2",
+    "data.size=[32,64]",
+    "transforms.crop_size=[32,64]",
+    "data.num_workers=0",
+    "trainer=cpu",
+]
 
 
 def _pip(*words: str | Path) -> None:
@@ -86,13 +94,17 @@ def test_a_net_is_trained_there_and_applied_here(installed: Callable[..., Done],
 
 
 @pytest.mark.slow
-def test_what_it_says_can_be_typed(installed: Callable[..., Done]) -> None:
+def test_what_it_says_can_be_typed(installed: Callable[..., Done], tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
     said = installed("-m", "semseg", "--help").stdout
     assert "semseg train      Train a net\n" in said
     said = installed("-m", "semseg", "train", "--help").stdout
     assert "semseg train --help optimizer" in said
     assert "src." not in said
-    for words, remedy in ((["trian"], "Did you mean 'train'?"), (["evaluate", f"ckpt={ROOT / 'LICENSE'}"], "semseg ")):
+    for words, remedy in (
+        (["trian"], "Did you mean 'train'?"),
+        (["evaluate", f"ckpt={tmp_path}/other.ckpt"], "semseg convert"),
+    ):
         refused = installed("-m", "semseg", *words)
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
         assert remedy in refused.stderr
