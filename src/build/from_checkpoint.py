@@ -46,7 +46,7 @@ _MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, Name
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """``path`` itself, a bundle included, or of a run folder the weights that the run scored: its best, or with ``score=last`` its last.
+    """A file or bundle itself; of a run folder the weights that it scored: its best, or with ``score=last`` its last.
 
     Raises:
         UserError: if a folder holds neither.

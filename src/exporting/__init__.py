@@ -9,5 +9,6 @@ from .images import generated, images_at_hand
 
 __all__ = [
     "FORMATS", "LAYOUTS", "OUTPUTS", "PRECISIONS", "Agreement", "Deployed", "Traced", "batches_of", "compare",
-    "generated", "images_at_hand", "metadata", "providers", "require", "runner", "summary", "trace", "write", "write_bundle",
+    "generated", "images_at_hand", "metadata", "providers", "require", "runner", "summary", "trace", "write",
+    "write_bundle",
 ]  # fmt: skip

@@ -156,9 +156,10 @@ def _origin(config: Mapping[str, Any], data: str, licence: str | None) -> str:
         ["trained on", _text(data), terms],
         ["started from", _text(start["weights"]), _text(start["licence"])],
     ]
+    table = _table(["", "", "licence or terms"], rows)
     return (
-        f"{_table(['', '', 'licence or terms'], rows)}\n\nTerms are given as far as they are known here and are no legal advice; those of data"
-        f" may bind whoever uses weights that were trained on them.\n\nCheckpoint: sha256 `{_code(checkpoint['sha256'])}`."
+        f"{table}\n\nTerms are given as far as they are known here and are no legal advice; those of data may bind whoever"
+        f" uses weights that were trained on them.\n\nCheckpoint: sha256 `{_code(checkpoint['sha256'])}`."
     )
 
 

@@ -77,8 +77,8 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield the path of an empty folder beside ``path``, to be filled there; rename it to ``path`` after the block.
 
-    If the block raises, the folder is removed and ``path`` is left as it was. One that was there before lies beside
-    while the new one takes its place, and is then removed; if a process is killed in between, the next one puts it back.
+    If the block raises, the folder is removed and ``path`` is left as it was. What was there before lies beside
+    while the new one takes its place, and is then removed; if a process is killed in between, the next puts it back.
 
     Args:
         path: folder to create or replace; missing ones above it are made.
