@@ -126,9 +126,20 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 def metadata_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A bundle's config as checkpoints have it: ``config`` by sections, and ``label_space``."""
-    sections = {name: section for name, section in config.items() if name not in _OTHERS}
+    sections = {name: _with_whole_keys(section) for name, section in config.items() if name not in _OTHERS}
     sections["data"] = {**sections["data"], **config["normalisation"]}
     return {"config": sections, "label_space": config["label_space"]}
+
+
+def _with_whole_keys(node: Any) -> Any:
+    """``node`` with whole numbers as keys where their digits are: all keys are texts in JSON, but not in YAML."""
+    if isinstance(node, dict):
+        return {_key(key): _with_whole_keys(value) for key, value in node.items()}
+    return [_with_whole_keys(value) for value in node] if isinstance(node, list) else node
+
+
+def _key(text: str) -> str | int:
+    return int(text) if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text) else text
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def write_bundle(
     *,
     inference: Mapping[str, Any] | None = None,
     scales: Mapping[str, Any] | None = None,
+    name: str | None = None,
     licence: str | None = None,
     source: str | None = None,
     picture: bool = True,
@@ -69,6 +70,7 @@ def write_bundle(
         out: a folder, or one zip where the name ends in ``.semseg.zip``; a bundle that is there is replaced.
         inference: plain values, in place of those it was validated with.
         scales: plain values of the same kind of net over scales, in place of its own.
+        name: of the model on its card; by default that of ``out``.
         licence: of the weights, as model hubs name it, such as ``apache-2.0``; unknown if it is not given.
         source: image to show on the card; ``None`` for one of the validation images, if they are at hand.
         picture: whether an image is shown.
@@ -95,7 +97,8 @@ def write_bundle(
         **({PICTURE: _picture(module, images[0])} if images and picture else {}),
     }
     shown = f"The picture shows {where}." if PICTURE in files else ""
-    files[CARD] = model_card(config, name=_name(out), licence=licence, shown=shown, files=(*files, CARD, SUMS)).encode()
+    names = (*files, CARD, SUMS)
+    files[CARD] = model_card(config, name=name or _name(out), licence=licence, shown=shown, files=names).encode()
     files[SUMS] = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)).encode()
     with (whole_file if _is_zip(out) else whole_folder)(out) as partial:
         _write(files, partial)

@@ -158,8 +158,8 @@ def _origin(config: Mapping[str, Any], data: str, licence: str | None) -> str:
     ]
     table = _table(["", "", "licence or terms"], rows)
     return (
-        f"{table}\n\nTerms are given as far as they are known here and are no legal advice; those of data may bind whoever"
-        f" uses weights that were trained on them.\n\nCheckpoint: sha256 `{_code(checkpoint['sha256'])}`."
+        f"{table}\n\nTerms are given as far as they are known here and are no legal advice; those of data may bind"
+        f" whoever uses weights that were trained on them.\n\nCheckpoint: sha256 `{_code(checkpoint['sha256'])}`."
     )
 
 
