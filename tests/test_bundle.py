@@ -29,7 +29,7 @@ from src.errors import UserError
 from src.exporting.bundle import write_bundle
 from src.files.atomic import sha256
 from src.files.untrusted import read_json
-from src.schema.rules import _OF_A_BUNDLE, _OF_A_GRAPH
+from src.schema.rules import _OF_A_BUNDLE, _OF_A_GRAPH, rule_faults
 from tests.conftest import NET, ROOT, SMALL, call, composed, files_of_at_most, save_untrained
 
 FILES = {"README.md", "SHA256SUMS", "config.json", "model.safetensors", "picture.png"}
@@ -66,13 +66,17 @@ def _scores(ckpt: Path) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("trained", "name"),
     [
-        (TINY, "net.semseg.zip"),
-        ([*TINY, "model/scales=hierarchical", "inference.flip=true"], "net"),
-        ([*NET, "experiment=binary", "data.root=x"], "net"),
-        ([*TINY, *WINDOWS], "net.semseg.zip"),
-        ([*TINY, "data.eval_long_edge=40", "data.channel_order=bgr"], "net"),
+        pytest.param(TINY, "net.semseg.zip", id="one scale"),
+        pytest.param([*TINY, "model/scales=hierarchical", "inference.flip=true"], "net", id="hierarchical"),
+        pytest.param([*NET, "experiment=binary", "data.root=x"], "net", id="binary"),
+        pytest.param([*TINY, *WINDOWS], "net.semseg.zip", id="windows", marks=pytest.mark.slow),
+        pytest.param(
+            [*TINY, "data.eval_long_edge=40", "data.channel_order=bgr"],
+            "net",
+            id="scored smaller",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["one scale", "hierarchical", "binary", "windows", "scored smaller"],
 )
 def test_its_scores_are_the_checkpoints(tmp_path: Path, trained: list[str], name: str) -> None:
     space = LabelSpace(["rest", "thing"], [(0, 0, 0), (255, 0, 0)]) if "experiment=binary" in trained else None
@@ -113,6 +117,7 @@ def test_predictions_are_byte_for_byte_the_checkpoints(net: Path, folder: Path, 
         assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "second" / path).read_bytes()
 
 
+@pytest.mark.slow
 def test_python_takes_it(net: Path, image: Path, tmp_path: Path) -> None:
     call("export", f"ckpt={net}", "format=bundle", f"out={tmp_path / 'a.semseg.zip'}", "picture=false")
     found = src.load(tmp_path / "a.semseg.zip", device="cpu").predict(image)
@@ -168,23 +173,30 @@ def test_it_cannot_be_resumed_or_converted(folder: Path, tmp_path: Path, capfd: 
     assert "is a checkpoint of this project already" in err
 
 
-@pytest.mark.parametrize("name", [*_OF_A_GRAPH, *_OF_A_BUNDLE])
-def test_options_of_another_format_are_refused(net: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    default = OmegaConf.load(ROOT / "conf/export.yaml")[name]
-    assert {**_OF_A_GRAPH, **_OF_A_BUNDLE}[name] == default
+def test_options_of_another_format_are_refused(net: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    defaults = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/export.yaml"))
+    assert isinstance(defaults, dict)
     others = {
-        **{"size": "[32,64]", "batch": 2, "output": "scores", "layout": "nhwc", "precision": "fp16"},
-        **{"output_stride": 8, "min_agreement": 0.5, "check_images": 1, "licence": "mit", "picture": "false"},
+        **{"size": [32, 64], "batch": 2, "output": "scores", "layout": "nhwc", "precision": "fp16"},
+        **{"output_stride": 8, "min_agreement": 0.5, "check_images": 1, "licence": "mit", "picture": False},
     }
+    for options, own, other in ((_OF_A_GRAPH, "onnx", "bundle"), (_OF_A_BUNDLE, "bundle", "pt2")):
+        for name, default in options.items():
+            assert defaults[name] == default
+            values = {**defaults, name: others[name]}
+            assert not list(rule_faults("export", {**values, "format": own}))
+            (fault,) = rule_faults("export", {**values, "format": other})
+            assert fault.path == (name,)
+            assert f"not of format={other}" in str(fault)
     with pytest.raises(SystemExit):
-        file_format = "bundle" if name in _OF_A_GRAPH else "onnx"
-        call("export", f"ckpt={net}", f"format={file_format}", f"{name}={others[name]}")
+        call("export", f"ckpt={net}", "format=bundle", "precision=fp16")
     err = capfd.readouterr().err.strip()
-    assert err.startswith(f"error: {name}=")
+    assert err.startswith("error: precision=fp16: is an option of a file of one graph")
     assert "\n" not in err
     assert not list(net.parent.glob("*.zip"))
 
 
+@pytest.mark.slow
 def test_it_carries_the_inference_of_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ckpt = save_untrained(tmp_path / "net.ckpt", *TINY, "data.eval_long_edge=40", "model/scales=average")
     line = [f"ckpt={ckpt}", "format=bundle", "picture=false"]
@@ -244,7 +256,8 @@ def test_it_shows_nothing_of_the_run(tmp_path: Path) -> None:
     saved = saved_config(out)
     assert OmegaConf.is_missing(saved.data, "root")
     assert saved.data.list[2] == "a/b"
-    assert not (out / "picture.png").exists()  # whoever has a root of his own must say where it is
+    again = write_bundle(out, tmp_path / "again")
+    assert not (again / "picture.png").exists()  # nothing says where the images are
 
 
 def test_its_card_has_the_scores_of_its_weights_alone(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def test_further_files_are_refused(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../config.json", "/etc/passwd", "a/../config.json", "..", "config.json ", "C:\\x", "SHA256SUMS", "x\x1b[2J"]
+    "name",
+    ["../config.json", "/etc/passwd", "a/../config.json", "..", "config.json ", "C:\\x", "SHA256SUMS", "x\x1b[2J"],
 )
 def test_names_that_lead_elsewhere_are_refused(bundle: Path, name: str) -> None:
     _refused(_seal(bundle, f"{'0' * 64}  {name}"), "SHA256SUMS")
