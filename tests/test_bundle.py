@@ -67,8 +67,13 @@ def _scores(ckpt: Path) -> torch.Tensor:
     ("trained", "name"),
     [
         pytest.param(TINY, "net.semseg.zip", id="one scale"),
-        pytest.param([*TINY, "model/scales=hierarchical", "inference.flip=true"], "net", id="hierarchical"),
-        pytest.param([*NET, "experiment=binary", "data.root=x"], "net", id="binary"),
+        pytest.param(
+            [*TINY, "model/scales=hierarchical", "inference.flip=true"],
+            "net",
+            id="hierarchical",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param([*NET, "experiment=binary", "data.root=x"], "net", id="binary", marks=pytest.mark.slow),
         pytest.param([*TINY, *WINDOWS], "net.semseg.zip", id="windows", marks=pytest.mark.slow),
         pytest.param(
             [*TINY, "data.eval_long_edge=40", "data.channel_order=bgr"],
@@ -304,6 +309,7 @@ def test_folders_are_told_apart(folder: Path, untrained: Path, tmp_path: Path) -
     assert not is_bundle(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_a_hubs_cache_of_links_is_one(folder: Path, tmp_path: Path) -> None:
     snapshot = tmp_path / "models--a--b/snapshots/abc"
     blobs = tmp_path / "models--a--b/blobs"
@@ -317,10 +323,8 @@ def test_a_hubs_cache_of_links_is_one(folder: Path, tmp_path: Path) -> None:
     assert torch.equal(_scores(snapshot), _scores(folder))
 
 
-def test_memory_that_changes_between_two_nets_is_found(
-    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A bundle whose net computes anything else is not left behind."""
+@pytest.mark.slow
+def test_a_bundle_of_another_net_is_not_left_behind(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save: Callable[..., bytes] = src.exporting.bundle.save
 
     def other(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
