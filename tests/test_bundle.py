@@ -27,7 +27,7 @@ from src.checkpoints.load import load_checkpoint
 from src.data.label_space import LabelSpace
 from src.errors import UserError
 from src.exporting.bundle import write_bundle
-from src.files.atomic import sha256
+from src.files.atomic import sha256, whole_folder
 from src.files.untrusted import read_json
 from src.schema.rules import _OF_A_BUNDLE, _OF_A_GRAPH, rule_faults
 from tests.conftest import NET, ROOT, SMALL, call, composed, files_of_at_most, save_untrained
@@ -245,6 +245,33 @@ def test_only_bundles_are_replaced_and_those_whole(net: Path, folder: Path, tmp_
         with pytest.raises(UserError, match=why):
             write_bundle(net, place)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out", "work"]
+
+
+def test_a_folder_that_was_moved_aside_comes_back(tmp_path: Path) -> None:
+    """As a process leaves it that is killed between the two renames that put a new folder into place."""
+    out = tmp_path / "out"
+    with whole_folder(out) as partial:
+        (partial / "a").write_text("first")
+    out.rename(tmp_path / ".partial.before.out")
+    with pytest.raises(RuntimeError), whole_folder(out) as partial:
+        (partial / "a").write_text("second")
+        raise RuntimeError
+    assert (out / "a").read_text() == "first"
+    with whole_folder(out) as partial:
+        (partial / "b").write_text("second")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "b"]
+
+
+@pytest.mark.slow
+def test_a_root_that_was_left_out_is_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    space = LabelSpace(["rest", "thing"], [(0, 0, 0), (255, 0, 0)])
+    ckpt = save_untrained(tmp_path / "net.ckpt", *NET, "experiment=binary", "data.root=/home/me/data", space=space)
+    out = write_bundle(ckpt, tmp_path / "out")
+    with pytest.raises(SystemExit):
+        call("evaluate", f"ckpt={out}", "trainer=cpu", f"hydra.run.dir={tmp_path}/run")
+    assert "data.root is not set; give it on the command line as data.root=..." in capfd.readouterr().err
+    call("export", f"ckpt={out}", "format=pt2", "size=[32,64]", "check_images=1")
+    assert "1 generated street," in capfd.readouterr().out
 
 
 def test_it_shows_nothing_of_the_run(tmp_path: Path) -> None:

@@ -54,4 +54,4 @@ def _said(count: int, what: str) -> str:
 def generated(count: int) -> tuple[str, list[np.ndarray]]:
     """As ``images_at_hand``, street scenes of 512x256 that are always the same."""
     source = ToyStreets(split="val", length=count, height=256, width=512)
-    return f"{count} generated streets", [source.read(index)[0] for index in range(count)]
+    return _said(count, "generated street*"), [source.read(index)[0] for index in range(count)]

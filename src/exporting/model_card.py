@@ -144,7 +144,24 @@ def _of_split(split: str, scores: Mapping[str, Any]) -> Iterator[str]:
     if stamp:
         yield "How that was measured:"
         said = {**rules(stamp), **{name: stamp.get(name) for name in ("commit", "date")}}
-        yield _table(["rule", "value"], [[_text(name), f"`{_code(value)}`"] for name, value in said.items()])
+        yield _table(
+            ["rule", "value"],
+            [[_text(name), f"`{_code(_short(value))}`"] for name, value in said.items() if _short(value)],
+        )
+
+
+def _short(value: Any) -> str:
+    """A value in one line of YAML, without what is empty in it, or names a class; empty for nothing."""
+    if isinstance(value, Mapping):
+        value = {name: each for name, each in value.items() if each not in (None, [], {}) and name != "_target_"}
+    return "" if value in (None, [], {}) else _line(value)
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    text = yaml.safe_dump(value, default_flow_style=True, width=1e6, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _origin(config: Mapping[str, Any], data: str, licence: str | None) -> str:
