@@ -1,4 +1,4 @@
-"""One file for deployment out of a checkpoint: ``python -m src.export ckpt=PATH [out=FILE] [format=onnx|pt2]``."""
+"""A checkpoint made ready to leave: ``python -m src.export ckpt=PATH [out=FILE] [format=onnx|pt2|bundle]``."""
 
 from .cli.checkpoint_defaults import of_checkpoint
 from .cli.command import command

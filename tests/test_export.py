@@ -174,7 +174,7 @@ def test_the_gate_measures_what_differs(output: str) -> None:
         (["inference/refine=crf"], "inference/refine=none"),
         (["size=[16,64]"], r"size=\[16, 64\] must be \[height, width\]"),
         (["size=512"], r"size=512 must be \[height, width\]"),
-        (["format=onxx"], "format=onxx must be onnx or pt2.*Did you mean 'onnx'"),
+        (["format=onxx"], "format=onxx must be onnx, pt2 or bundle.*Did you mean 'onnx'"),
         (["precision=int8"], "precision=int8 must be fp32 or fp16"),
         (["batch=0"], "batch=0 must be"),
         (["min_agreement=99"], "min_agreement=99 must be a number from 0 to 1"),

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
+from ..checkpoints.bundle import is_bundle, metadata_of, read_config
 from ..checkpoints.io import METADATA_KEY
 from ..checkpoints.load import load_checkpoint, weights_of_run
 from ..data import LabelSpace
@@ -45,7 +46,7 @@ _MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, Name
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """``path`` itself, or of a run folder the weights that the run scored: its best, or with ``score=last`` its last.
+    """A file or bundle itself; of a run folder the weights that it scored: its best, or with ``score=last`` its last.
 
     Raises:
         UserError: if a folder holds neither.
@@ -55,7 +56,11 @@ def checkpoint_file(path: str | Path) -> Path:
         return path
     last, best = path / LAST_CHECKPOINT, path / BEST_CHECKPOINT
     if not last.is_file() and not best.is_file():
-        raise UserError(f"{path}: holds no {BEST_CHECKPOINT} or {LAST_CHECKPOINT}; name a run folder or a file")
+        if is_bundle(path):
+            return path
+        raise UserError(
+            f"{path}: holds no {BEST_CHECKPOINT} or {LAST_CHECKPOINT}; name a run folder, a bundle or a file"
+        )
     wants_last = last.is_file() and saved_config(last).get("score") == "last"
     return best if best.is_file() and not wants_last else last
 
@@ -75,6 +80,8 @@ def read_metadata(path: str | Path) -> Mapping[str, Any]:
     Raises:
         UserError: if the file is no checkpoint of this project.
     """
+    if is_bundle(path):
+        return metadata_of(read_config(path))
     return _metadata(load_checkpoint(path, mmap=True), path)
 
 
@@ -114,7 +121,7 @@ def load_module(
     Nothing is built from what a checkpoint says but what ``src.build.allowed`` lists for nets and inference.
 
     Args:
-        path: checkpoint, or run folder, see ``checkpoint_file``.
+        path: checkpoint, bundle, or run folder, see ``checkpoint_file``.
         inference: replaces the inference it was validated with.
         model: its ``scales`` replace those around the net; attention over scales can only have been trained.
         output_stride: of the backbone, where it differs from training: atrous convolutions take the same weights

@@ -30,9 +30,9 @@ _RECIPES = CONFIG_DIR / "experiment"
 def init_from(module: SegmentationModule, path: str | Path) -> str:
     """Copies the weights of a checkpoint that fit into ``module.net``; returns what became of them.
 
-    ``path`` may be a run folder (``src.build.from_checkpoint.checkpoint_file``), or a file of this project, a plain
-    state dict of the net, or one of the projects in ``SOURCES``. A checkpoint of this project knows its classes: where
-    the run has other classes, each classifier takes the rows of those that both name, and its other rows are
+    ``path`` may be a run folder (``src.build.from_checkpoint.checkpoint_file``), a bundle, a file of this project, a
+    plain state dict of the net, or one of the projects in ``SOURCES``. A checkpoint of this project knows its classes:
+    where the run has other classes, each classifier takes the rows of those that both name, and its other rows are
     initialised anew.
 
     Raises:

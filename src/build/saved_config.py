@@ -18,10 +18,13 @@ from ..errors import UserError
 from .config_values import as_plain
 from .moved_names import current_name
 
-__all__ = ["MODEL", "is_reference", "plain_references", "read_sections"]
+__all__ = ["LEFT", "MODEL", "is_reference", "plain_references", "read_sections"]
 
 MODEL = ("model", "data", "inference", "norms", "channels_last", "score", "converted")
 """The sections that describe a trained model, and the data it was trained on."""
+
+LEFT = "???"
+"""OmegaConf's mark for a value that has to be given."""
 
 _MAPPINGS = ("model", "data", "inference")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
@@ -29,7 +32,7 @@ _DEEPEST = 40  # levels of nesting
 _MOST = 100_000  # values, once all references are followed
 _LONGEST = 1_000_000  # characters of one text
 _NAME = 200  # characters of a text that references are part of, and of what they refer to
-_LEFT = "???"  # OmegaConf's mark for a value that has to be given
+
 _OFF = {"pretrained": False, "encoder_weights": None}  # weights to start from, where a file holds them all
 
 
@@ -86,7 +89,7 @@ def is_reference(text: str) -> bool:
 
 def _left_to_the_command_line(key: Any, value: Any) -> Any:
     outside = isinstance(value, str) and ("://" in value or ("${" in value and not is_reference(value)))
-    return _LEFT if outside else value
+    return LEFT if outside else value
 
 
 def _without_pretraining(key: Any, value: Any) -> Any:

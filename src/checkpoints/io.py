@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files.atomic import whole_file
-from .load import load_checkpoint, weights_of_run
+from .load import METADATA_KEY, load_checkpoint, weights_of_run
 
 __all__ = ["METADATA_KEY", "AtomicCheckpointIO", "LoadReport", "load_matching"]
 
 _STATE = {"epoch": int, "global_step": int, "loops": Mapping, "callbacks": Mapping, "optimizer_states": list}
-METADATA_KEY = "semseg"  # entry of a checkpoint with its config and label space, plain containers only
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

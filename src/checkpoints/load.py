@@ -18,8 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
+from .bundle import is_bundle, read_bundle
 
-__all__ = ["check_finite", "load_checkpoint", "tensors_of", "weights_of_run"]
+__all__ = ["METADATA_KEY", "check_finite", "load_checkpoint", "tensors_of", "weights_of_run"]
+
+METADATA_KEY = "semseg"  # entry of a checkpoint with its config and label space, plain containers only
 
 _STATE_KEYS = ("state_dict", "model_state", "model")  # where the projects' files hold their tensors
 _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")  # what a folder of a model hub holds
@@ -41,7 +44,7 @@ def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool =
     """A checkpoint's content on the CPU.
 
     Args:
-        path: file to read; PyTorch's of any age, safetensors, or a folder as a model hub keeps them.
+        path: file to read; PyTorch's of any age, safetensors, a bundle, or a folder as a model hub keeps them.
         weights_only: refuse anything but tensors, numbers and plain containers.
         mmap: read tensors only when they are used, where the format allows it.
 
@@ -49,6 +52,9 @@ def load_checkpoint(path: str | Path, *, weights_only: bool = True, mmap: bool =
         UserError: if the file is missing, cannot be read, or holds more than weights and plain containers.
     """
     path = Path(path)
+    if is_bundle(path):
+        weights, metadata = read_bundle(path)
+        return {"state_dict": weights, METADATA_KEY: metadata}
     if path.is_dir():
         path = next((path / name for name in _HUB_NAMES if (path / name).is_file()), path)
     if not path.is_file():

@@ -105,6 +105,8 @@ def _known_message(error: BaseException) -> str | None:
 def _of_config(error: OmegaConfBaseException) -> str | None:
     text, option = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2], error.full_key
     if "Missing mandatory value" in text:
+        if referred := re.search(r"Missing mandatory value: ([\w.]+)$", text):  # by another option
+            option = referred[1]
         return f"{option} is not set; give it on the command line as {option}=..."
     if isinstance(error, InterpolationKeyError):
         other = re.search(r"Interpolation key '(.*)' not found", text)

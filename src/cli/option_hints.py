@@ -246,6 +246,6 @@ def _for_word(word: str, config_name: str) -> str:
     """``; write source=photos``, for what a word alone most likely is."""
     own = _WORDS.get(config_name, "ckpt")
     group = next((name for name in (own, *_groups()) if (CONFIG_DIR / name / f"{word}.yaml").is_file()), None)
-    if word.endswith(".ckpt") or (Path(word) / "checkpoints").is_dir():
+    if word.endswith((".ckpt", ".semseg.zip")) or (Path(word) / "checkpoints").is_dir():
         group = {"train": "init_from", "dashboard": "run"}.get(config_name, "ckpt")
     return f"; write {shlex.quote(f'{group or own}={word}')}"

@@ -37,6 +37,7 @@ def prepare(overrides: list[str]) -> tuple[str, list[str]]:
     else:
         run_dir = newest_run() if resume == "last" else Path(resume)
     if not has_checkpoint(run_dir):
+        _refuse_bundle(resume)
         raise UserError(
             f"resume={resume}: {run_dir / LAST_CHECKPOINT} not found; name the folder of a run that saved one"
         )
@@ -63,6 +64,15 @@ def _resumed(run_dir: Path, overrides: list[str]) -> tuple[str, list[str]]:
         "hydra/hydra_logging=none",
         "hydra/job_logging=none",
     ]
+
+
+def _refuse_bundle(resume: str) -> None:
+    from ..checkpoints.bundle import is_bundle  # imports torch, which --help need not wait for
+
+    if is_bundle(resume):
+        raise UserError(
+            f"resume={resume}: a bundle cannot be resumed, since it has no state of a training; use init_from={resume}"
+        )
 
 
 def has_checkpoint(run_dir: Path) -> bool:

@@ -14,7 +14,7 @@ from ..inference import Inference
 from ..schema.words import written
 from .overrides import name_of, quoted
 
-__all__ = ["difference", "say_difference", "size_overrides"]
+__all__ = ["difference", "say_difference", "scored_size", "size_overrides"]
 
 _SIDES = ("short_side", "long_side")
 _DEFAULTS = {  # of options that checkpoints of before they were there do not name
@@ -35,7 +35,7 @@ def size_overrides(saved: Mapping[str, Any], overrides: Sequence[str], *, data_a
     if given & {f"inference.{side}" for side in _SIDES}:
         return []
     inference, edge = saved.get("inference", {}), saved.get("data", {}).get("eval_long_edge")
-    sides = _size(inference, None if data_are_resized else edge)
+    sides = scored_size(inference, None if data_are_resized else edge)
     wanted = {f"inference.{name}": value for name, value in sides.items()}
     return [
         f"++{name}={value}" if isinstance(value, int) or value == "area" else quoted(f"++{name}", value)
@@ -85,7 +85,7 @@ def _split_groups(before: dict[str, Any], now: dict[str, Any]) -> None:
 def _rules(cfg: DictConfig, edge: int | None, precision: str) -> dict[str, Any]:
     """Option -> value, of everything besides weights and image that a prediction depends on; nulls left out."""
     inference = _DEFAULTS | (as_plain(cfg.get("inference")) or {})
-    size = _size(inference, edge)
+    size = scored_size(inference, edge)
     rules = {f"inference.{name}": value for name, value in (inference | {"resample": None} | size).items()}
     if any(inference[side] for side in _SIDES):
         rules["data.eval_long_edge"] = edge
@@ -97,7 +97,7 @@ def _rules(cfg: DictConfig, edge: int | None, precision: str) -> dict[str, Any]:
     return {name: value for name, value in rules.items() if value is not None}
 
 
-def _size(inference: Mapping[str, Any], edge: int | None) -> dict[str, Any]:
+def scored_size(inference: Mapping[str, Any], edge: int | None) -> dict[str, Any]:
     """The options of scale 1: those of ``inference``, or where it has none the size of data resized to ``edge``."""
     sides = {side: inference[side] for side in _SIDES if inference.get(side)}
     if sides:

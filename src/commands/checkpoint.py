@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from ..build import from_checkpoint
 from ..build.config_values import as_plain
+from ..checkpoints.bundle import identity
 from ..cli.scored_size import say_difference
-from ..files.atomic import sha256
 from ..prediction.outputs import Label
 from ..training.module import SegmentationModule
 
@@ -43,7 +43,7 @@ def made_with(cfg: DictConfig, *names: str, **more: Any) -> dict[str, Any]:
     """
     chosen = {name: as_plain(cfg[name], resolve=False) for name in ("inference", "output_stride", *names)}
     scales = as_plain(cfg.model.get("scales"), resolve=False) or {}
-    return {"ckpt": sha256(cfg.ckpt), **chosen, "model.scales": scales, **more}
+    return {"ckpt": identity(cfg.ckpt), **chosen, "model.scales": scales, **more}
 
 
 def as_label(module: SegmentationModule, *, with_confidence: bool = False) -> Label:

@@ -1,31 +1,31 @@
-"""One file for deployment out of a checkpoint: ``python -m src.export ckpt=PATH [out=FILE] [format=onnx|pt2]``."""
+"""A checkpoint made ready to leave: ``python -m src.export ckpt=PATH [out=FILE] [format=onnx|pt2|bundle]``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from .. import exporting
-from ..build import allowed
+from ..build.config_values import as_plain
 from ..build.from_checkpoint import saved_config
-from ..build.instantiate import instantiate
-from ..data.decoding import read_image
-from ..data.sets.toy_streets import ToyStreets
+from ..checkpoints.bundle import ZIP_SUFFIX
+from ..cli.scored_size import scored_size
 from ..errors import UserError
 from ..files.atomic import whole_file
-from ..files.images import find_images
 from ..files.output_paths import check_output_file
+from ..files.project import as_called
 from ..prediction.output_record import writing
 from ..reports import console
 from .checkpoint import load
 
 
 def export(cfg: DictConfig) -> Path:
-    """Writes ``cfg.out`` and returns it, if the file does what the net does."""
-    out = Path(cfg.out or Path(cfg.ckpt).with_suffix(f".{cfg.format}"))
+    """Writes ``cfg.out`` and returns it, if what was written does what the net does."""
+    if cfg.format == "bundle":
+        return _bundle(cfg)
+    out = Path(cfg.out or _beside(cfg.ckpt, f".{cfg.format}"))
     check_output_file(out, suffix=f".{cfg.format}", inputs=[cfg.ckpt])
     exporting.require(cfg.format)
     console.quiet()
@@ -40,7 +40,9 @@ def export(cfg: DictConfig) -> Path:
     with writing(out), whole_file(out) as partial:
         outputs = exporting.OUTPUTS[cfg.output]
         exporting.write(traced.program, partial, file_format=cfg.format, outputs=outputs, metadata=metadata)
-        where, images = _images(cfg)
+        where, images = exporting.images_at_hand(cfg.ckpt, source=cfg.source, count=cfg.check_images)
+        if not images:
+            where, images = exporting.generated(cfg.check_images)
         batches = list(exporting.batches_of(images, traced))
         run = exporting.runner(partial, file_format=cfg.format)
         found = exporting.compare(run, module.scores, batches, **how)
@@ -64,17 +66,61 @@ def _applied(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _images(cfg: DictConfig) -> tuple[str, list[np.ndarray]]:
-    """What the file is checked on, in words and as (H,W,3) uint8 RGB."""
-    count = cfg.check_images
-    if cfg.source is not None:
-        paths = find_images(str(cfg.source))[1][:count]
-        return f"{len(paths)} images of {cfg.source}", [read_image(path) for path in paths]
-    data = saved_config(cfg.ckpt).data
-    try:
-        source = instantiate(data.dataset, allowed.DATA)(split=data.splits["val"][0])
-        images = [source.read(index)[0] for index in range(min(count, len(source)))]
-        return f"{len(images)} validation images of {data.name}", images
-    except (UserError, OSError, KeyError, TypeError):  # the data lie elsewhere, or nowhere
-        source = ToyStreets(split="val", length=count, height=256, width=512)
-        return f"{count} generated streets", [source.read(index)[0] for index in range(count)]
+def _beside(ckpt: str, suffix: str) -> Path:
+    """The path of a checkpoint, or of a bundle, with another ending."""
+    path = Path(ckpt)
+    if path.name.lower().endswith(ZIP_SUFFIX):
+        return path.with_name(path.name[: -len(ZIP_SUFFIX)] + suffix)
+    return path.with_name(path.name + suffix) if path.is_dir() else path.with_suffix(suffix)
+
+
+def _bundle(cfg: DictConfig) -> Path:
+    out = Path(cfg.out or _beside(cfg.ckpt, ZIP_SUFFIX))
+    console.quiet()
+    saved = saved_config(cfg.ckpt)
+    with writing(out):
+        exporting.write_bundle(
+            cfg.ckpt,
+            out,
+            inference=_other_inference(saved, cfg),
+            scales=_other_scales(saved, cfg),
+            licence=cfg.licence,
+            source=cfg.source,
+            picture=cfg.picture,
+        )
+    files = sorted(out.rglob("*")) if out.is_dir() else [out]
+    size = sum(file.stat().st_size for file in files) / 2**20
+    console.say(
+        f"{out}: {size:.1f} MiB, a bundle; read back, its scores are the checkpoint's to the last bit\n"
+        + as_called(f"next: python -m src.predict ckpt={out} source=...")
+    )
+    return out
+
+
+def _other_inference(saved: DictConfig, cfg: DictConfig) -> dict[str, Any] | None:
+    """The inference of the command line; ``None`` where it is the checkpoint's.
+
+    A command that resizes no data itself takes the size of the score into its inference (``cli.scored_size``); a
+    bundle says where it was trained instead, as the checkpoint does.
+    """
+    before = {"window": None, "refine": None, **as_plain(saved.inference)}
+    chosen = as_plain(cfg.inference)
+    for name, value in scored_size(before, saved.data.get("eval_long_edge")).items():
+        if chosen.get(name) == value and name not in before:
+            del chosen[name]
+        elif chosen.get(name) == value:
+            chosen[name] = before[name]
+    return None if chosen == before else chosen
+
+
+def _other_scales(saved: DictConfig, cfg: DictConfig) -> dict[str, Any] | None:
+    """The scales of the command line; ``None`` where they are the checkpoint's."""
+    before, chosen = (as_plain(config.model.get("scales")) or {} for config in (saved, cfg))
+    if chosen == before:
+        return None
+    if not before or chosen.get("_target_") != before.get("_target_"):
+        raise UserError(
+            "model/scales: a bundle has the kind of scales that its checkpoint was trained with; choose another where"
+            " the bundle is applied"
+        )
+    return chosen

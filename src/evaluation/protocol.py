@@ -9,8 +9,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from ..checkpoints.bundle import identity
 from ..data import SegmentationDataModule
-from ..files.atomic import sha256
 from ..metrics import Measures
 from ..reports.scores_file import rules
 from ..runtime.environment import environment
@@ -38,7 +38,7 @@ def protocol(
         datamodule: of the data.
         stage: of ``datamodule`` that was scored.
         measures: of the test.
-        checkpoint: file of the weights, if there is one.
+        checkpoint: file or bundle of the weights, if there is one.
     """
     module = segmentation_module(trainer.lightning_module)
     edge, surroundings = config["data"].get("eval_long_edge"), environment()
@@ -68,7 +68,7 @@ def protocol(
         "precision": str(trainer.precision),
         "device": surroundings["device"] if trainer.strategy.root_device.type == "cuda" else "cpu",
         "devices": trainer.world_size,
-        "checkpoint": None if checkpoint is None else {"path": str(checkpoint), "sha256": sha256(checkpoint)},
+        "checkpoint": None if checkpoint is None else {"path": str(checkpoint), "sha256": identity(checkpoint)},
         "commit": surroundings["commit"],
         "versions": {"python": surroundings["python"], **surroundings["packages"]},
         "date": surroundings["time"],

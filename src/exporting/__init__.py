@@ -1,11 +1,14 @@
-"""One file for deployment out of a net and how it is applied: the graph, the file, and the check of the file."""
+"""A net and how it is applied, made ready to leave: as a graph in one file, or as a bundle; and the check of each."""
 
 from .agreement import Agreement, batches_of, compare
+from .bundle import write_bundle
 from .description import metadata, summary
 from .formats import FORMATS, providers, require, runner, write
 from .graph import LAYOUTS, OUTPUTS, PRECISIONS, Deployed, Traced, trace
+from .images import generated, images_at_hand
 
 __all__ = [
     "FORMATS", "LAYOUTS", "OUTPUTS", "PRECISIONS", "Agreement", "Deployed", "Traced", "batches_of", "compare",
-    "metadata", "providers", "require", "runner", "summary", "trace", "write",
+    "generated", "images_at_hand", "metadata", "providers", "require", "runner", "summary", "trace", "write",
+    "write_bundle",
 ]  # fmt: skip

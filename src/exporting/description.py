@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files.atomic import sha256
+from ..checkpoints.bundle import identity
 from ..runtime.environment import environment
 from .agreement import Agreement
 from .formats import OPSET, providers
@@ -30,13 +30,13 @@ def metadata(
     Args:
         deployed, traced: the net and its graph.
         names, colors: of the classes.
-        checkpoint: file that the net is from.
+        checkpoint: file or bundle that the net is from.
         applied: plain containers, how the net was trained and is applied.
     """
     surroundings = environment()
     protocol = {
         **applied,
-        "checkpoint": {"name": checkpoint.name, "sha256": sha256(checkpoint)},
+        "checkpoint": {"name": checkpoint.name, "sha256": identity(checkpoint)},
         "versions": {"torch": surroundings["packages"]["torch"], "commit": surroundings["commit"]},
         "date": surroundings["time"],
     }

@@ -6,13 +6,16 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
 
-__all__ = ["cache_dir", "fitting_name", "is_locked", "locked", "naming", "sha256", "whole_file", "write_bytes"]
+__all__ = [
+    "cache_dir", "fitting_name", "is_locked", "locked", "naming", "sha256", "whole_file", "whole_folder", "write_bytes",
+]  # fmt: skip
 
 _LONGEST_NAME = 255  # bytes of a file name, on all common file systems
 _LOCK = ".lock"
@@ -68,6 +71,53 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
         if isinstance(error, OSError):
             _name(error, path)
         raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield the path of an empty folder beside ``path``, to be filled there; rename it to ``path`` after the block.
+
+    If the block raises, the folder is removed and ``path`` is left as it was. What was there before lies beside
+    while the new one takes its place, and is then removed; if a process is killed in between, the next puts it back.
+
+    Args:
+        path: folder to create or replace; missing ones above it are made.
+
+    Raises:
+        OSError: if the folder cannot be created or renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, before = (path.with_name(fitting_name(mark, path.name)) for mark in (".partial.", ".partial.before."))
+    if before.is_dir() and not path.exists():
+        before.rename(path)
+    for left_behind in (partial, before):
+        _remove_folder(left_behind)
+    try:
+        partial.mkdir()
+        yield partial
+        if path.is_dir():
+            path.rename(before)
+        try:
+            partial.rename(path)
+        except BaseException:
+            if before.is_dir():
+                before.rename(path)
+            raise
+        _remove_folder(before)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            _remove_folder(partial)
+        if isinstance(error, OSError):
+            _name(error, path)
+        raise
+
+
+def _remove_folder(path: Path) -> None:
+    """What lies at ``path``; a link is removed, never followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Required, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from ..errors import UserError, printable
 
-__all__ = ["DEEPEST", "Count", "Finite", "Line", "Number", "Open", "SavedScores", "Share", "checked"]
+__all__ = ["DEEPEST", "Count", "Finite", "Line", "Number", "Open", "SavedBundle", "SavedScores", "Share", "checked"]
 
 DEEPEST = 64  # levels of nesting; a resolved config has about 8
 
@@ -63,6 +63,30 @@ class SavedScores(Open, total=False):
     colors: list[_Color]
     confusion_matrix: Annotated[list[list[Count]], AfterValidator(lambda rows: _square(rows))]
     protocol: _Protocol | None
+
+
+class _Normalisation(TypedDict):
+    mean: Annotated[list[Number], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Number], Field(min_length=3, max_length=3)]
+    channel_order: str
+
+
+class _Classes(TypedDict):
+    names: list[str]
+    colors: list[_Color]
+
+
+class SavedBundle(Open, total=False):
+    """``config.json`` of a bundle (``checkpoints.bundle``)."""
+
+    model: Required[dict[str, Any]]
+    data: Required[dict[str, Any]]
+    inference: Required[dict[str, Any]]
+    normalisation: Required[_Normalisation]
+    label_space: Required[_Classes]
+    scores: dict[str, SavedScores]
+    start: dict[str, str]
+    checkpoint: dict[str, str]
 
 
 def checked(tree: Any, kind: type[T], *, where: str, remedy: str) -> T:

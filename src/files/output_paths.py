@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError
 
-__all__ = ["check_inside", "check_output_file"]
+__all__ = ["check_inside", "check_no_input", "check_output_file"]
 
 
 def check_output_file(out: Path, *, suffix: str, inputs: Iterable[str | Path]) -> None:
@@ -26,6 +26,11 @@ def check_output_file(out: Path, *, suffix: str, inputs: Iterable[str | Path]) -
         raise UserError(f"out={out}: must end in {suffix}; a file of another kind is never replaced")
     if out.is_dir():
         raise UserError(f"out={out}: is a folder; give a file in it, such as {out / f'new{suffix}'}")
+    check_no_input(out, inputs)
+
+
+def check_no_input(out: Path, inputs: Iterable[str | Path]) -> None:
+    """Raise a ``UserError`` if ``out`` is one of the files or folders that a command reads, also by another name."""
     for path in inputs:
         if os.path.realpath(path) == os.path.realpath(out) or _is_same(out, Path(path)):
             raise UserError(

@@ -157,7 +157,7 @@ class Export(_OfCheckpoint):
 
     task: Name
     out: PathText | None
-    format: Literal["onnx", "pt2"]
+    format: Literal["onnx", "pt2", "bundle"]
     size: NetSize | None
     batch: Count | None
     output: Literal["label", "scores", "label_and_confidence"]
@@ -166,6 +166,8 @@ class Export(_OfCheckpoint):
     min_agreement: Share
     source: PathText | None
     check_images: Count
+    licence: Text | None
+    picture: bool
 
 
 _Mode = Literal["eager", "channels_last", "compile"]

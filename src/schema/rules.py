@@ -14,6 +14,11 @@ from .words import written
 __all__ = ["rule_faults"]
 
 _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "LSB_JOBID", "KUBERNETES_PORT", "MASTER_ADDR")
+_OF_A_GRAPH = {  # options of src.export and their defaults
+    **{"size": None, "batch": None, "output": "label", "layout": "nchw", "precision": "fp32"},
+    **{"output_stride": None, "min_agreement": 0.999, "check_images": 4},
+}
+_OF_A_BUNDLE = {"licence": None, "picture": True}
 _FLOATS = 12  # bytes of a pixel of an image that a net sees
 _MOST_PER_CORE = 8  # processes; more only wait for one another
 _ALWAYS = 16  # processes that any machine starts
@@ -37,6 +42,8 @@ def rule_faults(command: str, values: Mapping[str, Any]) -> Iterator[Fault]:
         batch = values["batch_size"] if command == "benchmark" else values["batch"]
         largest = max(batch) if isinstance(batch, list) else batch or 1
         yield from _fits(("size",), values["size"], largest, "batch_size" if command == "benchmark" else "batch")
+    if command == "export":
+        yield from _of_another_format(values)
     if command == "predict" and values["huge"]["block"] % 256:
         yield Fault(("huge", "block"), f"={values['huge']['block']} must be a multiple of 256 pixels")
     if command == "submit" and not values["out"].endswith(".zip"):
@@ -44,6 +51,17 @@ def rule_faults(command: str, values: Mapping[str, Any]) -> Iterator[Fault]:
     if command == "dashboard" and (values["run"] is None) == (values["compare"] is None):
         given = "nothing to show" if values["run"] is None else f"run={values['run']} beside compare="
         yield Fault((), f"{given}: give either run=FOLDER, or compare=[FOLDER,FOLDER], or compare=FOLDER of runs")
+
+
+def _of_another_format(values: Mapping[str, Any]) -> Iterator[Fault]:
+    bundle = values["format"] == "bundle"
+    for name, default in (_OF_A_GRAPH if bundle else _OF_A_BUNDLE).items():
+        if values[name] != default:
+            remedy = "give it where the bundle is applied, or leave it out" if bundle else "leave it out"
+            of = "a file of one graph" if bundle else "a bundle"
+            yield Fault(
+                (name,), f"={written(values[name])}: is an option of {of}, not of format={values['format']}; {remedy}"
+            )
 
 
 def _length(trainer: Mapping[str, Any]) -> Iterator[Fault]:
