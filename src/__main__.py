@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 _COMMANDS = (
     "train", "evaluate", "predict", "doctor", "sweep", "export", "convert", "autolabel", "submit", "benchmark",
-    "dashboard", "shards",
+    "dashboard", "shards", "push",
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ INSTALLED = PACKAGE != "src"
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIG_DIR = PROJECT / PACKAGE / "conf" if INSTALLED else PROJECT / "conf"
 
-_COMMANDS = "autolabel|benchmark|convert|dashboard|doctor|evaluate|export|predict|shards|submit|sweep|train"
+_COMMANDS = "autolabel|benchmark|convert|dashboard|doctor|evaluate|export|predict|push|shards|submit|sweep|train"
 _COMMAND = re.compile(rf"(?:python -m )?(?<![\w/.-])src\.({_COMMANDS})\b(?!\.)")
 
 
