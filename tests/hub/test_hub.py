@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,21 +23,10 @@ BUNDLE = {**FILES, "SHA256SUMS": SUMS}
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SmallHub]:
-    """The hub that huggingface_hub asks, with a repository that holds a bundle and two files besides."""
-    with small_hub() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a service of its own, which no test can play
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)  # what is lost of a broken one at most
-        monkeypatch.setattr("time.sleep", lambda _: None)  # between tries
-        monkeypatch.delenv("SEMSEG_MIRROR", raising=False)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        server.commit(REPO, {**BUNDLE, "large.bin": b"not needed", "old.ckpt": b"weights"})
-        yield server
+def hub(small: SmallHub) -> SmallHub:
+    """A hub with a repository that holds a bundle and two files besides."""
+    small.commit(REPO, {**BUNDLE, "large.bin": b"not needed", "old.ckpt": b"weights"})
+    return small
 
 
 def refusal(text: str) -> str:
