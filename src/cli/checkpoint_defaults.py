@@ -100,7 +100,7 @@ def mirrored_at_several_scales(overrides: list[str]) -> list[str]:
 def downloaded(overrides: list[str]) -> list[str]:
     """The overrides with a path in place of an address in ``ckpt=``; what is missing there is downloaded."""
     ckpt = value_of("ckpt", overrides)
-    if not is_address(ckpt):
+    if ckpt is None or not is_address(ckpt):
         return overrides
     return [*without("ckpt", overrides), quoted("ckpt", local_path(ckpt))]
 

@@ -64,8 +64,9 @@ def cached(address: WebAddress) -> Path | None:
     """The whole file in the cache, if it is there."""
     path = _place(address)
     note = _note(path)
-    whole = path.is_file() and note is not None and note["sha256"] is not None
-    return path if whole and address.sha256 in (None, note["sha256"]) else None
+    if note is None or note["sha256"] is None or not path.is_file():
+        return None
+    return path if address.sha256 in (None, note["sha256"]) else None
 
 
 def pinned(path: Path) -> str | None:

@@ -124,7 +124,7 @@ def test_a_hub_that_forbids_ends_in_one_line(
 
 @pytest.mark.slow
 def test_a_training_starts_from_the_hub_and_starts_so_again(small: SmallHub, pushed: str, tmp_path: Path) -> None:
-    """In processes of its own, as people run it, with an unknown failure at the end whose trace is saved."""
+    """In processes of its own, as people run it; the last with the whole trace of its failure."""
     env = {**os.environ, "HF_ENDPOINT": small.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
     env["SEMSEG_CACHE"] = str(tmp_path / "cache")
     env.pop("HYDRA_FULL_ERROR", None)
@@ -146,8 +146,10 @@ def test_a_training_starts_from_the_hub_and_starts_so_again(small: SmallHub, pus
     assert saved == pushed
     assert f"init_from {pushed} (this project): loaded" in first.stdout
     small.commit("jan/net", {"config.json": b"{}"})  # what comes later does not matter
-    again = run("again", saved, HF_HUB_OFFLINE="1")
-    assert again.returncode == 0, again.stderr
+    code = "import sys; from src.build.init_from import check_start; print(check_start(sys.argv[1]))"
+    line, offline = [sys.executable, "-c", code, saved], {**env, "HF_HUB_OFFLINE": "1"}
+    again = subprocess.run(line, cwd=ROOT, env=offline, capture_output=True, text=True, timeout=300)
+    assert pushed.rpartition("@")[2] in again.stdout, again.stderr
     refused = run("refused", "hf://jan/other", HF_HUB_OFFLINE="1", HYDRA_FULL_ERROR="1")
     assert "HF_HUB_OFFLINE is set" in refused.stderr
     texts = [each.stdout + each.stderr for each in (first, again, refused)]
