@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAUNCHERS = {"train", "evaluate", "predict", "autolabel", "submit", "export", "benchmark", "sweep", "convert"}
-LAUNCHERS |= {"dashboard", "shards", "doctor"}
+LAUNCHERS |= {"dashboard", "shards", "doctor", "push"}
 # From top to bottom: a package imports what stands in lower lines, and nothing of its own line.
 LAYERS = [
     LAUNCHERS | {"__main__"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"models", "losses", "metrics", "optim"},
     {"ops", "schema"},
     {"runtime"},
+    {"hub"},
     {"files"},
     {"errors"},
 ]
@@ -41,6 +42,7 @@ ONLY_IN = {
     "ray": {"sweeps"},
     "matplotlib": {"reports", "sweeps"},
     "albumentations": {"data"},
+    "huggingface_hub": {"hub"},
     "rasterio": {"prediction"},
     "onnx": {"exporting", "commands"},
     "onnxruntime": {"exporting"},

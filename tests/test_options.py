@@ -41,6 +41,7 @@ GROUPS = {  # command -> further choices of groups, so that each option of the p
     "shards": [["out=x"]],
     "benchmark": [["out=x"], ["out=x", "model=pspnet"]],
     "dashboard": [["run=x"]],
+    "push": [["ckpt=x", "repo=user/name"]],
     "convert": [["ckpt=x", "out=y", "model=bisenetv1"]],
     "sweep": [["sweep.name=x"]],
 }

@@ -21,6 +21,7 @@ from ..checkpoints.load import load_checkpoint, weights_of_run
 from ..data import LabelSpace
 from ..errors import UserError
 from ..files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT
+from ..hub.local import local_path
 from ..inference import Inference
 from ..losses import Supervision
 from ..training.module import SegmentationModule
@@ -48,10 +49,12 @@ _MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, Name
 def checkpoint_file(path: str | Path) -> Path:
     """A file or bundle itself; of a run folder the weights that it scored: its best, or with ``score=last`` its last.
 
+    An address (``hf://``, ``https://``) is the path that ``src.hub.local`` has of it.
+
     Raises:
-        UserError: if a folder holds neither.
+        UserError: if a folder holds neither, or an address cannot be had.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_dir():
         return path
     last, best = path / LAST_CHECKPOINT, path / BEST_CHECKPOINT

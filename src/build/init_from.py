@@ -16,6 +16,8 @@ from ..checkpoints.load import check_finite, load_checkpoint, tensors_of
 from ..checkpoints.projects.catalogue import SOURCES, Statistics
 from ..errors import UserError
 from ..files.project import CONFIG_DIR
+from ..hub.local import local_path
+from ..hub.local import origin as address_of
 from ..training.module import SegmentationModule
 from .config_values import as_config, with_values
 from .from_checkpoint import checkpoint_file, naming_checkpoint
@@ -38,8 +40,7 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
     Raises:
         UserError: if the file cannot be read, or nothing in it fits.
     """
-    check_start(path)
-    path = checkpoint_file(path)
+    path = checkpoint_file(check_start(path))
     checkpoint = load_checkpoint(path)
     state = tensors_of(checkpoint, path)
     own = module.net.state_dict()
@@ -58,7 +59,7 @@ def init_from(module: SegmentationModule, path: str | Path) -> str:
         fitting, classes = _by_name(module, fitting, names)
         check_finite(fitting, path)
         report = load_matching(module.net, fitting)
-        return f"init_from {path} ({origin}): {report}{classes}{_other_input(module, data, origin)}"
+        return f"init_from {address_of(path) or path} ({origin}): {report}{classes}{_other_input(module, data, origin)}"
 
 
 def _known_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[list[str], Mapping[str, Any]]:
@@ -70,11 +71,15 @@ def _known_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[list[str], Map
     return names, read_sections(metadata.get("config", {}), path).get("data", {})
 
 
-def check_start(path: str | Path) -> None:
-    """Raise a ``UserError`` unless there is a file or folder for ``init_from``, with the recipe that would make it."""
-    path = Path(path)
+def check_start(path: str | Path) -> Path:
+    """The file or folder of ``init_from``, downloaded if it is an address.
+
+    Raises:
+        UserError: if there is none, with the recipe that would make it.
+    """
+    path = local_path(path)
     if path.exists():
-        return
+        return path
     if (_RECIPES / f"{path.name}.yaml").is_file():
         first = f"train that recipe first: src.train experiment={path.name} hydra.run.dir={path}, or"
     else:

@@ -12,9 +12,12 @@ from omegaconf import OmegaConf
 
 from ..build.config_values import as_plain
 from ..files.project import CONFIG_DIR
+from ..hub.address import is_address
+from ..hub.local import local_path
 from .overrides import quoted, value_of, without
 
 __all__ = [
+    "downloaded",
     "file_of_run",
     "mirrored_at_several_scales",
     "of_checkpoint",
@@ -92,6 +95,14 @@ def mirrored_at_several_scales(overrides: list[str]) -> list[str]:
         several = as_plain(OmegaConf.load(CONFIG_DIR / "inference/multiscale.yaml"))
         overrides = [f"++inference.{name}={several[name]}".lower() for name in ("scales", "flip")] + overrides
     return overrides
+
+
+def downloaded(overrides: list[str]) -> list[str]:
+    """The overrides with a path in place of an address in ``ckpt=``; what is missing there is downloaded."""
+    ckpt = value_of("ckpt", overrides)
+    if ckpt is None or not is_address(ckpt):
+        return overrides
+    return [*without("ckpt", overrides), quoted("ckpt", local_path(ckpt))]
 
 
 def file_of_run(overrides: list[str]) -> list[str]:

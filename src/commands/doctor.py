@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ..build import allowed, from_config
 from ..build.from_config import with_classes
@@ -29,6 +29,9 @@ from ..data.folder import hints
 from ..data.sets.registry import archives, count_finding
 from ..data.workers import available_workers
 from ..errors import UserError
+from ..hub.address import is_address
+from ..hub.local import whereabouts
+from ..models.timm_trunks import published_weights
 from ..reports import console
 from ..runtime.cores import available_cores
 from ..training.budget import LENGTHS
@@ -42,6 +45,7 @@ def doctor(cfg: DictConfig) -> None:
     """
     instantiate(cfg.transforms, allowed.TRANSFORM)  # refuses sizes and scales that cannot be
     sick = _check_machine(cfg)
+    _list_downloads(cfg)
     sick |= _check_data(cfg)
     if sick:
         sys.exit(1)
@@ -60,6 +64,22 @@ def _check_machine(cfg: DictConfig) -> bool:
         of=" of this computer",
     )
     return bool(problems)
+
+
+def _list_downloads(cfg: DictConfig) -> None:
+    """Prints what a run would fetch from a hub or a web server, and whether it is here already; asks no network."""
+    if found := _downloads(cfg):
+        print("\nweights from elsewhere", *found, sep="\n", flush=True)
+
+
+def _downloads(cfg: DictConfig) -> list[str]:
+    found = [f"init_from   {cfg.init_from}: {whereabouts(cfg.init_from)}"] if is_address(cfg.init_from) else []
+    backbone = OmegaConf.select(cfg, "model.net.backbone")
+    if backbone is not None and backbone.get("pretrained") is True:
+        address = published_weights(backbone.name)
+        where = whereabouts(address) if address else "not at the hub, timm fetches it from elsewhere"
+        found.append(f"backbone    {backbone.name}: {where}")
+    return found
 
 
 def _check_data(cfg: DictConfig) -> bool:

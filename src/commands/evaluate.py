@@ -23,6 +23,7 @@ from ..evaluation.crf_search import tune
 from ..evaluation.protocol import protocol
 from ..files.atomic import write_bytes
 from ..files.run_files import COMPARISON, CRF_SEARCH, WORST
+from ..hub.local import origin
 from ..metrics import Measures
 from ..reports import console
 from ..reports.run_folder import write_start
@@ -49,7 +50,8 @@ def evaluate(cfg: DictConfig) -> float:
     _check_classes(cfg, module.label_space, space)
 
     def write(measures: Measures) -> None:
-        write_start(run_dir, OmegaConf.to_yaml(scored, resolve=True))
+        again = with_values(scored, {"ckpt": origin(Path(cfg.ckpt)) or cfg.ckpt})
+        write_start(run_dir, OmegaConf.to_yaml(again, resolve=True))
         stamp = protocol(
             as_plain(scored),
             tester,

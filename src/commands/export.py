@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..errors import UserError
 from ..files.atomic import whole_file
 from ..files.output_paths import check_output_file
 from ..files.project import as_called
+from ..hub.local import origin
 from ..prediction.output_record import writing
 from ..reports import console
 from .checkpoint import load
@@ -67,8 +69,10 @@ def _applied(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _beside(ckpt: str, suffix: str) -> Path:
-    """The path of a checkpoint, or of a bundle, with another ending."""
-    path = Path(ckpt)
+    """The path of a checkpoint, or of a bundle, with another ending; here, if it was downloaded into a cache."""
+    path, address = Path(ckpt), origin(Path(ckpt))
+    if address is not None:
+        path = Path(re.split("[@#?]", address)[0].rpartition("/")[2])
     if path.name.lower().endswith(ZIP_SUFFIX):
         return path.with_name(path.name[: -len(ZIP_SUFFIX)] + suffix)
     return path.with_name(path.name + suffix) if path.is_dir() else path.with_suffix(suffix)

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ..build import from_checkpoint, from_config, init_from
+from ..build.config_values import with_values
 from ..build.training_length import with_length
 from ..callbacks import Evaluation, throughput_of
 from ..cli.resume import has_checkpoint
@@ -26,6 +27,7 @@ from ..errors import UserError, noted
 from ..evaluation.protocol import protocol
 from ..files.project import as_called
 from ..files.run_files import LAST_CHECKPOINT, PANELS
+from ..hub.local import origin
 from ..metrics import Measures
 from ..reports import console
 from ..reports.run_folder import write_start
@@ -57,9 +59,10 @@ def train(cfg: DictConfig) -> float:
     """Fits, scores the best (or last) weights on the test split, reports; returns the best ``val/miou``."""
     began = time.monotonic()
     started = time.perf_counter()
-    run_dir = Path(cfg.run_dir)
+    run_dir, start = Path(cfg.run_dir), None
     if cfg.init_from:
-        init_from.check_start(cfg.init_from)
+        start = init_from.check_start(cfg.init_from)
+        cfg = with_values(cfg, {"init_from": origin(start) or cfg.init_from})  # the same weights when it runs again
     console.quiet()
     pl.seed_everything(cfg.seed, verbose=False)
     datamodule = from_config.build_datamodule(cfg)
@@ -74,8 +77,8 @@ def train(cfg: DictConfig) -> float:
         callbacks.append(deadline)
         pl.seed_everything(cfg.seed, verbose=False)  # measuring drew numbers
     module = from_config.build_module(cfg, datamodule.label_space)
-    if cfg.init_from:
-        console.say(init_from.init_from(module, cfg.init_from))
+    if start is not None:
+        console.say(init_from.init_from(module, start))
     trainer = from_config.build_trainer(cfg, callbacks=callbacks, loggers=from_config.build_loggers(cfg))
     rehearse(trainer, module, datamodule, size=cfg.transforms.output_size or cfg.transforms.crop_size)
     if trainer.is_global_zero:

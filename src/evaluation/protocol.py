@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 
 from ..checkpoints.bundle import identity
 from ..data import SegmentationDataModule
+from ..hub.local import origin
 from ..metrics import Measures
 from ..reports.scores_file import rules
 from ..runtime.environment import environment
@@ -68,11 +69,18 @@ def protocol(
         "precision": str(trainer.precision),
         "device": surroundings["device"] if trainer.strategy.root_device.type == "cuda" else "cpu",
         "devices": trainer.world_size,
-        "checkpoint": None if checkpoint is None else {"path": str(checkpoint), "sha256": identity(checkpoint)},
+        "checkpoint": None if checkpoint is None else _named_file(checkpoint),
         "commit": surroundings["commit"],
         "versions": {"python": surroundings["python"], **surroundings["packages"]},
         "date": surroundings["time"],
     }
+
+
+def _named_file(checkpoint: Path) -> dict[str, str]:
+    """Path and digest, and the pinned address that it was downloaded from."""
+    address = origin(checkpoint)
+    named = {"path": str(checkpoint), "sha256": identity(checkpoint)}
+    return named if address is None else {**named, "from": address}
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

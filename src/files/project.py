@@ -25,7 +25,7 @@ CONFIG_DIR = PROJECT / PACKAGE / "conf" if INSTALLED else PROJECT / "conf"
 
 COMMANDS = (
     "train", "evaluate", "predict", "doctor", "sweep", "export", "convert", "autolabel", "submit", "benchmark",
-    "dashboard", "shards",
+    "push", "dashboard", "shards",
 )  # fmt: skip
 _COMMAND = re.compile(rf"(?:python -m )?(?<![\w/.-])src\.({'|'.join(COMMANDS)})\b(?!\.)")
 

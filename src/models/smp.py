@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError, nearest
+from ..hub.network import hub_without_retries
 from ..schema.faults import checked
 from ..schema.types import Channels, Count
 from .checks import check_choice, check_pooled
 from .net import Net
-from .timm_trunks import hub_without_retries
 
 __all__ = ["SMP"]
 

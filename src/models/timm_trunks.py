@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from torch import nn
 
 from ..errors import UserError
+from ..hub.network import hub_without_retries
 
-__all__ = ["create_feature_trunk", "create_trunk", "hub_without_retries"]
+__all__ = ["create_feature_trunk", "create_trunk", "published_weights"]
 
 
 def create_trunk(*, name: str, pretrained: bool | str, **options: Any) -> Any:
@@ -102,18 +98,14 @@ def _check_filled(trunk: nn.Module, again: nn.Module, file: str) -> None:
         )
 
 
-@contextmanager
-def hub_without_retries() -> Iterator[None]:
-    """Where the hub's name cannot be looked up, only its cache is asked, instead of a minute of retries."""
-    from huggingface_hub import constants
+def published_weights(name: str) -> str | None:
+    """The address at the hub of what ``pretrained=true`` means for a trunk; ``None`` if timm knows of none there."""
+    from timm.models import get_pretrained_cfg
 
-    offline = constants.HF_HUB_OFFLINE
     try:
-        if not getproxies():
-            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
+        known = get_pretrained_cfg(name)
+    except (RuntimeError, ValueError):
+        return None
+    if known is None or not known.hf_hub_id:
+        return None
+    return f"hf://{known.hf_hub_id}/{known.hf_hub_filename or 'model.safetensors'}"

@@ -221,6 +221,15 @@ class Dashboard(Options):
     out: PathText | None
 
 
+class Push(Options):
+    """``src.push``."""
+
+    ckpt: PathText
+    repo: Text
+    private: bool
+    message: Text | None
+
+
 class Shards(Options):
     """``src.shards``."""
 
@@ -287,7 +296,7 @@ class Sweep(Options):
     run_dir: PathText
 
 
-_ALL = (Autolabel, Benchmark, Convert, Dashboard, Doctor, Evaluate, Export, Predict, Shards, Submit, Sweep, Train)
+_ALL = (Autolabel, Benchmark, Convert, Dashboard, Doctor, Evaluate, Export, Predict, Push, Shards, Submit, Sweep, Train)
 COMMANDS: dict[str, type[Options]] = {model.__name__.lower(): model for model in _ALL}
 
 
