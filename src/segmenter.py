@@ -63,6 +63,10 @@ class Segmentation:
         counts = np.bincount(self.label.ravel(), minlength=len(self.classes))
         return {name: float(count / self.label.size) for name, count in zip(self.classes, counts, strict=False)}
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay."""
+        return cv2.imencode(".png", self.overlay()[..., ::-1])[1].tobytes()
+
     def save(self, path: str | Path) -> None:
         """Writes the label map as an 8-bit PNG of class indices, whole or not at all.
 
@@ -88,6 +92,11 @@ class Segmenter:
         self.module = module.eval()
         self.classes = tuple(module.label_space.names)
         self.palette = module.label_space.palette
+
+    def __repr__(self) -> str:
+        named = ", ".join(self.classes[:4])
+        more = ", ..." if len(self.classes) > 4 else ""
+        return f"<Segmenter: {len(self.classes)} classes ({named}{more}) on {self.module.device}>"
 
     @overload
     def predict(self, image: Image, *, confidence: bool = False) -> Segmentation: ...
