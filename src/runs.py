@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ __all__ = ["Comparison", "Evaluation", "Findings", "Run", "compare", "doctor", "
 _REMEDY = "score the run again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """The scores of one split, read from the folder that they were written to.
 
@@ -52,8 +52,8 @@ class Evaluation:
     miou: float
     interval: tuple[float, float] | None
     iou: dict[str, float]
-    confusion: np.ndarray
-    protocol: dict[str, Any]
+    confusion: np.ndarray = field(repr=False)
+    protocol: dict[str, Any] = field(repr=False)
 
     def images(self) -> dict[str, float]:
         """Image -> mean IoU (0..1) over the classes in it or its prediction, the lowest first.
@@ -86,7 +86,7 @@ class Comparison:
     difference: float
     interval: tuple[float, float]
     p_value: float
-    classes: dict[str, dict[str, Any]]
+    classes: dict[str, dict[str, Any]] = field(repr=False)
 
 
 @dataclass(frozen=True)

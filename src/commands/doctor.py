@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -49,7 +49,7 @@ class Findings:
             the data.
     """
 
-    splits: dict[str, AuditSummary]
+    splits: dict[str, AuditSummary] = field(repr=False)
     classes: tuple[str, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
