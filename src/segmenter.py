@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .build.from_checkpoint import load_module
 from .build.validate import check_line
-from .cli.checkpoint_defaults import of_checkpoint, own_store
+from .cli.checkpoint_defaults import of_checkpoint
+from .cli.in_python import own_hydra
 from .cli.option_hints import explain
 from .cli.overrides import quoted, readable
 from .commands.checkpoint import as_label
@@ -138,7 +139,7 @@ def load(ckpt: str | Path, *overrides: str, device: str = "auto") -> Segmenter:
         UserError: if the file cannot be used, or for an option that cannot be.
     """
     line = readable([quoted("ckpt", ckpt), "source=none", *overrides])
-    with own_store():
+    with own_hydra():
         cfg = _composed(of_checkpoint(line)[1])
     module = load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
     return Segmenter(module.to(choose_device(device)))

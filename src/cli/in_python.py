@@ -25,7 +25,7 @@ from .checkpoint_defaults import own_store
 from .command import checked, sentence_of, settled
 from .overrides import readable
 
-__all__ = ["run"]
+__all__ = ["own_hydra", "run"]
 
 Result = TypeVar("Result")
 
@@ -76,6 +76,19 @@ def run(name: str, overrides: Sequence[str], task: Callable[[DictConfig], Result
             raise
 
 
+@contextlib.contextmanager
+def own_hydra() -> Iterator[None]:
+    """Hydra is in the block as in a new process, and afterwards as it was, also where the caller uses it."""
+    of_all, of_job = GlobalHydra.instance(), HydraConfig.instance()
+    before = of_all.hydra, of_job.cfg
+    of_all.hydra = None
+    try:
+        with own_store():
+            yield
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
+
+
 def _refuse_flags(given: Sequence[str]) -> None:
     if flag := next((item for item in given if item.startswith(("-", "hydra.mode="))), None):
         raise UserError(f"{flag}: is for the command line; in Python give options, written name=value, for one run")
@@ -86,12 +99,11 @@ def _left_as_it_was() -> Iterator[None]:
     environment, line, folder = dict(os.environ), list(sys.argv), Path.cwd()
     loggers = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
     levels = [(each, each.level) for each in (logging.root, *loggers)]
-    on_interrupt, of_hydra = signal.getsignal(signal.SIGINT), HydraConfig.instance().cfg
-    with own_store(), warnings.catch_warnings():
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with own_hydra(), warnings.catch_warnings():
         try:
             yield
         finally:
-            HydraConfig.instance().cfg = of_hydra
             for name in set(os.environ) - set(environment):
                 del os.environ[name]
             os.environ.update(environment)
