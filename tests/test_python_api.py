@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -25,6 +26,7 @@ from omegaconf import DictConfig
 import src as semseg
 from src.cli import in_python
 from src.commands import train as train_command
+from src.training.module import SegmentationModule
 from tests.conftest import NET, ROOT, SMALL, call, save_untrained
 
 
@@ -211,6 +213,19 @@ def test_two_trainings_in_one_process(apart: Path) -> None:
     net = runs[1].load(device="cpu")
     assert net.predict(np.zeros((64, 64, 3), np.uint8)).label.shape == (64, 64)
     assert "mean IoU (test)" in runs[0]._repr_html_()
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_step_ends_the_training_and_is_heard_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SegmentationModule, "training_step", pressed)
+    monkeypatch.setattr(train_command, "rehearse", lambda *_, **__: None)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        semseg.train(*SMALL, "debug=one_batch")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_task_of_another_command_gets_its_config(here: Path, untrained: Path) -> None:
