@@ -21,6 +21,7 @@ from .commands import evaluate as evaluate_command
 from .commands import train as train_command
 from .commands.doctor import Findings
 from .errors import UserError
+from .files.project import as_called
 from .files.run_files import COMPARISON, HISTORY, per_image_file, scores_file
 from .files.untrusted import read_json
 from .metrics.per_image import PerImage
@@ -107,7 +108,9 @@ class Run:
             UserError: if there are no results in ``folder``.
         """
         if not run_folder.Run(Path(folder)).holds_results:
-            raise UserError(f"{folder}: holds no results; name the folder of a run of src.train or src.evaluate")
+            raise UserError(
+                as_called(f"{folder}: holds no results; name the folder of a run of src.train or src.evaluate")
+            )
         return cls(Path(folder))
 
     @property
