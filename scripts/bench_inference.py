@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from src.build import from_checkpoint, from_config
-from src.evaluate import prepare as prepare_evaluate
+from src.cli.prepare import evaluate as prepare_evaluate
 from src.metrics import ConfusionMatrix, Scores
 from src.runtime.environment import environment
 from src.training.module import SegmentationModule

@@ -7,6 +7,9 @@ In Python, with the names that are imported when they are first used::
     net = semseg.load("runs/train/<run>")
     result = net.predict("street.jpg")
     result.label, result.areas(), result.overlay()
+
+    run = semseg.train("model=bisenetv2", "data=camvid", "data.root=<folder>")
+    run.scores.miou, run.checkpoint
 """
 
 from importlib import import_module
@@ -17,9 +20,16 @@ from .files.project import CONFIG_DIR, refuse_other_name
 from .runtime import torchvision_guard
 
 if TYPE_CHECKING:
+    from .runs import Comparison, Evaluation, Findings, Run, compare, doctor, evaluate, train
     from .segmenter import Segmentation, Segmenter, load
 
-__all__ = ["Segmentation", "Segmenter", "UserError", "list_datasets", "list_models", "load"]
+__all__ = [
+    "Comparison", "Evaluation", "Findings", "Run", "Segmentation", "Segmenter", "UserError", "compare", "doctor",
+    "evaluate", "list_datasets", "list_models", "load", "train",
+]  # fmt: skip
+
+_IN_SEGMENTER = ("Segmentation", "Segmenter", "load")
+_IN_RUNS = ("Comparison", "Evaluation", "Findings", "Run", "compare", "doctor", "evaluate", "train")
 
 refuse_other_name()
 torchvision_guard.install()
@@ -40,6 +50,11 @@ def _choices(group: str) -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Segmentation", "Segmenter", "load"):
-        return getattr(import_module(f"{__name__}.segmenter"), name)
+    for module, names in (("segmenter", _IN_SEGMENTER), ("runs", _IN_RUNS)):
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"{__name__} has no {name}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,14 +4,7 @@ Labels are written without a threshold, and beside each the probability of its p
 ``data.min_confidence`` applies the threshold when they are loaded.
 """
 
-from .cli.checkpoint_defaults import mirrored_at_several_scales
 from .cli.command import command
 
-
-def prepare(overrides: list[str]) -> tuple[str, list[str]]:
-    """As ``src.predict``, but at several scales and mirrored, unless the net has scales of its own."""
-    return "autolabel", mirrored_at_several_scales(overrides)
-
-
 if __name__ == "__main__":
-    command("autolabel", prepare=prepare)
+    command("autolabel")

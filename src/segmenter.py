@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .build.from_checkpoint import load_module
 from .build.validate import check_line
-from .cli.checkpoint_defaults import of_checkpoint, own_store
+from .cli.checkpoint_defaults import of_checkpoint
+from .cli.in_python import own_hydra
 from .cli.option_hints import explain
 from .cli.overrides import quoted, readable
 from .commands.checkpoint import as_label
@@ -63,6 +64,10 @@ class Segmentation:
         counts = np.bincount(self.label.ravel(), minlength=len(self.classes))
         return {name: float(count / self.label.size) for name, count in zip(self.classes, counts, strict=False)}
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay."""
+        return cv2.imencode(".png", self.overlay()[..., ::-1])[1].tobytes()
+
     def save(self, path: str | Path) -> None:
         """Writes the label map as an 8-bit PNG of class indices, whole or not at all.
 
@@ -88,6 +93,11 @@ class Segmenter:
         self.module = module.eval()
         self.classes = tuple(module.label_space.names)
         self.palette = module.label_space.palette
+
+    def __repr__(self) -> str:
+        named = ", ".join(self.classes[:4])
+        more = ", ..." if len(self.classes) > 4 else ""
+        return f"<Segmenter: {len(self.classes)} classes ({named}{more}) on {self.module.device}>"
 
     @overload
     def predict(self, image: Image, *, confidence: bool = False) -> Segmentation: ...
@@ -129,7 +139,7 @@ def load(ckpt: str | Path, *overrides: str, device: str = "auto") -> Segmenter:
         UserError: if the file cannot be used, or for an option that cannot be.
     """
     line = readable([quoted("ckpt", ckpt), "source=none", *overrides])
-    with own_store():
+    with own_hydra():
         cfg = _composed(of_checkpoint(line)[1])
     module = load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
     return Segmenter(module.to(choose_device(device)))

@@ -1,7 +1,6 @@
 """Train a net: ``python -m src.train [group=option] [key=value]``; ``--help`` lists what can be chosen."""
 
 from .cli.command import command
-from .cli.resume import prepare
 
 if __name__ == "__main__":
-    command("train", prepare=prepare)
+    command("train")

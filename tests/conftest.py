@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import importlib
 import os
 import resource
 import subprocess
@@ -87,9 +86,8 @@ def call(
         patch.setattr(sys, "argv", [name, *overrides])
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", once)
-        own = getattr(importlib.import_module(f"src.{name}"), "prepare", None)
         try:
-            command(name, task, prepare=prepare or own)
+            command(name, task, prepare=prepare)
         except SystemExit as ending:
             if ending.code:
                 raise

@@ -26,7 +26,6 @@ from src.cli import resume
 from src.cli.command import command
 from src.losses import Supervision
 from src.reports import console
-from src.train import prepare as prepare_train
 from src.training import module
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -119,7 +118,7 @@ def _train(folder: Path, overrides: list[str], variables: dict[str, str], output
     _before(module.SegmentationModule, "training_step")(lambda: next(trained))
     try:
         with _armed(fault) if fault else contextlib.nullcontext():
-            command("train", prepare=prepare_train)
+            command("train")
     finally:
         _over.set()
         print("batches trained:", next(trained))

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from src.autolabel import prepare as prepare_autolabel
 from src.build import from_checkpoint, from_config
 from src.cli.overrides import quoted
+from src.cli.prepare import autolabel as prepare_autolabel
 from src.data.decoding import read_image
 from src.data.folder.pseudo_labels import THRESHOLDS, KeptLabels
 from src.data.folder.source import folder

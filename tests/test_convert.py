@@ -22,13 +22,13 @@ from src.build.config_values import with_values
 from src.checkpoints.identify import identify, renamed, source_named, translate
 from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.projects.catalogue import SOURCES
+from src.cli.prepare import convert as prepare_convert
+from src.cli.prepare import evaluate as prepare_evaluate
+from src.cli.prepare import predict as prepare_predict
 from src.commands import convert, evaluate, predict
-from src.convert import prepare as prepare_convert
 from src.data.sets.cityscapes import TRAIN_ID_TO_RAW_ID
 from src.errors import UserError
-from src.evaluate import prepare as prepare_evaluate
 from src.models.normalize import Normalize
-from src.predict import prepare as prepare_predict
 from tests.conftest import ROOT
 from tests.models.parity import GOLDEN, LIMIT, Reference, deviation
 from tests.models.test_parity import BY_NAME, REFERENCES

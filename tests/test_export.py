@@ -16,10 +16,10 @@ from torch._export.serde.serialize import SerializeError
 from src import exporting
 from src.build import from_checkpoint
 from src.build.validate import check_options
+from src.cli.prepare import export as prepare_export
 from src.commands import export
 from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
-from src.export import prepare as prepare_export
 from src.inference import Inference
 from src.models.net import Net
 from src.models.normalize import Normalize

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -15,6 +16,7 @@ LAUNCHERS |= {"dashboard", "shards", "doctor", "push"}
 # From top to bottom: a package imports what stands in lower lines, and nothing of its own line.
 LAYERS = [
     LAUNCHERS | {"__main__"},
+    {"runs"},
     {"segmenter"},
     {"commands"},
     {"profiling"},
@@ -34,7 +36,7 @@ LAYERS = [
     {"files"},
     {"errors"},
 ]
-KNOW_HYDRA = {"cli", "commands", "build", "segmenter"}
+KNOW_HYDRA = {"cli", "commands", "build", "segmenter", "runs"}
 ONLY_IN = {
     "wandb": {"loggers"},
     "optuna": {"sweeps"},
@@ -89,6 +91,14 @@ def test_imports_point_one_way(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(LAUNCHERS))
 def test_launchers_settle_the_command_line_and_call(name: str) -> None:
     text = (ROOT / f"src/{name}.py").read_text()
-    assert len(text.splitlines()) <= 25
-    assert "TYPE_CHECKING" not in text
-    assert f'command("{name}"' in text.splitlines()[-1]
+    code = text.splitlines()[-4:]
+    assert code == ["from .cli.command import command", "", 'if __name__ == "__main__":', f'    command("{name}")']
+    assert [type(node) for node in ast.parse(text).body] == [ast.Expr, ast.ImportFrom, ast.If]
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "scripts"])
+def test_no_launcher_is_imported(folder: str) -> None:
+    """It would be an attribute of the package from then on: ``semseg.train`` is a function."""
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not {f"src.{name}" for name in LAUNCHERS} & _imports(path), path
+        assert not re.search(r'import_module\(f"src\.\{', path.read_text()), path

@@ -41,7 +41,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _call(monkeypatch: pytest.MonkeyPatch, name: str, *overrides: str) -> None:
     monkeypatch.setattr("sys.argv", [name, *overrides])
-    command(name, prepare=importlib.import_module(f"src.{name}").prepare)
+    command(name)
 
 
 def _scores(path: Path) -> dict:

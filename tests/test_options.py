@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from src.build import from_checkpoint
+from src.cli.prepare import PREPARE
 from src.files.project import CONFIG_DIR
 from src.schema.commands import COMMANDS
 from tests.conftest import ROOT, call, composed
@@ -211,7 +212,7 @@ def _options(node: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 def _composed(name: str, overrides: list[str]) -> list[str]:
     """Every option that a command has with these choices of groups."""
-    if prepare := getattr(importlib.import_module(f"src.{name}"), "prepare", None):
+    if prepare := PREPARE.get(name):
         prepare(overrides)  # which offers choices of its own
     return list(_options(OmegaConf.to_container(composed(name, *overrides), resolve=False)))
 

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from src.build import from_checkpoint
+from src.cli.prepare import predict as prepare_predict
 from src.commands import predict
 from src.data.decoding import read_image
 from src.data.sets.toy_streets import ToyStreets
 from src.errors import UserError
-from src.predict import prepare as prepare_predict
 from src.prediction import large_images, raster, still_images
 from src.reports import pictures
 from tests.conftest import SMALL, composed, save_untrained

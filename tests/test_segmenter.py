@@ -97,6 +97,18 @@ def test_nothing_is_left_behind(untrained: Path) -> None:
         assert sorted(ConfigStore.instance().repo) == before
 
 
+PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8").split("\n## ")
+TRAINING = [section for section in PAGE if section.startswith("Train")]
+
+
+def _snippets(sections: list[str]) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", "\n".join(sections), re.DOTALL)
+
+
+def _run(snippets: list[str]) -> None:
+    exec("\n".join(["import src as semseg", *snippets]).replace("import semseg", ""), {})
+
+
 def test_the_page_runs_as_it_is_written(
     untrained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,10 +116,21 @@ def test_the_page_runs_as_it_is_written(
     shutil.copy(untrained, tmp_path / "runs/train/street/checkpoints/best.ckpt")
     images.rename(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
+    snippets = _snippets([section for section in PAGE if section not in TRAINING])
     assert len(snippets) >= 4
-    exec("\n".join(snippets).replace("import semseg", "import src as semseg"), {})
+    _run(snippets)
     assert (tmp_path / "a_label.png").is_file()
+
+
+@pytest.mark.slow
+def test_its_training_runs_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    snippets = _snippets(TRAINING)
+    assert len(snippets) >= 2
+    _run(snippets)
+    assert "model=bisenet: there is no such option. Did you mean 'bisenetv2'?" in capsys.readouterr().out
 
 
 def test_what_there_is() -> None:

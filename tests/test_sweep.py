@@ -14,10 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.build.validate import check_launch
+from src.cli.sweep_line import prepare as prepare_sweep
 from src.commands import sweep as command
 from src.errors import UserError
 from src.files.atomic import locked
-from src.sweep import prepare as prepare_sweep
 from src.sweeps import Driver, Sweep, parse
 from tests.conftest import ROOT
 from tests.sweeps.drive import stub_command

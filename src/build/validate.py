@@ -18,7 +18,7 @@ from ..schema.faults import Fault, model_faults, not_finite
 from ..schema.rules import rule_faults
 from .config_values import as_plain
 
-__all__ = ["check_launch", "check_line", "check_options"]
+__all__ = ["check_launch", "check_line", "check_options", "several_processes"]
 
 
 def check_line(command: str, config_dir: str, config_name: str, overrides: list[str]) -> bool:
@@ -136,16 +136,22 @@ def check_launch(cfg: DictConfig) -> None:
     _check_restarts()
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN or cfg.get("trainer") is None:
         return
+    if several := several_processes(cfg):
+        raise UserError(
+            f"--multirun runs on one device, and {several}; use python -m src.sweep sweep=<name> sweep.devices=<devices"
+            " of a trial>, by itself and without torchrun or srun: it starts each trial"
+        )
+
+
+def several_processes(cfg: DictConfig) -> str:
+    """What makes a run one of several processes, by its ``trainer`` or by who started it; else an empty text."""
     devices, cpu = cfg.trainer.get("devices"), cfg.trainer.get("accelerator") == "cpu"
     one = devices in (1, "1", None) or (devices == "auto" and cpu) or (OmegaConf.is_list(devices) and len(devices) == 1)
     started = max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))  # torchrun, srun
     nodes = cfg.trainer.get("num_nodes", 1)
-    if not one or nodes != 1 or started > 1:
-        given = f"{started} processes were started" if started > 1 else f"trainer.devices={devices} on {nodes} nodes"
-        raise UserError(
-            f"--multirun runs on one device, and {given}; use python -m src.sweep sweep=<name> sweep.devices=<devices"
-            " of a trial>, by itself and without torchrun or srun: it starts each trial"
-        )
+    if started > 1:
+        return f"{started} processes were started"
+    return "" if one and nodes == 1 else f"trainer.devices={devices} on {nodes} nodes"
 
 
 def _check_restarts() -> None:

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, one line now and then in a log file."""
+"""Progress: a bar on a terminal or in a notebook, one line now and then in a log file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+from ..runtime.bars import IN_NOTEBOOK
+
 __all__ = ["Progress"]
 
 Shown = dict[str, int | str | float | dict[str, float]]
@@ -22,14 +24,15 @@ _SILENCE = 10.0  # seconds between two lines of a log at least, ends of epochs e
 class Progress(TQDMProgressBar):
     """Epoch, step, loss, learning rate, speed, share of waiting for data, time left, last and best validation mIoU.
 
-    Where stdout is no terminal there is no bar: a line is printed at most every tenth of an epoch, at its end and after
-    each validation. Of what it shows, ``train/loss``, ``lr/*``, ``train/images_per_second``, ``train/data_wait`` and
-    ``val/miou`` are taken from the logged scalars and appear once they are there.
+    Where stdout is neither a terminal nor a notebook there is no bar: a line is printed at most every tenth of an
+    epoch, at its end and after each validation. Of what it shows, ``train/loss``, ``lr/*``,
+    ``train/images_per_second``, ``train/data_wait`` and ``val/miou`` are taken from the logged scalars and appear once
+    they are there.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._live = sys.stdout.isatty()
+        self._live = sys.stdout.isatty() or IN_NOTEBOOK
         self._shown = -math.inf  # when the bar or a line was written last
         self._began, self._first_step, self._steps = 0.0, 0, math.inf
         self._last_miou, self._best_miou = math.nan, -math.inf

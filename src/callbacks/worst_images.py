@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from pytorch_lightning import Trainer
-from tqdm import tqdm
 
 from ..errors import noted
 from ..files.atomic import fitting_name
 from ..metrics.per_image import PerImage, unique_names
 from ..reports import pictures
+from ..runtime.bars import tqdm
 from ..training.module import SegmentationModule
 from .panels import draw_panel
 

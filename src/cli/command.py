@@ -31,8 +31,9 @@ from .messages import chain, known_message, unexpected
 from .option_help import described
 from .option_hints import NO_PACKAGE, explain, unknown_flag
 from .overrides import readable
+from .prepare import PREPARE, Prepare
 
-__all__ = ["command"]
+__all__ = ["checked", "command", "sentence_of", "settled"]
 
 OmegaConf.register_new_resolver("package", lambda: PACKAGE)  # for what Hydra imports itself
 _GROUP = "Config group override"  # begins what Hydra says of model=null
@@ -40,18 +41,19 @@ _TRACE = "HYDRA_FULL_ERROR"
 
 
 def command(
-    config_name: str,
+    name: str,
     task: Callable[[DictConfig], Any] | None = None,
     *,
-    prepare: Callable[[list[str]], tuple[str, list[str]]] | None = None,
+    prepare: Prepare | None = None,
 ) -> None:
-    """Runs ``task`` with the config that ``conf/<config_name>.yaml`` and the command line compose.
+    """Runs ``task`` with the config that ``conf/<name>.yaml`` and the command line compose.
 
     Args:
-        config_name: root config, and name of the command.
+        name: of the command, and of its root config.
         task: what to do with the composed config; by default the function of that name in ``src.commands``, which is
             imported only then: ``--help`` need not wait for torch.
-        prepare: looks at the overrides before Hydra does; returns root config name and overrides.
+        prepare: looks at the overrides before Hydra does; returns root config name and overrides. By default that of
+            the command in ``src.cli.prepare``.
 
     Whatever goes wrong prints one line and exits with status 1: what is known to the user's remedy with it, anything
     else with the file that its trace was saved in. ``HYDRA_FULL_ERROR=1`` shows the whole trace instead.
@@ -62,19 +64,18 @@ def command(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # any name can be printed, in any locale
     given = sys.argv[1:]
-    name = config_name  # of the command, whatever root config it gets
+    root = name  # config that is composed
     try:
-        overrides = readable(_flags_last(given, config_name))
+        overrides = readable(_flags_last(given, root))
         asked_about, overrides = _asked_about(overrides)
-        if prepare is not None:
-            config_name, overrides = prepare(overrides)
+        root, overrides = settled(name, overrides, prepare)
         sys.argv[1:] = overrides
         if asked_about:
-            print(as_called(described(name, asked_about, config_name, overrides)))
+            print(as_called(described(name, asked_about, root, overrides)))
             return
-        checked = check_line(name, str(CONFIG_DIR), config_name, overrides)
-        main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
-        run = main(_reporting(None if checked else name, task or _task(name), trace, list(given), config_name))
+        checked = check_line(name, str(CONFIG_DIR), root, overrides)
+        main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=root)
+        run = main(_reporting(None if checked else name, task or _task(name), trace, list(given), root))
         if {"--help", "-h"} & set(overrides):
             _print_help(run)
         else:
@@ -82,13 +83,53 @@ def command(
     except Exception as error:
         if trace:
             raise
-        _fail(_sentence(error, config_name, given))
+        _fail(_sentence(error, root, given))
     except KeyboardInterrupt:
         _fail("stopped")
     finally:
         _drop_unread_output()
         if not trace:
             del os.environ[_TRACE]
+
+
+def settled(name: str, overrides: list[str], prepare: Prepare | None = None) -> tuple[str, list[str]]:
+    """Root config and overrides that a command composes, as ``src.cli.prepare`` settles them."""
+    prepare = prepare or PREPARE.get(name)
+    return (name, overrides) if prepare is None else prepare(overrides)
+
+
+def checked(
+    task: Callable[[DictConfig], Any], failed: Callable[[Exception], Any], *, unchecked: str | None = None
+) -> Callable[[DictConfig], Any]:
+    """What Hydra runs: ``task`` after a check of what was composed, its folder removed where it left nothing there.
+
+    Args:
+        task: the work.
+        failed: what is done about an error; here, because Hydra prints a line of its own about what leaves the task.
+        unchecked: command whose options nobody has checked yet.
+    """
+
+    def run(cfg: DictConfig) -> Any:
+        folder = Path(as_plain(HydraConfig.get().runtime, resolve=False)["output_dir"])
+        try:
+            _check(cfg, folder)
+            if unchecked is not None:
+                check_options(unchecked, cfg)
+            return task(cfg)
+        except Exception as error:
+            _remove_if_empty(folder)
+            failed(error)
+
+    return run
+
+
+def sentence_of(error: Exception, root: str, given: list[str]) -> str | None:
+    """What is wrong with a command line or its files, and the remedy; ``None`` for an error of an unknown kind."""
+    if message := known_message(error):
+        return message
+    if isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or _GROUP in str(error):
+        return explain(error, root, overrides=given)
+    return None
 
 
 def _print_help(run: Callable[[], Any]) -> None:
@@ -109,24 +150,21 @@ def _task(name: str) -> Callable[[DictConfig], Any]:
 
 
 def _reporting(
-    unchecked: str | None, task: Callable[[DictConfig], Any], trace: bool, given: list[str], config_name: str
+    unchecked: str | None, task: Callable[[DictConfig], Any], trace: bool, given: list[str], root: str
 ) -> Callable[[DictConfig], Any]:
+    def failed(error: Exception) -> None:
+        if trace:
+            raise error
+        _fail(_sentence(error, root, given))
+
+    job = checked(task, failed, unchecked=unchecked)
+
     def run(cfg: DictConfig) -> Any:
         sys.argv[1:] = given  # Lightning starts its further processes with what it finds here
         if not trace:
             del os.environ[_TRACE]  # and with this
-        folder = Path(as_plain(HydraConfig.get().runtime, resolve=False)["output_dir"])
         try:
-            _check(cfg, folder)
-            if unchecked is not None:
-                check_options(unchecked, cfg)
-            return task(cfg)
-        except Exception as error:
-            if trace:
-                raise
-            message = _sentence(error, config_name, given)
-            _remove_if_empty(folder)
-            _fail(message)  # here, because Hydra prints a line of its own about what leaves the task
+            return job(cfg)
         finally:
             os.environ[_TRACE] = "1"
 
@@ -168,15 +206,11 @@ def _asked_about(overrides: list[str]) -> tuple[list[str], list[str]]:
     return names, [item for item in overrides if item not in names and not item.startswith("-")]
 
 
-def _sentence(error: Exception, config_name: str, given: list[str]) -> str:
+def _sentence(error: Exception, root: str, given: list[str]) -> str:
     """What to print; nothing is printed where nobody reads it any more."""
     if any(isinstance(cause, BrokenPipeError) for cause in chain(error)) and _drop_unread_output():
         sys.exit(1)
-    if message := known_message(error):
-        return message
-    if isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or _GROUP in str(error):
-        return explain(error, config_name, overrides=given)
-    return unexpected(error)
+    return sentence_of(error, root, given) or unexpected(error)
 
 
 def _drop_unread_output() -> bool:

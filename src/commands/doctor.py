@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -38,32 +39,54 @@ from ..training.budget import LENGTHS
 from .proposal import Given, command_line, proposed, training_overrides
 
 
-def doctor(cfg: DictConfig) -> None:
-    """Prints what the computer offers, what every split holds, what to fix, and a training that suits both.
+@dataclass(frozen=True)
+class Findings:
+    """What the doctor found.
 
-    The status is 1 if something must be fixed.
+    Attributes:
+        splits: name -> what is in it: counts, sizes, classes, and its own problems and notes (``AuditSummary``).
+        classes: names in the order of their indices.
+        problems: what must be fixed on this computer, in a split, or between splits; a sentence each.
+        notes: what is odd but may be meant.
+        command: a training that suits data and computer, as one line for a shell; ``None`` while there are problems of
+            the data.
     """
-    instantiate(cfg.transforms, allowed.TRANSFORM)  # refuses sizes and scales that cannot be
-    sick = _check_machine(cfg)
-    _list_downloads(cfg)
-    sick |= _check_data(cfg)
-    if sick:
+
+    splits: dict[str, AuditSummary] = field(repr=False)
+    classes: tuple[str, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    command: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing must be fixed."""
+        return not self.problems
+
+
+def doctor(cfg: DictConfig) -> None:
+    """As ``examine``; the status is 1 if something must be fixed."""
+    if not examine(cfg).ok:
         sys.exit(1)
 
 
-def _check_machine(cfg: DictConfig) -> bool:
+def examine(cfg: DictConfig) -> Findings:
+    """Prints what the computer offers, what every split holds, what to fix, and a training that suits both."""
+    instantiate(cfg.transforms, allowed.TRANSFORM)  # refuses sizes and scales that cannot be
+    problems, notes = _check_machine(cfg)
+    _list_downloads(cfg)
+    found = _check_data(cfg)
+    return replace(found, problems=(*problems, *found.problems), notes=(*notes, *found.notes))
+
+
+def _check_machine(cfg: DictConfig) -> tuple[list[str], list[str]]:
     facts = machine.machine_facts({"runs": Path("runs"), "cache": cache_dir()}, available_cores())
     workers = available_workers() if cfg.data.num_workers == "auto" else cfg.data.num_workers
     pixels = cfg.data.batch_size * math.prod(cfg.transforms.output_size or cfg.transforms.crop_size)
     loading = 2 * workers * 4 * pixels  # two batches of RGB and label for each worker
-    problems = machine.problems(facts, loading=loading)
-    _say(
-        f"this computer\n{machine.report(facts)}",
-        problems,
-        machine.notes(facts),
-        of=" of this computer",
-    )
-    return bool(problems)
+    problems, notes = machine.problems(facts, loading=loading), machine.notes(facts)
+    _say(f"this computer\n{machine.report(facts)}", problems, notes, of=" of this computer")
+    return problems, notes
 
 
 def _list_downloads(cfg: DictConfig) -> None:
@@ -82,7 +105,7 @@ def _downloads(cfg: DictConfig) -> list[str]:
     return found
 
 
-def _check_data(cfg: DictConfig) -> bool:
+def _check_data(cfg: DictConfig) -> Findings:
     make, stages, release = instantiate(cfg.data.dataset, allowed.DATA), _stages(cfg), cfg.data.get("release")
     sources, found, problems, notes, counts = {}, {}, [], [], []
     for name in dict.fromkeys(name for names in stages.values() for name in names):
@@ -112,9 +135,19 @@ def _check_data(cfg: DictConfig) -> bool:
     sick = bool(problems) or any(looked.problems for looked in found.values())
     if (problems or counts) and release:
         print("\narchives of the complete data set", *archives(release), sep="\n")
-    last = "fix the problems above, and the doctor proposes a training" if sick else _proposal(cfg, plan, found)
-    print(f"\n{last}", flush=True)
-    return sick
+    line = None
+    if sick:
+        print("\nfix the problems above, and the doctor proposes a training", flush=True)
+    else:
+        reasons, line = _proposal(cfg, plan, found)
+        print("", reasons, "", line, sep="\n", flush=True)
+    return Findings(
+        found,
+        tuple(plan.classes),
+        problems=(*(f"{name}: {said}" for name in found for said in found[name].problems), *problems),
+        notes=(*(f"{name}: {said}" for name in found for said in found[name].notes), *notes),
+        command=line,
+    )
 
 
 def _stages(cfg: DictConfig) -> dict[str, list[str]]:
@@ -165,8 +198,8 @@ def _beside(cfg: DictConfig) -> list[str]:
     return notes
 
 
-def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, AuditSummary]) -> str:
-    """One whole command that trains on these data, on this computer, with the reasons for its options."""
+def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, AuditSummary]) -> tuple[str, str]:
+    """The reasons for the options of a training on these data, on this computer; and its whole command."""
     own = list(HydraConfig.get().overrides.task)
     if not {"data", "experiment"} & set(map(name_of, own)):
         own = [f"data={HydraConfig.get().runtime.choices['data']}", *own]  # another default than that of src.train
@@ -189,7 +222,7 @@ def _proposal(cfg: DictConfig, plan: Plan, found: dict[str, AuditSummary]) -> st
         "" if cfg.init_from else "; it starts from random weights, and init_from=RUN_FOLDER would start from trained"
     )
     lines.append(f"  net: {cfg.model.name}{weights}")
-    return "\n".join([*lines, "", line])
+    return "\n".join(lines), line
 
 
 def _given(cfg: DictConfig, plan: Plan, found: dict[str, AuditSummary], overrides: list[str]) -> Given:

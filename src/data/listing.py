@@ -9,9 +9,8 @@ from collections import OrderedDict, deque
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from ..errors import UserError, printable
+from ..runtime.bars import tqdm
 from .workers import no_bar
 
 __all__ = ["EXTENSIONS", "files_at", "image_files"]

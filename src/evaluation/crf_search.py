@@ -14,13 +14,13 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data import SegmentationDataset
 from ..errors import UserError, nearest
 from ..files.atomic import write_bytes
 from ..inference import DenseCRF
 from ..metrics import ConfusionMatrix, Scores
+from ..runtime.bars import tqdm
 from ..training.module import SegmentationModule
 
 __all__ = ["search", "tune"]

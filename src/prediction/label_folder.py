@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..data.decoding import image_size, read_image, read_label
 from ..data.folder.pseudo_labels import MANIFEST, KeptLabels
@@ -18,6 +17,7 @@ from ..files.atomic import fitting_name, write_bytes
 from ..files.images import AHEAD, SUFFIXES, read_ahead
 from ..files.output_paths import check_inside
 from ..reports.pictures import save_png
+from ..runtime.bars import tqdm
 from .output_record import OutputRecord, writing
 from .outputs import Label
 

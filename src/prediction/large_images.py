@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
-from tqdm import tqdm
 
 from ..errors import UserError
 from ..files.atomic import whole_file
 from ..files.images import read_ahead
+from ..runtime.bars import tqdm
 from .block_journal import Journal
 from .output_record import writing
 from .outputs import Label, Pictures, Task

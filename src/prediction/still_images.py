@@ -8,12 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..data.decoding import read_image
 from ..errors import UserError
 from ..files.images import AHEAD, read_ahead
 from ..reports.pictures import save_png
+from ..runtime.bars import tqdm
 from .output_folder import OutputFolder, image_key
 from .output_record import writing
 from .outputs import Label, Maps, Pictures, Task

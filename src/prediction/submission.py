@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..data import Source
 from ..data.decoding import read_label
@@ -19,6 +18,7 @@ from ..errors import UserError
 from ..files.atomic import whole_file
 from ..files.images import read_ahead
 from ..reports.pictures import save_png
+from ..runtime.bars import tqdm
 from .output_record import OutputRecord, writing
 from .outputs import Label
 

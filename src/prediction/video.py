@@ -11,10 +11,10 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import UserError
 from ..files.images import AHEAD, read_ahead
+from ..runtime.bars import tqdm
 from .outputs import Task
 from .video_files import Capture, Videos
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..errors import UserError
 from ..exporting import require, runner
 from ..inference import Inference
 from ..models.net import Net
 from ..models.normalize import Normalize
+from ..runtime.bars import tqdm
 
 __all__ = ["Kind", "kinds_of_net", "kinds_of_onnx", "measure", "once", "phases"]
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
-from tqdm import tqdm
 
 from ..build.config_values import as_config, as_plain
 from ..build.from_config import build_net, without_download
@@ -23,6 +22,7 @@ from ..files.json_schema import Finite, Line, Open
 from ..files.untrusted import read_json, read_yaml
 from ..models.net import Net
 from ..models.normalize import Normalize
+from ..runtime.bars import tqdm
 from ..runtime.environment import environment
 from ..sweeps import Cost, Costs, Result
 from .latency import Kind, once, phases

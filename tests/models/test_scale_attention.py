@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from src.build import from_checkpoint, from_config
+from src.cli.prepare import PREPARE
 from src.errors import UserError
 from src.inference import Inference
 from src.models import ExplicitAttention, HierarchicalAttention
@@ -382,7 +382,7 @@ def test_a_checkpoint_is_used_at_its_own_scales_or_at_others(tmp_path: Path) -> 
 @pytest.mark.parametrize("root", ["evaluate", "predict"])
 def test_the_scales_of_a_checkpoint_are_options_of_its_use(tmp_path: Path, root: str) -> None:
     file = saved(tmp_path, "hierarchical")
-    importlib.import_module(f"src.{root}").prepare([f"ckpt={file}"])
+    PREPARE[root]([f"ckpt={file}"])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         plain = compose(root, overrides=[f"ckpt={file}"])
         other = compose(root, overrides=[f"ckpt={file}", "model.scales.scales=[0.5,1,2]"])

@@ -6,7 +6,6 @@ import functools
 
 from src.cli.command import command
 from src.commands import sweep
-from src.sweep import prepare as prepare_sweep
 from src.sweeps import Driver, train_command
 from tests.sweeps.drive import STUB
 
@@ -18,4 +17,4 @@ def _stub(devices: int) -> list[str]:
 if __name__ == "__main__":
     assert train_command(2)[-2:] == ["-m", "src.train"]
     sweep.Driver = functools.partial(Driver, command=_stub)
-    command("sweep", sweep.sweep, prepare=prepare_sweep)
+    command("sweep", sweep.sweep)

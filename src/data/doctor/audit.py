@@ -13,10 +13,10 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
-from tqdm import tqdm
 
 from ...errors import UserError
 from ...files.images import read_ahead
+from ...runtime.bars import tqdm
 from ..cache import fingerprint, load_json, store_json
 from ..label_space import IGNORE_INDEX, LabelSpace
 from ..source import FileSource, Source

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
-from tqdm import tqdm
 
+from ...runtime.bars import tqdm
 from ..cache import fingerprint, load_json, store_json
 from ..source import FileSource, Pair, Source
 

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from ...files.json_schema import Count
+from ...runtime.bars import tqdm
 from ..cache import fingerprint, load_json, store_json
 from ..source import Source
 from ..workers import no_bar

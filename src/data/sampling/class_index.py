@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
-from tqdm import tqdm
 
 from ...files.atomic import write_bytes
+from ...runtime.bars import tqdm
 from ..cache import cache_dir, fingerprint
 from ..source import Source
 from ..workers import is_first_process, reading_threads

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from tqdm import tqdm
 
 from ...errors import UserError, nearest
 from ...files.json_schema import Count
+from ...runtime.bars import tqdm
 from ..cache import fingerprint, load_json, store_json
 from ..source import Source
 from ..workers import is_first_process, reading_threads

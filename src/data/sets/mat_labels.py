@@ -10,10 +10,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ...errors import UserError
 from ...files.atomic import write_bytes
+from ...runtime.bars import tqdm
 from ..source import Pair
 
 __all__ = ["png_labels", "read_mat", "with_png_labels"]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ...errors import UserError
+from ...runtime.bars import tqdm
 from ...schema.types import Positive
 from ..decoding import decode_image
 from ..source import Source

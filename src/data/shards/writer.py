@@ -16,11 +16,11 @@ from typing import IO
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ...errors import UserError
 from ...files.atomic import locked, whole_file
 from ...files.images import read_ahead
+from ...runtime.bars import tqdm
 from ..cache import fingerprint
 from ..label_space import LabelSpace
 from ..source import Source
