@@ -1,4 +1,4 @@
-"""Draws docs/architecture.svg, the packages of ``src`` by the order of their imports: ``scripts/architecture_drawing.py``.
+"""Draws docs/architecture.svg, the packages of ``src`` in layers: ``scripts/architecture_drawing.py``.
 
 Order and names are those of ``LAYERS`` in ``tests/test_imports.py``, and each package says what it is in the first
 sentence of its docstring.
@@ -13,13 +13,13 @@ import sys
 import textwrap
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.test_imports import LAUNCHERS, LAYERS
 
+ROOT = Path(__file__).resolve().parent.parent
 WIDTH, GAP, LINE = 600, 10, 16  # pixels
-COLUMNS, LETTERS = 2, 86  # boxes beside each other; letters that a line of the whole width holds
+COLUMNS, LETTERS = 2, 96  # boxes beside each other; letters that a line of the whole width holds
 STYLE = """text { font: 12px sans-serif; fill: #37474f } .name { font: bold 13px monospace; fill: #00695c }
 .box { fill: #f1f8f7; stroke: #80cbc4 } .layer { fill: #fff } .arrow { fill: none; stroke: #80a9a4 }"""
 

@@ -151,7 +151,7 @@ def _about(package: str) -> str:
 
 def _text(words: str) -> str:
     """Plain words as Markdown."""
-    return re.sub(r"([\\`*_{}\[\]#|~$^=])", r"\\\1", html.escape(words, quote=False))
+    return re.sub(r"([\\`*_{}\[\]#])", r"\\\1", html.escape(words, quote=False))
 
 
 def _anchor(cause: str, taken: set[str]) -> str:

@@ -29,7 +29,7 @@ log = logging.getLogger("mkdocs.hooks.site_pages")  # whose warnings fail a stri
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that do not lie in ``docs``."""
     for source, name in MOVED.items():
-        text = re.sub(r"\]\(docs/", "](", (ROOT / source).read_text())
+        text = re.sub(r"(\[|\]\()docs/", r"\1", (ROOT / source).read_text())
         files.append(File.generated(config, name, content=text))
     files.append(File.generated(config, "errors.md", content=error_index.page()))
     return files
