@@ -78,7 +78,7 @@ def _of_file(path: Path, source: Path) -> Iterator[Message]:
     for function, call in _calls(tree, ""):
         for text in _texts(call.args[0]):
             text = " ".join(text.split())
-            if not re.search(r"(?<![.=\w])[a-z]+ +[\w'(]+ +[a-z]", text):  # made elsewhere
+            if len(re.findall(r"(?<![.=\w])[a-z]+(?![.=\w])", text)) < 2:  # put together elsewhere
                 continue
             cut = next(filter(None, (end.search(text) for end in _ENDS)), None)
             cause, remedy = (text[: cut.start()], text[cut.end() :]) if cut else (text, "")
