@@ -192,25 +192,20 @@ def test_the_drawing_of_the_architecture_is_what_the_script_draws() -> None:
     assert (ROOT / "docs/architecture.svg").read_text() == _script("architecture_drawing").drawing()
 
 
-@pytest.mark.slow
-def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
-    built = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mkdocs",
-            "build",
-            "--strict",
-            "--config-file",
-            ROOT / "mkdocs.yml",
-            "--site-dir",
-            tmp_path,
-        ],
+def _built(site: Path, root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", site],
+        cwd=root,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
+    built = _built(tmp_path, ROOT)
     assert built.returncode == 0, built.stderr
     assert "WARNING" not in built.stderr
     for page in tmp_path.rglob("*.html"):
@@ -219,6 +214,26 @@ def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
         assert "mermaid" not in re.findall(r'class="([^"]*)"', text), f"{page}: Mermaid is fetched; draw it as SVG"
     errors = (tmp_path / "errors.html").read_text()
     assert 'id="file-not-found"' in errors and "Restore it or remove it from the list" in errors
+
+
+@pytest.mark.slow
+def test_a_broken_link_an_odd_anchor_and_an_undocumented_name_fail(tmp_path: Path) -> None:
+    for name in ("docs", "scripts", "src", "mkdocs.yml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    with (tmp_path / "docs/data.md").open("a") as page:
+        page.write("\n[one](nowhere.md) [two](training.md#nowhere) [three](../src/data/source.py)\n")
+    losses = tmp_path / "src/losses/__init__.py"
+    losses.write_text(
+        losses.read_text().replace('    "BCELoss",\n', '    "BCELoss",\n    "SECRET",\n') + "\nSECRET = 1\n"
+    )
+    built = _built(tmp_path / "site", tmp_path)
+    assert built.returncode != 0
+    assert sorted(re.findall(r"'(nowhere.md|training.md#nowhere|\.\./src\S+)'|(src\.losses\.\w+):", built.stderr)) == [
+        ("", "src.losses.SECRET"),
+        ("nowhere.md", ""),
+        ("training.md#nowhere", ""),
+    ]
 
 
 @pytest.mark.slow
