@@ -74,6 +74,7 @@ def page() -> str:
 
 def _of_file(path: Path, source: Path) -> Iterator[Message]:
     tree = ast.parse(path.read_text())
+    _spell_constants(tree)
     name = path.relative_to(source).as_posix()
     for function, call in _calls(tree, ""):
         for text in _texts(call.args[0]):
@@ -83,6 +84,20 @@ def _of_file(path: Path, source: Path) -> Iterator[Message]:
             cut = next(filter(None, (end.search(text) for end in _ENDS)), None)
             cause, remedy = (text[: cut.start()], text[cut.end() :]) if cut else (text, "")
             yield Message(cause, remedy, f"{name}: {function}" if function else name)
+
+
+def _spell_constants(tree: ast.Module) -> None:
+    """Puts the texts that the module has names for in the place of these names."""
+    named = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            node.values = [named.get(getattr(getattr(each, "value", None), "id", ""), each) for each in node.values]
 
 
 def _calls(node: ast.AST, function: str) -> Iterator[tuple[str, ast.Call]]:
