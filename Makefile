@@ -5,7 +5,7 @@ SHORT_EPOCH = trainer.max_epochs=1 data.batch_size=4 data.eval_batch_size=4 \
   $(foreach stage,train val test,++trainer.limit_$(stage)_batches=8)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-all lint format smoke sweep autolabel-demo clean
+.PHONY: help setup train test test-slow test-all lint format docs docs-build smoke sweep autolabel-demo clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ format: .venv/development  ## fix style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: docs-build  ## build the documentation and serve it: port=8000
+	$(RUN) http.server --bind 127.0.0.1 --directory site $(or $(port),8000)
+
+docs-build: .venv/development  ## build the documentation into site/; a broken link or an undocumented public name fails
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
+
 smoke: .venv/runtime  ## one step of everything, in seconds
 	$(RUN) src.train debug=one_batch
 
@@ -42,7 +48,7 @@ autolabel-demo: .venv/runtime  ## teacher, auto-labels and student on CamVid, th
 	$(BIN)/python scripts/autolabel_demo.py --camvid $(or $(camvid),data/camvid) $(args)
 
 clean:  ## remove .venv and caches; runs stay
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/python:

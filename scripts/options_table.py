@@ -101,9 +101,14 @@ def _plain(value: Any) -> Any:
 def _table(rows: list[tuple[str, str, str, str]]) -> str:
     lines = ["| option | may be | default | remark |", "|---|---|---|---|"]
     for name, what, default, note in rows:
-        cells = (f"`{name}`", what, default, note)
+        cells = (f"`{name}`", _text(what), default, _text(note))
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _text(words: str) -> str:
+    """Plain words as Markdown, which would take <name> for a tag and _name_ for emphasis."""
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", words.replace("<", "&lt;")) if "](" not in words else words
 
 
 def _file(name: str) -> tuple[dict[str, Any], dict[str, str]]:

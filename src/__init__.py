@@ -1,6 +1,6 @@
 """Semantic segmentation, from FCN to hierarchical multi-scale attention.
 
-In Python, with the names that are imported when they are first used::
+In Python, with the names that are imported when they are first used:
 
     import semseg
 

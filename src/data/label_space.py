@@ -15,6 +15,7 @@ from ..errors import UserError
 __all__ = ["IGNORE_INDEX", "LabelSpace", "distinct_colors"]
 
 IGNORE_INDEX = 255
+"""The train id of pixels that count neither in training nor in a score."""
 _UNKNOWN = 254  # look-up value of a stored value that the map does not name; hence at most 254 classes
 
 

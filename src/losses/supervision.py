@@ -75,7 +75,7 @@ class Supervision(nn.Module):
                 "model.aux_weights does not fit the net:"
                 + (f" no weight for {', '.join(missing)};" if missing else "")
                 + (f" no output named {', '.join(unknown)};" if unknown else "")
-                + f" the net has {', '.join(sorted(produced)) or 'no auxiliary outputs'}"
+                + f" give a weight to each of {', '.join(sorted(produced)) or 'no outputs, as {}'}"
             )
 
 

@@ -69,7 +69,7 @@ def _read(path: Path) -> Any:
     """A trial's config, from which only the net is built."""
     cfg = as_config(read_yaml(path, remedy="its net is not measured"))
     if "${" in path.read_text(encoding="utf-8"):
-        raise UserError(f"{path}: is not resolved, as src.train writes it")
+        raise UserError(f"{path}: is not resolved; give the config.yaml that src.train has written")
     _key(cfg)  # has what is read below
     return cfg
 

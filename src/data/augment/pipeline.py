@@ -173,7 +173,10 @@ def _check_extra(extra: Sequence[Any], size: Sequence[int]) -> None:
         try:
             image = step(image=grey, mask=np.zeros(size, np.uint8), force_apply=True)["image"]
         except Exception as error:  # whatever a step of any kind raises
-            raise UserError(f"transforms.extra: {name} fails on a crop of {size[0]}x{size[1]}: {error}") from error
+            raise UserError(
+                f"transforms.extra: {name} fails on a crop of {size[0]}x{size[1]} ({error}); correct its options,"
+                " or leave it out"
+            ) from error
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
             raise UserError(
                 f"transforms.extra: {name} must be left out: images stay (H,W,3) uint8 until they are normed"

@@ -54,7 +54,10 @@ def pascal_context(*, root: str | Path, split: str, classes: Literal[59, 60] = 5
             is not there.
     """
     if classes not in (59, 60):
-        raise UserError(f"data.num_classes={classes}: PASCAL Context has 59 classes, or 60 with background")
+        raise UserError(
+            f"data.num_classes={classes}: PASCAL Context has 59 classes, or 60 with background; use"
+            " data=pascal_context or data=pascal_context60"
+        )
     check_split("PASCAL Context", split, _SPLITS)
     root = Path(root).expanduser()
     kit = devkit(root, 2010, _DEVKIT)
