@@ -47,7 +47,7 @@ for split, count in (("train", 4), ("val", 2)):
         (root / kind / split).mkdir(parents=True)
     for index in range(count):
         cv2.imwrite(str(root / f"images/{split}/{index}.png"), random.integers(0, 256, (64, 128, 3), np.uint8))
-        cv2.imwrite(str(root / f"masks/{split}/{index}.png"), np.uint8(255) * random.integers(0, 2, (64, 128), np.uint8))
+        cv2.imwrite(str(root / f"masks/{split}/{index}.png"), 255 * random.integers(0, 2, (64, 128), np.uint8))
 """
 SAME = """
 import sys, cv2, numpy as np, semseg
