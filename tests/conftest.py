@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ SHARED = Path(os.environ.get("SEMSEG_SHARED", ROOT.parent / "shared"))
 @contextmanager
 def files_of_at_most(limit: int) -> Iterator[None]:
     """Writes beyond ``limit`` bytes of a file fail, as they do on a full disk."""
+    resource = pytest.importorskip("resource", reason="Windows limits no sizes of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -155,6 +155,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("SEMSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
+
+# Processes that are forked, signalled or limited, and permissions: Windows has none of these.
+_POSIX = (
+    "sweeps/*", "test_any_moment.py", "test_kill.py", "test_machine.py", "test_memory.py", "test_nodes.py",
+    "test_processes.py", "test_slurm.py", "data/test_decoding.py", "callbacks/test_checkpoints.py",
+)  # fmt: skip
+collect_ignore_glob = [*_POSIX] if os.name == "nt" else []
 
 _LAST = ("models/test_contract", "test_recipes", "test_configs", "test_families_learn", "test_overfit")
 

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import multiprocessing
 import os
-import resource
 import signal
 import socket
 import sys
@@ -250,6 +249,8 @@ def _full_disk(strike: Callable[[], None]) -> None:
         try:
             strike()
         except _Reached:
+            import resource
+
             resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         save(content, file)
 

@@ -17,7 +17,8 @@ import torch
 
 from src.build.moved_names import current_name
 from src.cli.completion import completions
-from tests.conftest import ROOT, SMALL, call
+from src.data.label_space import LabelSpace
+from tests.conftest import NET, ROOT, SMALL, call, save_untrained
 
 Done = subprocess.CompletedProcess
 TINY = [
@@ -67,19 +68,32 @@ def test_the_wheel_is_small_and_holds_one_package(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trained", "applied"),
+    [
+        (SMALL, []),
+        (SMALL, ["inference/window=sliding", "inference.window.size=[32,48]", "inference.window.overlap=0.5"]),
+        ([*SMALL, "model/scales=hierarchical"], []),
+        ([*NET, "experiment=binary", "data.root=x"], []),
+    ],
+    ids=["single", "windows", "hierarchical", "binary"],
+)
 def test_commands_and_python_give_what_a_clone_gives(
-    installed: Callable[..., Done], untrained: Path, tmp_path: Path
+    installed: Callable[..., Done], tmp_path: Path, trained: list[str], applied: list[str]
 ) -> None:
+    space = LabelSpace(["rest", "thing"], [(0, 0, 0), (255, 0, 0)]) if "experiment=binary" in trained else None
+    untrained = save_untrained(tmp_path / "net.ckpt", *trained, space=space)
     images = tmp_path / "in"
     images.mkdir()
     cv2.imwrite(str(images / "a.png"), np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
-    where = [f"ckpt={untrained}", f"source={images}", "save=[index,confidence]", "device=cpu"]
+    where = [f"ckpt={untrained}", f"source={images}", "save=[index,confidence]", "device=cpu", *applied]
     done = installed("-m", "semseg", "predict", *where, f"out={tmp_path}/there")
     assert done.returncode == 0, done.stderr
     call("predict", *where, f"out={tmp_path}/here")
     for kind in ("index", "confidence"):
         assert filecmp.cmp(tmp_path / f"there/{kind}/a.png", tmp_path / f"here/{kind}/a.png", shallow=False)
-    code = f"import semseg; print(semseg.load({str(untrained)!r}).predict({str(images / 'a.png')!r}).label.sum())"
+    net, image = f"semseg.load({str(untrained)!r}, *{applied})", str(images / "a.png")
+    code = f"import semseg; print({net}.predict({image!r}).label.sum())"
     label = cv2.imread(str(tmp_path / "here/index/a.png"), cv2.IMREAD_UNCHANGED)
     assert installed("-c", code).stdout.split()[-1] == str(label.sum())
 

@@ -80,7 +80,7 @@ def _writer(file: Any) -> Any:
 
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     """Columns and rows; a last row that a kill cut short is left out."""
-    with path.open(newline="", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         try:
             columns, *rows = csv.reader(line for line in file if line.endswith("\n"))
         except (csv.Error, ValueError):

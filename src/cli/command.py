@@ -229,6 +229,8 @@ def _is_unread(stream: TextIO) -> bool:
         stream.flush()
     except BrokenPipeError:
         return True
+    if not hasattr(select, "poll"):  # Windows, where only writing tells
+        return False
     poll = select.poll()
     poll.register(stream.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

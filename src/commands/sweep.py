@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,6 +145,8 @@ def _composing() -> Iterator[None]:
 
 
 def _executor(cfg: DictConfig, spec: Sweep, folder: Path) -> Executor:
+    if not hasattr(os, "killpg"):
+        raise UserError(f"executor={cfg.executor}: a sweep does not run on Windows; use Linux, macOS or WSL")
     devices = gpus(cfg.gpus)
     if cfg.executor == "local":
         return Local(slots(devices, per_trial=spec.devices, jobs=cfg.jobs), patience=cfg.patience)

@@ -16,6 +16,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
+from ..runtime.signals import STOPPING
 from .dataset import SegmentationDataset
 from .epoch_batches import EpochBatches, ResumableLoader, check_same, collate, shard
 from .label_space import LabelSpace
@@ -216,7 +217,7 @@ def _joined(sources: Sequence[Source]) -> Source:
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
     # A scheduler signals all processes of a job, but the last step before the end still needs its batch.
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch._export.serde.serialize import SerializeError
 
 from ..errors import UserError
+from ..files.project import pip_install
 from ..files.untrusted import MiB, limited
 from .graph import OUTPUTS
 
@@ -40,10 +41,8 @@ def require(file_format: str) -> None:
         except ImportError:
             missing.append(package)
     if missing:
-        raise UserError(
-            f"format={file_format} needs {', '.join(missing)}; pip install {' '.join(missing)} (versions in"
-            " requirements.txt), or use format=pt2"
-        )
+        how = pip_install("export", f"{' '.join(missing)} (versions in requirements.txt)")
+        raise UserError(f"format={file_format} needs {', '.join(missing)}; {how}, or use format=pt2")
 
 
 def write(

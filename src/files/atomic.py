@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
+from .portable import NOT_THROUGH_LINKS, POSIX_LOCKS, hold
 
 __all__ = [
     "cache_dir", "fitting_name", "is_locked", "locked", "naming", "sha256", "whole_file", "whole_folder", "write_bytes",
@@ -62,7 +62,7 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     partial = path.with_name(fitting_name(mark, path.name))
     try:
         partial.unlink(missing_ok=True)
-        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | NOT_THROUGH_LINKS, 0o666))
         yield partial
         partial.replace(path)
     except BaseException as error:
@@ -174,9 +174,9 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     path = folder / _LOCK
     with contextlib.ExitStack() as opened:
         while True:
-            file = opened.enter_context(open(path, "a+", opener=_not_through_links))
+            file = opened.enter_context(open(path, "a+", encoding="utf-8", opener=_not_through_links))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                hold(file.fileno())
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
@@ -195,7 +195,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             yield
         finally:
             _held.discard(file.fileno())
-            path.unlink(missing_ok=True)
+            if not POSIX_LOCKS:  # Windows removes no open file, and so not one that another process holds by now
+                file.close()
+            with contextlib.suppress(PermissionError):
+                path.unlink(missing_ok=True)
 
 
 def _is_open_at(path: Path, descriptor: int) -> bool:
@@ -217,18 +220,20 @@ def _release_copies() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_release_copies)  # or a lock would last as long as a process that loads data
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_copies)  # or a lock would last as long as a process that loads data
 
 
 def _not_through_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)  # and never waits for the end of a pipe
+    at_once = getattr(os, "O_NONBLOCK", 0)  # never waits for the end of a pipe
+    return os.open(path, flags | NOT_THROUGH_LINKS | at_once, 0o666)
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process holds ``folder``."""
     try:
-        with open(folder / _LOCK, opener=_not_through_links) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open(folder / _LOCK, "rb", opener=_not_through_links) as file:
+            hold(file.fileno(), shared=True)
     except FileNotFoundError:
         return False
     except OSError:

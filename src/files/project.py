@@ -13,6 +13,7 @@ __all__ = [
     "PACKAGE",
     "PROJECT",
     "as_called",
+    "pip_install",
     "refuse_other_name",
     "running_name",
     "written_name",
@@ -54,6 +55,11 @@ def running_name(name: str) -> str:
     """The name that leads to what configs call ``name``: ``semseg.models.FCN`` where the project is installed."""
     own = name == "src" or name.startswith("src.")
     return f"{PACKAGE}{name.removeprefix('src')}" if own else name
+
+
+def pip_install(extra: str, packages: str) -> str:
+    """What brings optional packages: ``pip install 'semseg[ray]'``, in a clone ``pip install ray==2.60.0``."""
+    return f"pip install 'semseg[{extra}]'" if INSTALLED else f"pip install {packages}"
 
 
 def as_called(text: str) -> str:

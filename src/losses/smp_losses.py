@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..files.project import pip_install
 from ..schema.faults import checked
 from ..schema.types import NotNegative, Share
 from .masking import Criterion, split_label
@@ -106,7 +107,7 @@ def _by_mode(name: str, **options: Any) -> nn.ModuleDict:
         from segmentation_models_pytorch import losses
     except ImportError as error:
         raise UserError(
-            f"loss={name.removesuffix('Loss').lower()} needs an optional package; install it with: pip install"
-            " segmentation-models-pytorch==0.6.0"
+            f"loss={name.removesuffix('Loss').lower()} needs an optional package; install it with:"
+            f" {pip_install('smp', 'segmentation-models-pytorch==0.6.0')}"
         ) from error
     return nn.ModuleDict({mode: getattr(losses, name)(mode, **options) for mode in ("binary", "multiclass")})

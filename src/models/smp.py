@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError, nearest
+from ..files.project import pip_install
 from ..hub.network import hub_without_retries
 from ..schema.faults import checked
 from ..schema.types import Channels, Count
@@ -129,7 +130,8 @@ def _create(arch: str, encoder: str, common: Mapping[str, Any], options: dict[st
         import segmentation_models_pytorch as smp
     except ImportError as error:
         raise UserError(
-            "smp nets need an optional package; install it with: pip install segmentation-models-pytorch==0.6.0"
+            "smp nets need an optional package; install it with:"
+            f" {pip_install('smp', 'segmentation-models-pytorch==0.6.0')}"
         ) from error
     check_choice("arch", arch, list(smp.MODEL_ARCHITECTURES_MAPPING))
     _check_encoder(encoder, smp.encoders.get_encoder_names())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files.project import pip_install
 
 __all__ = ["RasterReader", "RasterWriter", "raster_files"]
 
@@ -28,8 +29,8 @@ def _rasterio() -> Any:
         import rasterio
     except ImportError as error:
         raise UserError(
-            "images above huge.pixels are read by windows with rasterio, which is not installed: pip install rasterio,"
-            " or raise huge.pixels to read them whole"
+            "images above huge.pixels are read by windows with rasterio, which is not installed:"
+            f" {pip_install('huge', 'rasterio')}, or raise huge.pixels to read them whole"
         ) from error
     return rasterio
 

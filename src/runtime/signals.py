@@ -14,9 +14,9 @@ from typing import Any
 
 from .run_lock import first_process
 
-__all__ = ["leave", "listen", "requeue", "stoppable"]
+__all__ = ["STOPPING", "leave", "listen", "requeue", "stoppable"]
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))  # Windows has one
 
 
 def stoppable(task: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +28,7 @@ def stoppable(task: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(task)
     def run(*arguments: Any) -> Any:
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        before = {number: signal.getsignal(number) for number in STOPPING}
         hook = sys.unraisablehook
         listen(leave)
         sys.unraisablehook = functools.partial(_send_again, otherwise=hook)
@@ -48,7 +48,7 @@ def stoppable(task: Callable[..., Any]) -> Callable[..., Any]:
 
 def listen(handler: Callable[[int, Any], Any]) -> None:
     """Calls ``handler`` with number and frame when either signal comes; in the main thread only, as Python has it."""
-    for number in _SIGNALS:
+    for number in STOPPING:
         _set(number, handler)
 
 
@@ -84,11 +84,16 @@ def _send_again(ignored: sys.UnraisableHookArgs, *, otherwise: Callable[[sys.Unr
     value = ignored.exc_value
     number = signal.SIGINT if isinstance(value, KeyboardInterrupt) else None
     if isinstance(value, SystemExit):
-        number = next((each for each in _SIGNALS if value.code == 128 + each), None)
+        number = next((each for each in STOPPING if value.code == 128 + each), None)
     if number is None:
         otherwise(ignored)
     else:  # a moment later, when Python listens to exceptions again
-        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        send = os.kill if hasattr(signal, "pthread_kill") else _raise  # ``os.kill`` ends a process of Windows at once
+        threading.Timer(0.05, send, (os.getpid(), number)).start()
+
+
+def _raise(_: int, number: int) -> None:
+    signal.raise_signal(number)
 
 
 def _set(number: int, handler: Any) -> None:

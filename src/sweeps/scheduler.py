@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..errors import UserError
+from ..files.project import pip_install
 from .spec import Row, Sweep, Trial, override
 
 __all__ = ["Listed", "Plan", "Search", "row_of"]
@@ -201,6 +202,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise UserError("sweep.search needs Optuna; install it: pip install optuna==5.0.0") from None
+        how = pip_install("search", "optuna==5.0.0")
+        raise UserError(f"sweep.search needs Optuna; install it: {how}") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

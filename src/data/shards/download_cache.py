@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import time
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 from ...errors import UserError
 from ...files.atomic import sha256, whole_file
+from ...files.portable import hold
 from ...files.untrusted import MiB
 from ..cache import cache_dir
 from .index import LARGEST_INDEX, Shard
@@ -97,8 +97,8 @@ class ShardCache:
     def _alone(self, path: Path) -> Iterator[None]:
         """One process of a computer at a time."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with path.with_suffix(".lock").open("wb") as file:
+            hold(file.fileno(), wait=True)
             yield
 
     def _make_room(self, newest: Path) -> None:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ...errors import UserError
+from ...files.portable import open_to_read, read_at
 from ...runtime.bars import tqdm
 from ...schema.types import Positive
 from ..decoding import decode_image
@@ -112,7 +113,7 @@ class ShardSource(Source):
         shard = int(np.searchsorted(self.shard_ends, index, side="right"))
         try:
             opened = self._opened(shard)
-            content = os.pread(opened.number, size, offset)
+            content = read_at(opened.number, size, offset)
         except OSError as error:
             raise UserError(
                 f"{self._paths[shard]}: shard cannot be read any more ({error.strerror or error}); restore it and"
@@ -165,12 +166,12 @@ def shards(
 
 
 class _Opened:
-    """A file descriptor that is closed with its last user; ``os.pread`` may be shared by threads and forks."""
+    """A file descriptor that is closed with its last user; ``read_at`` may be shared by threads and forks."""
 
     number = -1
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        self.number = open_to_read(path)
 
     def __del__(self) -> None:
         if self.number >= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ from pydantic import Field
 from ...errors import UserError
 from ...files.atomic import sha256, write_bytes
 from ...files.json_schema import Open
+from ...files.portable import read_at
 from ...files.untrusted import MiB, limited, parsed
 from .index import LABEL_SUFFIX, Shard
 
@@ -142,7 +142,7 @@ def _scanned(path: Path) -> ShardTable:
     entry: dict[str, tuple[int, int, int]] = {}
     with path.open("rb") as file:
         for suffix, offset, size in _members(path):
-            content = os.pread(file.fileno(), size, offset)
+            content = read_at(file.fileno(), size, offset)
             if suffix != "json":
                 entry["label" if suffix == LABEL_SUFFIX else "image"] = offset, size, zlib.crc32(content)
                 continue

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...runtime.cores import available_cores
 from ...schema.faults import checked
 from ...schema.types import Count, Minutes
 from ..trial_folder import LOG
@@ -58,8 +59,7 @@ def slots(devices: Sequence[str], *, per_trial: Count, jobs: Count | None) -> li
         environment = {"CUDA_VISIBLE_DEVICES": ""}
         if "OMP_NUM_THREADS" not in os.environ and jobs * per_trial > 1:
             # Every process would take all cores for itself, and parallel trials would run slower than in turn.
-            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-            environment["OMP_NUM_THREADS"] = str(max(1, cores // (jobs * per_trial)))
+            environment["OMP_NUM_THREADS"] = str(max(1, available_cores() // (jobs * per_trial)))
         return [dict(environment) for _ in range(jobs)]
     groups = [devices[first : first + per_trial] for first in range(0, len(devices) - per_trial + 1, per_trial)]
     if not groups or (jobs or 0) > len(groups):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...files.project import pip_install
 from ..trial_folder import LOG
 from .base import Executor, Handle, stop_leftovers
 from .local import Local
@@ -152,7 +153,7 @@ def _connect(address: str | None, gpus: Sequence[str] | None) -> Any:
     try:
         import ray  # pyrefly: ignore[missing-import]  # an optional package
     except ImportError:
-        raise UserError("executor=ray needs ray; install it: pip install ray==2.60.0") from None
+        raise UserError(f"executor=ray needs ray; install it: {pip_install('ray', 'ray==2.60.0')}") from None
     if address and ":" in address:
         _reach(address)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...files.project import pip_install
 from ...files.untrusted import MiB, limited
 from ..trial_folder import LOG
 from .base import Executor, Handle, stop_leftovers
@@ -99,7 +100,8 @@ class Cluster(Executor):
         try:
             import submitit
         except ImportError:
-            raise UserError("executor=submitit needs submitit; install it: pip install submitit==1.5.4") from None
+            how = pip_install("slurm", "submitit==1.5.4")
+            raise UserError(f"executor=submitit needs submitit; install it: {how}") from None
         given = {name: value for name, value in options.items() if value is not None}
         self._folder, self._jobs = folder, jobs
         self._running: list[Job] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, cast
 
+from ...files.portable import hold
 from ...files.project import PACKAGE, PROJECT
 from ..trial_folder import LOG
 from .base import stop_leftovers
@@ -42,7 +42,7 @@ def guarded(
     Raises:
         TimeoutError: if an earlier attempt does not end.
     """
-    with lock.open("a") as file, (folder / LOG).open("ab") as log:
+    with lock.open("ab") as file, (folder / LOG).open("ab") as log:
         _hold(file.fileno(), lock)
         stop_leftovers(folder)
         order = {
@@ -78,7 +78,7 @@ def _hold(lock: int, path: Path) -> None:
     deadline = time.monotonic() + _EARLIER
     while True:
         try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return hold(lock)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{path}: an earlier attempt at this trial still runs on some machine") from None
