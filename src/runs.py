@@ -185,7 +185,7 @@ def evaluate(*overrides: str) -> Evaluation:
         UserError: with the sentence that the command would print.
     """
     if value_of("compare", [*overrides]) is not None:
-        raise UserError("compare=: in Python two runs are compared by semseg.compare(first, second)")
+        raise UserError("compare=: is not taken in Python; compare two runs with semseg.compare(first, second)")
 
     def scored(cfg: DictConfig) -> Evaluation:
         evaluate_command.evaluate(cfg)

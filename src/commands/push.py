@@ -21,7 +21,7 @@ def push(cfg: DictConfig) -> str:
     ckpt = Path(cfg.ckpt)
     with tempfile.TemporaryDirectory(prefix="semseg-push-") as folder:
         as_it_is = ckpt.is_dir() and is_bundle(ckpt)
-        bundle = ckpt if as_it_is else write_bundle(ckpt, Path(folder, "bundle"))
+        bundle = ckpt if as_it_is else write_bundle(ckpt, Path(folder, "bundle"), name=cfg.repo)
         say(f"pushing {size_of(bundle) / 1e6:.1f} MB to {cfg.repo}")
         message = cfg.message or "Upload a bundle of semseg"
         page, address = push_folder(bundle, cfg.repo, private=cfg.private, message=message)

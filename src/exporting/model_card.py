@@ -17,7 +17,7 @@ __all__ = ["model_card"]
 
 _DATA = {  # beginning of a data set's name -> terms of its publisher, as far as they are known
     "ade20k": "images for non-commercial research and education, annotations BSD-3-Clause",
-    "camvid": "for research only",
+    "camvid": "its publishers name none; the usual copy, SegNet's, is for personal and research use",
     "cityscapes": "a licence of its own, for non-commercial purposes only",
     "coco_stuff": "annotations CC BY 4.0, images under the terms of Flickr",
     "mapillary": "CC BY-NC-SA 4.0",

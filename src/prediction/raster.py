@@ -29,7 +29,7 @@ def _rasterio() -> Any:
         import rasterio
     except ImportError as error:
         raise UserError(
-            "images above huge.pixels are read by windows with rasterio, which is not installed:"
+            "images above huge.pixels are read by windows with rasterio, which is not installed;"
             f" {pip_install('huge', 'rasterio')}, or raise huge.pixels to read them whole"
         ) from error
     return rasterio
