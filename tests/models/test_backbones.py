@@ -345,7 +345,7 @@ def test_without_a_network_the_user_hears_how_to_give_a_file(tmp_path: Path, mon
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("src.models.timm_trunks.getproxies", dict)
+    monkeypatch.setattr("src.hub.network.getproxies", dict)
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     message = _refusal(name="resnet18", pretrained=True)
     assert "pretrained weights of resnet18 could not be loaded" in message
