@@ -36,7 +36,7 @@ docs: docs-build  ## build the documentation and serve it: port=8000
 	$(RUN) http.server --bind 127.0.0.1 --directory site $(or $(port),8000)
 
 docs-build: .venv/development  ## build the documentation into site/; a broken link or an undocumented public name fails
-	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 
 smoke: .venv/runtime  ## one step of everything, in seconds
 	$(RUN) src.train debug=one_batch

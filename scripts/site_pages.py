@@ -40,7 +40,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for source, name in MOVED.items():
         up = "../" * page.file.src_uri.count("/")
         markdown = re.sub(rf"\]\((?:\.\./)*{source}(?=[)#])", f"]({up}{name}", markdown)
-    return re.sub(r"\[([^\]]*)\]\((?:\.\./)+(?:src|conf|scripts|tests)/[^)]*\)", r"\1", markdown)
+    return re.sub(r"\[([^\]]*)\]\((?:\.\./)*(?:src|conf|scripts|tests|notebooks)(?:/[^)]*)?\)", r"\1", markdown)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -50,9 +50,14 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def undocumented(pages: Path, site: Path) -> list[str]:
-    """What ``__all__`` of the described modules lists and the built pages lack: names without a docstring."""
-    built = "".join(path.read_text() for path in site.glob("*.html"))
-    return [name for module in described(pages) for name in public(module) if f'id="{name}"' not in built]
+    """What ``__all__`` of the described modules lists and the built pages lack: names without a docstring.
+
+    A name may stand there as that of the module which it comes from.
+    """
+    modules = described(pages)
+    found = {name for path in site.glob("*.html") for name in re.findall(r'id="([\w.]+)"', path.read_text())}
+    names = [name for module in modules for name in public(module)]
+    return [name for name in names if found.isdisjoint(f"{module}.{name.rpartition('.')[2]}" for module in modules)]
 
 
 def described(pages: Path) -> list[str]:

@@ -83,7 +83,10 @@ def test_every_command_line_of_a_page_composes(
     monkeypatch.chdir(tmp_path)
     for name, *options in _lines(page):
         composed = []
-        given = [f"ckpt={untrained}" if word.startswith("ckpt=") and name != "convert" else word for word in options]
+        given = [
+            f"ckpt={untrained}" if word.startswith("ckpt=") and (name != "convert" or "://" in word) else word
+            for word in options
+        ]
         call(name, *given, task=composed.append)
         assert composed, [name, *options]
 
