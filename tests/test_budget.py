@@ -152,6 +152,7 @@ def test_a_run_ends_within_its_budget_and_resumes_without(
     assert "training_step" not in clock.taken[before:]  # nothing is measured, nothing is left to train
 
 
+@pytest.mark.slow
 def test_steps_that_become_slower_do_not_break_the_budget(
     tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

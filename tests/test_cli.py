@@ -382,6 +382,7 @@ def test_a_reader_that_ends_is_no_error(tmp_path: Path, what: str) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_any_name_is_printed_in_any_locale(tmp_path: Path) -> None:
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for name in ("Größe 北京", "$'bad \\xff'"):

@@ -61,6 +61,7 @@ def _agreement(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found == wanted).float().mean())
 
 
+@pytest.mark.slow
 def test_pt2_of_one_size_is_the_net(ckpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["layout=nhwc", "output=label_and_confidence", "size=[50,90]", "format=pt2"]
     out = _export(ckpt, *options, f"out={tmp_path / 'new/net.pt2'}")

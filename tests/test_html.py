@@ -261,6 +261,7 @@ FLAGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on PATH")
 def test_a_browser_opens_the_pages_without_error_and_sorts_their_tables(tmp_path: Path) -> None:
     """Clicks are made in a copy with a policy that lets a second script in; the page itself refuses it."""

@@ -174,6 +174,7 @@ def test_failed_trials_run_again_when_asked(tmp_path: Path) -> None:
     assert steps(tmp_path)["01_b_seed0"] == [0, 1, 1]  # from its checkpoint
 
 
+@pytest.mark.slow
 def test_a_trial_without_a_sign_of_life_is_ended_and_the_rest_goes_on(tmp_path: Path) -> None:
     spec = sweep([{"name": "hangs", "set": ["pause=600"]}, {"name": "goes", "set": ["value=0.3"]}])
     executor = Local(slots([], per_trial=1, jobs=1), patience=0.05)  # three seconds
