@@ -148,7 +148,7 @@ def train_as_it_comes(python: Path, work: Path) -> None:
 
 
 def same_labels(name: str, python: Path, work: Path) -> None:
-    """Trains the net there; ``semseg predict``, the clone's ``src.predict`` and ``semseg.load`` must agree."""
+    """Trains the net there; ``semseg predict``, the clone's, and ``semseg.load`` of run and bundle must agree."""
     trained, applied = NETS[name]
     net, image = work / name, work / "data/images/val/0.png"
     run(
@@ -167,7 +167,10 @@ def same_labels(name: str, python: Path, work: Path) -> None:
     there, here = (next((net / out / "index").glob("*.png")) for out in ("there", "here"))
     if there.read_bytes() != here.read_bytes():
         sys.exit(f"error: {name}: semseg predict and python -m src.predict write other labels")
-    run([python, "-c", SAME, net, image, there, *applied], work)
+    bundle = work / f"{name}.semseg.zip"
+    run([command(python), "export", f"ckpt={net}", "format=bundle", f"out={bundle}"], work)
+    for ckpt in (net, bundle):
+        run([python, "-c", SAME, ckpt, image, there, *applied], work)
 
 
 def command(python: Path) -> Path:
