@@ -18,6 +18,7 @@ import torch
 from src.build.moved_names import current_name
 from src.cli.completion import completions
 from src.data.label_space import LabelSpace
+from src.exporting.bundle import write_bundle
 from tests.conftest import NET, ROOT, SMALL, call, save_untrained
 
 Done = subprocess.CompletedProcess
@@ -92,10 +93,14 @@ def test_commands_and_python_give_what_a_clone_gives(
     call("predict", *where, f"out={tmp_path}/here")
     for kind in ("index", "confidence"):
         assert filecmp.cmp(tmp_path / f"there/{kind}/a.png", tmp_path / f"here/{kind}/a.png", shallow=False)
-    net, image = f"semseg.load({str(untrained)!r}, *{applied})", str(images / "a.png")
-    code = f"import semseg; print({net}.predict({image!r}).label.sum())"
-    label = cv2.imread(str(tmp_path / "here/index/a.png"), cv2.IMREAD_UNCHANGED)
-    assert installed("-c", code).stdout.split()[-1] == str(label.sum())
+    bundle = write_bundle(untrained, tmp_path / "net.semseg.zip")
+    code = f"""import semseg
+for name in ({str(untrained)!r}, {str(bundle)!r}):
+    semseg.load(name, *{applied}, device="cpu").predict({str(images / "a.png")!r}).save(name + ".png")"""
+    done = installed("-c", code)
+    assert done.returncode == 0, done.stderr
+    for path in (untrained, bundle):
+        assert filecmp.cmp(f"{path}.png", tmp_path / "here/index/a.png", shallow=False)
 
 
 @pytest.mark.slow
