@@ -1,4 +1,4 @@
-"""A checkpoint made ready to leave: ``python -m src.export ckpt=PATH [out=FILE] [format=onnx|pt2|bundle]``."""
+"""Export a checkpoint: ``python -m src.export ckpt=PATH [out=FILE] [format=onnx|pt2|bundle]``."""
 
 from .cli.command import command
 

@@ -76,7 +76,7 @@ class Comparison:
         miou: of the first and of the second, 0..1.
         difference: second minus first, -1..1.
         interval: 95 % interval of the difference over images.
-        p_value: 0..1, how often chance alone would part the runs so far.
+        p_value: 0..1, how often chance alone would give a difference this large.
         classes: class -> ``a`` and ``b`` (IoU of the first and the second), ``difference``, ``interval``; ``None``
             where undefined.
     """
@@ -102,7 +102,7 @@ class Run:
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
-        """A run of before.
+        """An earlier run, by its folder.
 
         Raises:
             UserError: if there are no results in ``folder``.

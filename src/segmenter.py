@@ -131,7 +131,8 @@ def load(ckpt: str | Path, *overrides: str, device: str = "auto") -> Segmenter:
     """The net of a checkpoint, as ``src.predict`` applies it.
 
     Args:
-        ckpt: a checkpoint, or the folder of a run, whose best checkpoint is taken.
+        ckpt: a checkpoint, a bundle, an address (``hf://``, ``https://``), or the folder of a run, whose best
+            checkpoint is taken.
         overrides: options of ``src.predict``, such as ``"inference.flip=true"`` or ``"inference.scales=[0.5,1,2]"``.
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
 

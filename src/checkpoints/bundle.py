@@ -1,7 +1,7 @@
 """A bundle: a trained model as a folder, or one zip, of a few plain files whose digests are checked as they are read.
 
-``model.safetensors`` has the weights, ``config.json`` all else that is needed to build and apply them, ``README.md`` is
-for people, ``picture.png`` for them too, and ``SHA256SUMS`` lists the digest of each. No other file is part of one.
+``model.safetensors`` has the weights, ``config.json`` all else that is needed to build and apply them, ``README.md``
+and ``picture.png`` are for people, and ``SHA256SUMS`` lists the digests of the others. A bundle has no other files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A net and how it is applied, made ready to leave: as a graph in one file, or as a bundle; and the check of each."""
+"""A net exported together with how it is applied, as a graph in one file or as a bundle; and the check of each."""
 
 from .agreement import Agreement, batches_of, compare
 from .bundle import write_bundle

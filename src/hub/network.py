@@ -1,4 +1,4 @@
-"""What all downloads and uploads keep to: no answer leads out of the cache, goes on for ever, or tells a token."""
+"""What all downloads and uploads keep to: no answer leads out of the cache, runs without end, or reveals a token."""
 
 from __future__ import annotations
 
