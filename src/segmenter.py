@@ -141,7 +141,7 @@ def load(ckpt: str | Path, *overrides: str, device: str = "auto") -> Segmenter:
     line = readable([quoted("ckpt", ckpt), "source=none", *overrides])
     with own_hydra():
         cfg = _composed(of_checkpoint(line)[1])
-    module = load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
+        module = load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
     return Segmenter(module.to(choose_device(device)))
 
 

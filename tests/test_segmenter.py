@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -95,6 +96,13 @@ def test_nothing_is_left_behind(untrained: Path) -> None:
         load(untrained, device="cpu")
         assert not GlobalHydra.instance().is_initialized()
         assert sorted(ConfigStore.instance().repo) == before
+
+
+def test_threads_load_one_after_the_other(untrained: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: len(load(untrained, device="cpu").classes), range(6)))
+    assert len(set(found)) == 1
+    assert not GlobalHydra.instance().is_initialized()
 
 
 PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8").split("\n## ")

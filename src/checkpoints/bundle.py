@@ -225,9 +225,9 @@ def _of_folder(folder: Path) -> _Files:
 
 
 def _may_lead_to(folder: Path, place: Path) -> bool:
-    """A hub's cache keeps ``snapshots/<revision>/<name>`` as links into ``blobs`` beside ``snapshots``."""
+    """A hub's cache keeps ``snapshots/<revision>/.../<name>`` as links into ``blobs`` beside ``snapshots``."""
     folder = folder.resolve()
-    blobs = [folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else []
+    blobs = [each.parent / "blobs" for each in folder.parents if each.name == "snapshots"]
     return any(place.is_relative_to(root) for root in (folder, *blobs))
 
 

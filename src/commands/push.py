@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ..checkpoints.bundle import is_bundle
+from ..checkpoints.bundle import is_bundle, read_bundle
 from ..exporting.bundle import write_bundle
 from ..files.project import as_called
 from ..hub.local import size_of
@@ -21,6 +21,8 @@ def push(cfg: DictConfig) -> str:
     ckpt = Path(cfg.ckpt)
     with tempfile.TemporaryDirectory(prefix="semseg-push-") as folder:
         as_it_is = ckpt.is_dir() and is_bundle(ckpt)
+        if as_it_is:
+            read_bundle(ckpt)  # so that nothing is sent that is damaged, or is no part of a bundle
         bundle = ckpt if as_it_is else write_bundle(ckpt, Path(folder, "bundle"), name=cfg.repo)
         say(f"pushing {size_of(bundle) / 1e6:.1f} MB to {cfg.repo}")
         message = cfg.message or "Upload a bundle of semseg"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import constants
+from omegaconf import OmegaConf
 
 from src.build.from_checkpoint import load_module
 from src.build.init_from import check_start
 from src.commands import doctor
+from src.commands.push import push
 from src.errors import UserError
 from src.exporting.bundle import write_bundle
 from src.hub.local import origin
@@ -64,6 +67,28 @@ def test_a_run_is_pushed_and_loaded_in_python(small: SmallHub, untrained: Path) 
 def test_a_bundle_is_copied_as_it_is(small: SmallHub, pushed: str) -> None:
     call("push", f"ckpt={pushed}", "repo=jan/copy")
     assert small.commits["jan/copy"][0][1] == small.commits["jan/net"][0][1]
+
+
+def test_only_a_whole_bundle_is_pushed_and_nothing_that_lies_beside_it(
+    small: SmallHub, bundle: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(bundle, mine)
+    (mine / ".git").mkdir()
+    for name in (".env", ".git/config"):
+        (mine / name).write_text("secret")
+    cfg = OmegaConf.create({"ckpt": str(mine), "repo": "jan/mine", "message": None, "private": False})
+    push(cfg)
+    assert small.commits["jan/mine"][0][1].keys() == {path.name for path in bundle.iterdir()}
+    (mine / "README.md").write_text("another")
+    with pytest.raises(UserError, match=r"README\.md: is not the file that SHA256SUMS lists"):
+        push(cfg)
+    (tmp_path / "secret").write_text("secret")
+    (mine / "README.md").unlink()
+    (mine / "README.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="outside of its folder"):
+        push(cfg)
+    assert len(small.commits["jan/mine"]) == 1
 
 
 def test_a_changed_file_on_the_hub_is_refused(small: SmallHub, pushed: str) -> None:

@@ -336,3 +336,12 @@ def test_no_place_of_a_bundle_is_open(
         bundle = Path(shutil.copytree(genuine, work / "net"))
         monkeypatch.chdir(work)
         _attack(what, place, commands[(number + NODES.index(what)) % 4], bundle, server, capfd)
+
+
+def test_what_a_card_names_is_text(bundle: Path, tmp_path: Path) -> None:
+    config = json.loads((bundle / "config.json").read_text())
+    for name, value, said in (("start", {"weights": 5}, "start.weights"), ("checkpoint", {}, "checkpoint.name")):
+        (bundle / "config.json").write_text(json.dumps({**config, name: value}))
+        _refused(_seal(bundle), "config.json", said)
+    (bundle / "config.json").write_text(json.dumps({**config, "start": {"more": "x"}}))
+    assert "| unknown" in (write_bundle(_seal(bundle), tmp_path / "out") / "README.md").read_text()
