@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import re
 import stat
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -72,7 +74,7 @@ def _is_config(path: Path) -> bool:
 
 def _names(path: Path) -> list[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _archive(path) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         return []
@@ -201,11 +203,30 @@ def _opened(path: Path) -> Iterator[_Files]:
         if path.is_dir():
             yield _of_folder(path)
         else:
-            with zipfile.ZipFile(path) as archive:
+            with _archive(path) as archive:
                 yield _of_archive(path, archive)
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or printable(" ".join(str(error).split()))[:90]
         raise UserError(f"{path}: cannot be read as a bundle ({reason}); {_AGAIN}") from error
+
+
+class _Guarded(io.BufferedReader):
+    """A file that gives no more than ``most`` bytes at once; an archive's directory is read at once."""
+
+    most = 2**17  # its end and longest comment have half as much
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if (size or 0) > self.most:
+            raise ValueError(f"its directory has {size} bytes, more than a bundle needs")
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip, unless its directory would take the memory for a great many entries."""
+    with _Guarded(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        file.most = sys.maxsize
+        yield archive
 
 
 def _of_folder(folder: Path) -> _Files:

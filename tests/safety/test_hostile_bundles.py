@@ -9,6 +9,7 @@ import pickle
 import random
 import shutil
 import struct
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -195,6 +196,24 @@ def test_archives_that_unpack_to_more_are_refused(bundle: Path) -> None:
         struct.pack_into("<II", content, place + 20, size, size)
         archive.write_bytes(content)
         _refused(archive)
+
+
+@pytest.mark.parametrize("name", ["net.semseg.zip", "net.zip"])
+def test_a_directory_of_many_entries_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+    entry = struct.pack("<4s4B4H3I5H2I", b"PK\1\2", 20, 3, 20, *[0] * 8, 1, *[0] * 6) + b"a"
+    directory = entry * 200_000
+    end = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 200_000, 200_000, len(directory), 0)
+    end += struct.pack("<4sIQI", b"PK\6\7", 0, len(directory), 1)
+    path = tmp_path / name
+    path.write_bytes(directory + end + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 47, 0, 0))
+    tracemalloc.start()
+    try:
+        assert is_bundle(path) == (name == "net.semseg.zip")
+        if is_bundle(path):
+            _refused(path, "directory")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_weights_that_are_a_pickle_are_refused(bundle: Path, tmp_path: Path) -> None:
