@@ -249,6 +249,25 @@ def test_only_bundles_are_replaced_and_those_whole(net: Path, folder: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out", "work"]
 
 
+@pytest.mark.parametrize("last", ["out", ".partial.out"])
+def test_a_stop_right_after_a_rename_leaves_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    rename = Path.rename
+
+    def stopped(path: Path, target: Path) -> None:
+        rename(path, target)
+        if path.name == last:
+            raise KeyboardInterrupt
+
+    with whole_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("first")
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("second")
+    assert (tmp_path / "out/a").read_text() == ("first" if last == "out" else "second")
+
+
 def test_a_folder_that_was_moved_aside_comes_back(tmp_path: Path) -> None:
     """As a process leaves it that is killed between the two renames that put a new folder into place."""
     out = tmp_path / "out"

@@ -77,7 +77,7 @@ def test_an_image_may_have_any_form(untrained: Path, images: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.float32), torch.zeros(4, 4, 3), "missing.png"]
+    "image", [np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.float32), torch.zeros(4, 4, 3), "missing.png", None, 5]
 )
 def test_what_is_no_image_is_refused(untrained: Path, image: object) -> None:
     with pytest.raises(UserError, match=r"is no image; give|missing\.png"):

@@ -22,7 +22,7 @@ import pytest
 
 from src.build.from_checkpoint import load_module, read_metadata, saved_config
 from src.checkpoints.bundle import identity, is_bundle
-from src.checkpoints.load import load_checkpoint
+from src.checkpoints.load import check_finite, load_checkpoint, tensors_of
 from src.errors import UserError
 from src.exporting.bundle import write_bundle
 from tests.conftest import SMALL, call, save_untrained
@@ -196,6 +196,24 @@ def test_archives_that_unpack_to_more_are_refused(bundle: Path) -> None:
         struct.pack_into("<II", content, place + 20, size, size)
         archive.write_bytes(content)
         _refused(archive)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "size"),
+    [("F32", [2**63, 0], 0), ("F8_E4M3", [2], 2), ("F8_E5M2", [2], 2), ("F8_E8M0", [2], 2), ("F4", [2], 1)],
+)
+def test_odd_numbers_in_safetensors_are_refused(
+    bundle: Path, tmp_path: Path, kind: str, shape: list[int], size: int
+) -> None:
+    header = json.dumps({"net.a": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
+    (bundle / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"x" * size)
+    alone = tmp_path / "a.safetensors"
+    shutil.copy(bundle / "model.safetensors", alone)
+    for path in (_seal(bundle), alone):
+        with pytest.raises(UserError, match=path.name) as refusal:
+            check_finite(tensors_of(load_checkpoint(path), path), path)
+            raise UserError(f"{path}: would not fit")
+        assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["net.semseg.zip", "net.zip"])
