@@ -142,7 +142,7 @@ def load(ckpt: str | Path, *overrides: str, device: str = "auto") -> Segmenter:
     line = readable([quoted("ckpt", ckpt), "source=none", *overrides])
     with own_hydra():
         cfg = _composed(of_checkpoint(line)[1])
-    module = load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
+        module = load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
     return Segmenter(module.to(choose_device(device)))
 
 
@@ -165,6 +165,8 @@ def _array(image: Image) -> np.ndarray:
                 f"a tensor of shape {tuple(image.shape)} and {image.dtype} is no image; give (3,H,W) uint8 RGB"
             )
         return image.permute(1, 2, 0).cpu().contiguous().numpy()
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"a {type(image).__name__} is no image; give a path, or (H,W,3) uint8 RGB as an array")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise UserError(f"an array of shape {image.shape} and {image.dtype} is no image; give (H,W,3) uint8 RGB")
     return np.ascontiguousarray(image)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -247,6 +249,25 @@ def test_only_bundles_are_replaced_and_those_whole(net: Path, folder: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out", "work"]
 
 
+@pytest.mark.parametrize("last", ["out", ".partial.out"])
+def test_a_stop_right_after_a_rename_leaves_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    rename = Path.rename
+
+    def stopped(path: Path, target: Path) -> None:
+        rename(path, target)
+        if path.name == last:
+            raise KeyboardInterrupt
+
+    with whole_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("first")
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("second")
+    assert (tmp_path / "out/a").read_text() == ("first" if last == "out" else "second")
+
+
 def test_a_folder_that_was_moved_aside_comes_back(tmp_path: Path) -> None:
     """As a process leaves it that is killed between the two renames that put a new folder into place."""
     out = tmp_path / "out"
@@ -292,6 +313,29 @@ def test_it_shows_nothing_of_the_run(tmp_path: Path) -> None:
     assert not (again / "picture.png").exists()  # nothing says where the images are
 
 
+def test_a_card_says_nothing_that_is_acted_on_or_opens_a_door(tmp_path: Path) -> None:
+    ckpt = save_untrained(tmp_path / os.fsdecode(b"n\xff.ckpt"), *TINY, "data.name=a")
+    content = torch.load(ckpt, weights_only=True)
+    content[METADATA_KEY]["config"]["data"]["name"] = "a\n\n# mine <script>x</script> [b](c)"
+    content[METADATA_KEY]["config"]["init_from"] = "https://h/d/net.ckpt?X-Signature=geheim#x"
+    torch.save(content, ckpt)
+    out = write_bundle(ckpt, tmp_path / "out")
+    card = (out / "README.md").read_text()
+    assert "The picture shows" in card
+    assert not re.search(r"^# mine|<script>|[^\\]\[b|geheim", card.split("---\n", 2)[2], re.MULTILINE)
+    assert read_config(out)["start"]["weights"] == "net.ckpt"
+    content[METADATA_KEY]["config"]["init_from"] = "C:\\me\\net.ckpt"
+    content[METADATA_KEY]["config"]["data"]["splits"] = {"val": []}
+    torch.save(content, ckpt)
+    image = tmp_path / "mine/a.png"
+    image.parent.mkdir()
+    cv2.imwrite(str(image), np.zeros((40, 60, 3), np.uint8))
+    for source in (None, str(image)):
+        again = write_bundle(ckpt, tmp_path / f"again{source is None}", source=source)
+        assert read_config(again)["start"]["weights"] == "net.ckpt"
+        assert str(tmp_path) not in (again / "README.md").read_text()
+
+
 def test_its_card_has_the_scores_of_its_weights_alone(tmp_path: Path) -> None:
     run, golden = tmp_path / "run", ROOT / "tests/golden/run_of_b375178"
     (run / "checkpoints").mkdir(parents=True)
@@ -334,6 +378,17 @@ def test_folders_are_told_apart(folder: Path, untrained: Path, tmp_path: Path) -
     assert checkpoint_file(folder) == folder
     assert not is_bundle(untrained)
     assert not is_bundle(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("below", ["", "nets/a"])
+def test_links_of_a_hubs_cache_are_followed(folder: Path, tmp_path: Path, below: str) -> None:
+    blobs, snapshot = tmp_path / "models--a--b/blobs", tmp_path / "models--a--b/snapshots/abc" / below
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for path in folder.iterdir():
+        shutil.copy(path, blobs / path.name)
+        (snapshot / path.name).symlink_to(blobs / path.name)
+    assert identity(snapshot) == identity(folder)
 
 
 @pytest.mark.slow

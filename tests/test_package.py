@@ -152,6 +152,8 @@ def test_either_name_may_be_written_in_a_config() -> None:
         ("semseg predict inference/w", ["inference/window="]),
         ("semseg predict source=ph", []),
         ("semseg ../x y", []),
+        ("semseg", []),
+        ("", []),
     ],
 )
 def test_words_are_completed(line: str, found: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -76,7 +77,7 @@ def test_an_image_may_have_any_form(untrained: Path, images: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.float32), torch.zeros(4, 4, 3), "missing.png"]
+    "image", [np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.float32), torch.zeros(4, 4, 3), "missing.png", None, 5]
 )
 def test_what_is_no_image_is_refused(untrained: Path, image: object) -> None:
     with pytest.raises(UserError, match=r"is no image; give|missing\.png"):
@@ -95,6 +96,13 @@ def test_nothing_is_left_behind(untrained: Path) -> None:
         load(untrained, device="cpu")
         assert not GlobalHydra.instance().is_initialized()
         assert sorted(ConfigStore.instance().repo) == before
+
+
+def test_threads_load_one_after_the_other(untrained: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: len(load(untrained, device="cpu").classes), range(6)))
+    assert len(set(found)) == 1
+    assert not GlobalHydra.instance().is_initialized()
 
 
 PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8").split("\n## ")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import re
 import stat
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from ..files.untrusted import MiB, parsed
 
 __all__ = [
     "CARD", "CONFIG", "FORMAT", "PICTURE", "SUMS", "VERSION", "WEIGHTS", "ZIP_SUFFIX", "identity", "is_bundle",
-    "metadata_of", "read_bundle", "read_config",
+    "metadata_of", "read_bundle", "read_config", "unpack",
 ]  # fmt: skip
 
 WEIGHTS, CONFIG, CARD, PICTURE, SUMS = "model.safetensors", "config.json", "README.md", "picture.png", "SHA256SUMS"
@@ -72,7 +74,7 @@ def _is_config(path: Path) -> bool:
 
 def _names(path: Path) -> list[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _archive(path) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         return []
@@ -112,6 +114,20 @@ def read_bundle(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 f" there, so {_AGAIN}"
             ) from error
     return weights, metadata_of(config)
+
+
+def unpack(path: str | Path, folder: Path) -> None:
+    """Writes the files of a bundle, each verified, into an empty folder.
+
+    Raises:
+        UserError: as ``read_bundle``.
+    """
+    with _opened(Path(path)) as files:
+        digests = _digests(files)
+        _config(files, digests)
+        for name, digest in digests.items():
+            (folder / name).write_bytes(files.verified(name, digest))
+        (folder / SUMS).write_bytes(files.read(SUMS))
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -201,11 +217,30 @@ def _opened(path: Path) -> Iterator[_Files]:
         if path.is_dir():
             yield _of_folder(path)
         else:
-            with zipfile.ZipFile(path) as archive:
+            with _archive(path) as archive:
                 yield _of_archive(path, archive)
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or printable(" ".join(str(error).split()))[:90]
         raise UserError(f"{path}: cannot be read as a bundle ({reason}); {_AGAIN}") from error
+
+
+class _Guarded(io.BufferedReader):
+    """A file that gives no more than ``most`` bytes at once; an archive's directory is read at once."""
+
+    most = 2**17  # its end and longest comment have half as much
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if (size or 0) > self.most:
+            raise ValueError(f"its directory has {size} bytes, more than a bundle needs")
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip, unless its directory would take the memory for a great many entries."""
+    with _Guarded(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        file.most = sys.maxsize
+        yield archive
 
 
 def _of_folder(folder: Path) -> _Files:
@@ -225,9 +260,9 @@ def _of_folder(folder: Path) -> _Files:
 
 
 def _may_lead_to(folder: Path, place: Path) -> bool:
-    """A hub's cache keeps ``snapshots/<revision>/<name>`` as links into ``blobs`` beside ``snapshots``."""
+    """A hub's cache keeps ``snapshots/<revision>/.../<name>`` as links into ``blobs`` beside ``snapshots``."""
     folder = folder.resolve()
-    blobs = [folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else []
+    blobs = [each.parent / "blobs" for each in folder.parents if each.name == "snapshots"]
     return any(place.is_relative_to(root) for root in (folder, *blobs))
 
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, printable
 from .bundle import is_bundle, read_bundle
 
 __all__ = ["METADATA_KEY", "check_finite", "load_checkpoint", "tensors_of", "weights_of_run"]
@@ -115,6 +115,10 @@ def weights_of_run(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str,
 def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise a ``UserError`` if a tensor holds nan or an infinity: a net with such weights says class 0 everywhere."""
     for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.dtype.itemsize < 2:  # of which PyTorch cannot say it either
+            raise UserError(
+                f"{path}: its weights are of {tensor.dtype} ({name}), which no net takes; choose another file"
+            )
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise UserError(
                 f"{path}: its weights are not finite ({name}); the training that wrote it diverged, or the file is"
@@ -125,8 +129,9 @@ def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
 def _safetensors(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors ({error}); copy or download it again") from error
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        reason = printable(" ".join(str(error).split()))[:90]
+        raise UserError(f"{path}: cannot be read as safetensors ({reason}); copy or download it again") from error
 
 
 def _check_kind(path: Path) -> None:

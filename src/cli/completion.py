@@ -35,6 +35,8 @@ def completions(shell: str, line: str, commands: Sequence[str]) -> list[str]:
         line: from ``semseg`` to the cursor.
         commands: that there are.
     """
+    if " " not in line:
+        return []
     _, *before, word = line.split(" ")
     if not before:
         return [name for name in commands if name.startswith(word)]

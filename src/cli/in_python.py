@@ -76,17 +76,24 @@ def run(name: str, overrides: Sequence[str], task: Callable[[DictConfig], Result
             raise
 
 
+_one_thread = threading.RLock()
+
+
 @contextlib.contextmanager
 def own_hydra() -> Iterator[None]:
-    """Hydra is in the block as in a new process, and afterwards as it was, also where the caller uses it."""
-    of_all, of_job = GlobalHydra.instance(), HydraConfig.instance()
-    before = of_all.hydra, of_job.cfg
-    of_all.hydra = None
-    try:
-        with own_store():
-            yield
-    finally:
-        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
+    """Hydra is in the block as in a new process, and afterwards as it was, also where the caller uses it.
+
+    Threads pass one after the other, since a process has one Hydra.
+    """
+    with _one_thread:
+        of_all, of_job = GlobalHydra.instance(), HydraConfig.instance()
+        before = of_all.hydra, of_job.cfg
+        of_all.hydra = None
+        try:
+            with own_store():
+                yield
+        finally:
+            GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
 
 
 def _refuse_flags(given: Sequence[str]) -> None:

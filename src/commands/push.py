@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ..checkpoints.bundle import is_bundle
+from ..checkpoints.bundle import is_bundle, unpack
+from ..errors import UserError
 from ..exporting.bundle import write_bundle
 from ..files.project import as_called
 from ..hub.local import size_of
@@ -19,9 +20,18 @@ def push(cfg: DictConfig) -> str:
     """Uploads a bundle of ``cfg.ckpt`` as one commit; returns the address of what was pushed, with its commit."""
     check_target(cfg.repo)
     ckpt = Path(cfg.ckpt)
+    if is_bundle(ckpt) and (cfg.licence is not None or cfg.picture):
+        raise UserError(
+            f"licence=, picture=: {ckpt} is a bundle, which is pushed as it is; choose them when it is made, with"
+            " src.export format=bundle"
+        )
     with tempfile.TemporaryDirectory(prefix="semseg-push-") as folder:
-        as_it_is = ckpt.is_dir() and is_bundle(ckpt)
-        bundle = ckpt if as_it_is else write_bundle(ckpt, Path(folder, "bundle"), name=cfg.repo)
+        bundle = Path(folder, "bundle")
+        if is_bundle(ckpt):
+            bundle.mkdir()
+            unpack(ckpt, bundle)
+        else:
+            write_bundle(ckpt, bundle, name=cfg.repo, licence=cfg.licence, picture=cfg.picture)
         say(f"pushing {size_of(bundle) / 1e6:.1f} MB to {cfg.repo}")
         message = cfg.message or "Upload a bundle of semseg"
         page, address = push_folder(bundle, cfg.repo, private=cfg.private, message=message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -32,10 +33,11 @@ from ..checkpoints.bundle import (
     read_config,
 )
 from ..checkpoints.load import load_checkpoint, weights_of_run
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..files.atomic import whole_file, whole_folder
 from ..files.output_paths import check_no_input
 from ..files.run_files import scores_file
+from ..hub.address import is_address
 from ..reports import pictures
 from ..reports.scores_file import read_scores
 from ..training.module import SegmentationModule
@@ -96,6 +98,7 @@ def write_bundle(
         CONFIG: (json.dumps(config, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode(),
         **({PICTURE: _picture(module, images[0])} if images and picture else {}),
     }
+    where = where if source is None else "an image that was chosen for it"  # whose name may tell of its owner
     shown = f"The picture shows {where}." if PICTURE in files else ""
     names = (*files, CARD, SUMS)
     files[CARD] = model_card(config, name=name or _name(out), licence=licence, shown=shown, files=names).encode()
@@ -164,7 +167,7 @@ def _config(
         "label_space": module.label_space.to_dict(),
         "scores": scores,
         "start": before.get("start", _start(saved)),
-        "checkpoint": before.get("checkpoint", {"name": checkpoint.name, "sha256": identity(checkpoint)}),
+        "checkpoint": before.get("checkpoint", {"name": printable(checkpoint.name), "sha256": identity(checkpoint)}),
     }
 
 
@@ -192,7 +195,7 @@ def _scores(checkpoint: Path) -> dict[str, Any]:
         measured = stamp.get("checkpoint") or {}
         if not isinstance(measured, Mapping) or measured.get("sha256") != own:
             continue  # of other weights of the run, or of nobody knows which
-        stamp["checkpoint"] = {"name": checkpoint.name, "sha256": own}
+        stamp["checkpoint"] = {"name": printable(checkpoint.name), "sha256": own}
         kept = {name: value for name, value in scores.content.items() if name not in _LEFT_OUT}
         found[scores.split] = {**kept, "protocol": stamp}
     return found
@@ -204,22 +207,29 @@ def _start(saved: Mapping[str, Any]) -> dict[str, str]:
     net = model.get("net") or {}
     backbone = net.get("backbone") or {}
     if converted := saved.get("converted"):
-        return {"weights": f"converted from {converted.get('project')}", "licence": "unknown"}
+        project = converted.get("project") if isinstance(converted, Mapping) else converted
+        return {"weights": f"converted from {project}", "licence": "unknown"}
     if before := saved.get("init_from"):
-        text = str(before)
-        return {"weights": text if text.startswith("hf://") else PurePosixPath(text).name, "licence": "unknown"}
+        return {"weights": _file_name(str(before)), "licence": "unknown"}
     if weights := net.get("encoder_weights"):
         return {"weights": f"{weights} of segmentation_models_pytorch", "licence": "unknown"}
     wanted = backbone.get("pretrained") if isinstance(backbone, Mapping) else None
     if not wanted:
         return {}
     if isinstance(wanted, str):
-        return {"weights": PurePosixPath(wanted).name, "licence": "unknown"}
+        return {"weights": _file_name(wanted), "licence": "unknown"}
     name = str(backbone.get("name"))
     known = get_pretrained_cfg(name, allow_unregistered=False) if "${" not in name else None
     if known is None:
         return {"weights": f"ImageNet weights of {name}", "licence": "unknown"}
     return {"weights": str(known.hf_hub_id or f"timm/{name}"), "licence": str(known.license or "unknown")}
+
+
+def _file_name(text: str) -> str:
+    """An address of a hub, or the last part of another or of a path: folders tell of people, queries hold keys."""
+    if text.startswith("hf://"):
+        return printable(text)
+    return printable(PureWindowsPath(re.split("[?#]", text)[0] if is_address(text) else text).name)
 
 
 def _picture(module: SegmentationModule, image: np.ndarray) -> bytes:

@@ -42,7 +42,7 @@ def images_at_hand(ckpt: str | Path, *, source: str | None, count: int) -> tuple
             return "", []
         dataset = instantiate(data.dataset, allowed.DATA)(split=data.splits["val"][0])
         images = [dataset.read(index)[0] for index in range(min(count, len(dataset)))]
-    except (UserError, OSError, KeyError, TypeError):
+    except (UserError, OSError, AttributeError, LookupError, TypeError, ValueError):
         return "", []
     return _said(len(images), f"validation image* of {data.name}"), images
 

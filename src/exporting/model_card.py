@@ -47,7 +47,7 @@ def model_card(config: Mapping[str, Any], *, name: str, licence: str | None, sho
     parts = [
         f"# {_text(name)}",
         f"Semantic segmentation: `{_code(model)}`, {len(config['label_space']['names'])} classes of {_text(data)}.",
-        *([f"![an image and its classes]({PICTURE})", shown] if shown else []),
+        *([f"![an image and its classes]({PICTURE})", _text(shown)] if shown else []),
         _usage(),
         "## Classes\n\n" + _classes(config),
         "## Scores\n\n" + _scores(config["scores"]),
@@ -171,7 +171,7 @@ def _origin(config: Mapping[str, Any], data: str, licence: str | None) -> str:
     rows = [
         ["these weights", _text(checkpoint["name"]), _text(licence or "unknown: ask who trained them")],
         ["trained on", _text(data), terms],
-        ["started from", _text(start["weights"]), _text(start["licence"])],
+        ["started from", _text(start.get("weights", "unknown")), _text(start.get("licence", "unknown"))],
     ]
     table = _table(["", "", "licence or terms"], rows)
     return (

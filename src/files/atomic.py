@@ -95,12 +95,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         partial.mkdir()
         yield partial
-        if path.is_dir():
-            path.rename(before)
         try:
+            if path.is_dir():
+                path.rename(before)
             partial.rename(path)
         except BaseException:
-            if before.is_dir():
+            if before.is_dir() and not path.exists():
                 before.rename(path)
             raise
         _remove_folder(before)

@@ -76,6 +76,16 @@ class _Classes(TypedDict):
     colors: list[_Color]
 
 
+class _Start(Open, total=False):
+    weights: str
+    licence: str
+
+
+class _Checkpoint(Open):
+    name: str
+    sha256: str
+
+
 class SavedBundle(Open, total=False):
     """``config.json`` of a bundle (``checkpoints.bundle``)."""
 
@@ -85,8 +95,8 @@ class SavedBundle(Open, total=False):
     normalisation: Required[_Normalisation]
     label_space: Required[_Classes]
     scores: dict[str, SavedScores]
-    start: dict[str, str]
-    checkpoint: dict[str, str]
+    start: _Start
+    checkpoint: _Checkpoint
 
 
 def checked(tree: Any, kind: type[T], *, where: str, remedy: str) -> T:

@@ -25,7 +25,9 @@ def check_target(repo: str) -> None:
 
 
 def push_folder(folder: Path, repo: str, *, private: bool, message: str) -> tuple[str, HubAddress]:
-    """Uploads all files of ``folder`` as one commit, to a repository that is made where it is missing.
+    """Uploads the files of ``folder`` as one commit, to a repository that is made where it is missing.
+
+    Hidden files and folders stay here: git keeps its own there, and people their keys.
 
     Args:
         folder: with files to upload.
@@ -41,10 +43,10 @@ def push_folder(folder: Path, repo: str, *, private: bool, message: str) -> tupl
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     with talking(f"repo={repo}"):
         api = HfApi()
         page = api.create_repo(repo, private=private, exist_ok=True)
-        adding = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
+        adding = [CommitOperationAdd(path.name, path) for path in files]
         done = api.create_commit(repo, adding, commit_message=message)
     return str(page), HubAddress(repo, done.oid, "")

@@ -24,7 +24,7 @@ _NOTE = "origin.json"  # beside a file: where it came from
 class _Origin(TypedDict):
     """What is known of a file, or of the part of it that is there."""
 
-    url: str
+    url: str  # as it is printed
     etag: str | None
     size: int | None
     sha256: str | None
@@ -139,7 +139,7 @@ def _download(address: WebAddress, path: Path, offer: _Offer, note: _Origin | No
     path.unlink(missing_ok=True)
     if not resumable:
         partial.unlink(missing_ok=True)
-    _remember(path, {"url": address.url, "etag": offer.etag, "size": offer.size, "sha256": None})
+    _remember(path, {"url": str(address), "etag": offer.etag, "size": offer.size, "sha256": None})
     with partial.open("ab") as file:
         done = file.tell()
         if offer.size is not None and done > offer.size:
@@ -163,7 +163,7 @@ def _download(address: WebAddress, path: Path, offer: _Offer, note: _Origin | No
             " file, or give another address"
         )
     partial.replace(path)
-    _remember(path, {"url": address.url, "etag": offer.etag, "size": offer.size, "sha256": digest})
+    _remember(path, {"url": str(address), "etag": offer.etag, "size": offer.size, "sha256": digest})
     return path
 
 

@@ -228,6 +228,8 @@ class Push(Options):
     repo: Text
     private: bool
     message: Text | None
+    licence: Text | None
+    picture: bool
 
 
 class Shards(Options):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import constants
+from omegaconf import OmegaConf
 
 from src.build.from_checkpoint import load_module
 from src.build.init_from import check_start
 from src.commands import doctor
+from src.commands.push import push
 from src.errors import UserError
 from src.exporting.bundle import write_bundle
 from src.hub.local import origin
@@ -56,6 +60,7 @@ def test_a_run_is_pushed_and_loaded_in_python(small: SmallHub, untrained: Path) 
     call("push", f"ckpt={untrained}", "repo=jan/run", "private=true")
     assert small.private == {"jan/run": True}
     assert {"model.safetensors", "config.json", "README.md", "SHA256SUMS"} <= small.commits["jan/run"][0][1].keys()
+    assert "picture.png" not in small.commits["jan/run"][0][1]  # of the data, which are not ours to publish
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     wanted = load(untrained, device="cpu").scores(image)
     assert np.array_equal(load("hf://jan/run", device="cpu").scores(image), wanted)
@@ -64,6 +69,47 @@ def test_a_run_is_pushed_and_loaded_in_python(small: SmallHub, untrained: Path) 
 def test_a_bundle_is_copied_as_it_is(small: SmallHub, pushed: str) -> None:
     call("push", f"ckpt={pushed}", "repo=jan/copy")
     assert small.commits["jan/copy"][0][1] == small.commits["jan/net"][0][1]
+
+
+def test_a_zip_is_pushed_as_it_is(small: SmallHub, untrained: Path, tmp_path: Path) -> None:
+    whole = write_bundle(untrained, tmp_path / "net.semseg.zip", licence="apache-2.0", picture=False)
+    call("push", f"ckpt={whole}", "repo=jan/zip")
+    with zipfile.ZipFile(whole) as archive:
+        assert small.commits["jan/zip"][0][1] == {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.mark.parametrize("option", ["licence=mit", "picture=true"])
+def test_the_card_of_a_bundle_is_not_written_again(
+    small: SmallHub, bundle: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        call("push", f"ckpt={bundle}", "repo=jan/net", option)
+    assert "is a bundle, which is pushed as it is; choose" in capsys.readouterr().err
+    assert not small.commits
+
+
+def test_only_a_whole_bundle_is_pushed_and_nothing_that_lies_beside_it(
+    small: SmallHub, bundle: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(bundle, mine)
+    (mine / ".git").mkdir()
+    for name in (".env", ".git/config"):
+        (mine / name).write_text("secret")
+    cfg = OmegaConf.create(
+        {"ckpt": str(mine), "repo": "jan/mine", "message": None, "private": False, "licence": None, "picture": False}
+    )
+    push(cfg)
+    assert small.commits["jan/mine"][0][1].keys() == {path.name for path in bundle.iterdir()}
+    (mine / "README.md").write_text("another")
+    with pytest.raises(UserError, match=r"README\.md: is not the file that SHA256SUMS lists"):
+        push(cfg)
+    (tmp_path / "secret").write_text("secret")
+    (mine / "README.md").unlink()
+    (mine / "README.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="outside of its folder"):
+        push(cfg)
+    assert len(small.commits["jan/mine"]) == 1
 
 
 def test_a_changed_file_on_the_hub_is_refused(small: SmallHub, pushed: str) -> None:

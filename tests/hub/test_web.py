@@ -163,6 +163,7 @@ def test_what_opens_a_signed_address_is_not_printed(server: SmallHub, capfd: pyt
     path = local_path(address(server, "?download=1&X-Signature=geheim"))
     assert "geheim" not in (origin(path) or "")
     assert "download=1" in (origin(path) or "")
+    assert "geheim" not in path.with_name("origin.json").read_text()
     server.faults["status"] = 403
     assert "geheim" not in refusal(f"{server.url}/x.ckpt?sig=geheim")
     assert "geheim" not in "".join(capfd.readouterr())

@@ -9,6 +9,7 @@ import pickle
 import random
 import shutil
 import struct
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import pytest
 
 from src.build.from_checkpoint import load_module, read_metadata, saved_config
 from src.checkpoints.bundle import identity, is_bundle
-from src.checkpoints.load import load_checkpoint
+from src.checkpoints.load import check_finite, load_checkpoint, tensors_of
 from src.errors import UserError
 from src.exporting.bundle import write_bundle
 from tests.conftest import SMALL, call, save_untrained
@@ -197,6 +198,42 @@ def test_archives_that_unpack_to_more_are_refused(bundle: Path) -> None:
         _refused(archive)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "size"),
+    [("F32", [2**63, 0], 0), ("F8_E4M3", [2], 2), ("F8_E5M2", [2], 2), ("F8_E8M0", [2], 2), ("F4", [2], 1)],
+)
+def test_odd_numbers_in_safetensors_are_refused(
+    bundle: Path, tmp_path: Path, kind: str, shape: list[int], size: int
+) -> None:
+    header = json.dumps({"net.a": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
+    (bundle / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"x" * size)
+    alone = tmp_path / "a.safetensors"
+    shutil.copy(bundle / "model.safetensors", alone)
+    for path in (_seal(bundle), alone):
+        with pytest.raises(UserError, match=path.name) as refusal:
+            check_finite(tensors_of(load_checkpoint(path), path), path)
+            raise UserError(f"{path}: would not fit")
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["net.semseg.zip", "net.zip"])
+def test_a_directory_of_many_entries_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+    entry = struct.pack("<4s4B4H3I5H2I", b"PK\1\2", 20, 3, 20, *[0] * 8, 1, *[0] * 6) + b"a"
+    directory = entry * 200_000
+    end = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 200_000, 200_000, len(directory), 0)
+    end += struct.pack("<4sIQI", b"PK\6\7", 0, len(directory), 1)
+    path = tmp_path / name
+    path.write_bytes(directory + end + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 47, 0, 0))
+    tracemalloc.start()
+    try:
+        assert is_bundle(path) == (name == "net.semseg.zip")
+        if is_bundle(path):
+            _refused(path, "directory")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_weights_that_are_a_pickle_are_refused(bundle: Path, tmp_path: Path) -> None:
     class Harm:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -336,3 +373,12 @@ def test_no_place_of_a_bundle_is_open(
         bundle = Path(shutil.copytree(genuine, work / "net"))
         monkeypatch.chdir(work)
         _attack(what, place, commands[(number + NODES.index(what)) % 4], bundle, server, capfd)
+
+
+def test_what_a_card_names_is_text(bundle: Path, tmp_path: Path) -> None:
+    config = json.loads((bundle / "config.json").read_text())
+    for name, value, said in (("start", {"weights": 5}, "start.weights"), ("checkpoint", {}, "checkpoint.name")):
+        (bundle / "config.json").write_text(json.dumps({**config, name: value}))
+        _refused(_seal(bundle), "config.json", said)
+    (bundle / "config.json").write_text(json.dumps({**config, "start": {"more": "x"}}))
+    assert "| unknown" in (write_bundle(_seal(bundle), tmp_path / "out") / "README.md").read_text()
