@@ -163,11 +163,14 @@ _POSIX = (
 )  # fmt: skip
 collect_ignore_glob = [*_POSIX] if os.name == "nt" else []
 
-_LAST = ("models/test_contract", "test_recipes", "test_configs", "test_families_learn", "test_overfit")
+_LAST = ("models/test_contract", "test_recipes", "test_configs", "test_overfit", "test_families_learn")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What goes through all nets or recipes comes last, nets that learn behind it: faults elsewhere show first."""
+    """What goes through all nets or recipes comes last, nets that learn behind it: faults elsewhere show first.
+
+    The longest of them begins before the others, or a process would be alone with it at the end.
+    """
 
     def place(item: pytest.Item) -> int:
         return next((place for place, name in enumerate(_LAST, 1) if item.nodeid.startswith(f"tests/{name}.py")), 0)

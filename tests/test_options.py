@@ -165,7 +165,7 @@ OF_A_CHECKPOINT = [
     ("evaluate", "compare=[a]", "compare=[a] must be two run folders"),
     ("evaluate", "output_stride=5", "output_stride=5 must be 8, 16 or 32, or null"),
     ("submit", "out=x.tar", "out=x.tar: must end in .zip"),
-    ("export", "format=onxx", "format=onxx must be onnx or pt2. Did you mean 'onnx'?"),
+    ("export", "format=onxx", "format=onxx must be onnx, pt2 or bundle. Did you mean 'onnx'?"),
     ("export", "size=[100000,1000000]", "GB for the images of a batch"),
 ]
 
