@@ -28,7 +28,7 @@ from src.checkpoints.io import METADATA_KEY
 from src.checkpoints.load import load_checkpoint
 from src.data.label_space import LabelSpace
 from src.errors import UserError
-from src.exporting.bundle import write_bundle
+from src.exporting.bundle_writer import write_bundle
 from src.files.atomic import sha256, whole_folder
 from src.files.untrusted import read_json
 from src.schema.rules import _OF_A_BUNDLE, _OF_A_GRAPH, rule_faults
@@ -407,13 +407,13 @@ def test_a_hubs_cache_of_links_is_one(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bundle_of_another_net_is_not_left_behind(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save: Callable[..., bytes] = src.exporting.bundle.save
+    save: Callable[..., bytes] = src.exporting.bundle_writer.save
 
     def other(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
         name = next(name for name in tensors if name.endswith("classifier.weight"))
         return save({**tensors, name: tensors[name] * (1 + 1e-6)}, metadata)
 
-    monkeypatch.setattr("src.exporting.bundle.save", other)
+    monkeypatch.setattr("src.exporting.bundle_writer.save", other)
     for name in ("net", "net.semseg.zip"):
         with pytest.raises(UserError, match="other scores than the checkpoint"):
             write_bundle(net, tmp_path / name)

@@ -18,7 +18,7 @@ import torch
 from src.build.moved_names import current_name
 from src.cli.completion import completions
 from src.data.label_space import LabelSpace
-from src.exporting.bundle import write_bundle
+from src.exporting.bundle_writer import write_bundle
 from tests.conftest import NET, ROOT, SMALL, call, save_untrained
 
 Done = subprocess.CompletedProcess

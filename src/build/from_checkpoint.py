@@ -21,7 +21,7 @@ from ..checkpoints.load import load_checkpoint, weights_of_run
 from ..data import LabelSpace
 from ..errors import UserError
 from ..files.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT
-from ..hub.local import local_path
+from ..hub.resolve import local_path
 from ..inference import Inference
 from ..losses import Supervision
 from ..training.module import SegmentationModule
@@ -49,7 +49,7 @@ _MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, Name
 def checkpoint_file(path: str | Path) -> Path:
     """A file or bundle itself; of a run folder the weights that it scored: its best, or with ``score=last`` its last.
 
-    An address (``hf://``, ``https://``) is the path that ``src.hub.local`` has of it.
+    An address (``hf://``, ``https://``) is the path that ``src.hub.resolve`` has of it.
 
     Raises:
         UserError: if a folder holds neither, or an address cannot be had.

@@ -16,8 +16,8 @@ from ..checkpoints.load import check_finite, load_checkpoint, tensors_of
 from ..checkpoints.projects.catalogue import SOURCES, Statistics
 from ..errors import UserError
 from ..files.project import CONFIG_DIR
-from ..hub.local import local_path
-from ..hub.local import origin as address_of
+from ..hub.resolve import local_path
+from ..hub.resolve import origin as address_of
 from ..training.module import SegmentationModule
 from .config_values import as_config, with_values
 from .from_checkpoint import checkpoint_file, naming_checkpoint

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from ..build.config_values import as_plain
 from ..files.project import CONFIG_DIR
 from ..hub.address import is_address
-from ..hub.local import local_path
+from ..hub.resolve import local_path
 from .overrides import quoted, value_of, without
 
 __all__ = [

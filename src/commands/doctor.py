@@ -31,7 +31,7 @@ from ..data.sets.registry import archives, count_finding
 from ..data.workers import available_workers
 from ..errors import UserError
 from ..hub.address import is_address
-from ..hub.local import whereabouts
+from ..hub.resolve import whereabouts
 from ..models.timm_trunks import published_weights
 from ..reports import console
 from ..runtime.cores import available_cores

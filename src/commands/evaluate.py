@@ -23,7 +23,7 @@ from ..evaluation.crf_search import tune
 from ..evaluation.protocol import protocol
 from ..files.atomic import write_bytes
 from ..files.run_files import COMPARISON, CRF_SEARCH, WORST
-from ..hub.local import origin
+from ..hub.resolve import origin
 from ..metrics import Measures
 from ..reports import console
 from ..reports.run_folder import write_start

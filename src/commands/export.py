@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..files.atomic import whole_file
 from ..files.output_paths import check_output_file
 from ..files.project import as_called
-from ..hub.local import origin
+from ..hub.resolve import origin
 from ..prediction.output_record import writing
 from ..reports import console
 from .checkpoint import load

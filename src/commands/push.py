@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from ..checkpoints.bundle import is_bundle, unpack
 from ..errors import UserError
-from ..exporting.bundle import write_bundle
+from ..exporting.bundle_writer import write_bundle
 from ..files.project import as_called
-from ..hub.local import size_of
+from ..hub.resolve import size_of
 from ..hub.upload import check_target, push_folder
 from ..reports.console import say
 

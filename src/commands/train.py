@@ -27,7 +27,7 @@ from ..errors import UserError, noted
 from ..evaluation.protocol import protocol
 from ..files.project import as_called
 from ..files.run_files import LAST_CHECKPOINT, PANELS
-from ..hub.local import origin
+from ..hub.resolve import origin
 from ..metrics import Measures
 from ..reports import console
 from ..reports.run_folder import write_start

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 
 from ..checkpoints.bundle import identity
 from ..data import SegmentationDataModule
-from ..hub.local import origin
+from ..hub.resolve import origin
 from ..metrics import Measures
 from ..reports.scores_file import rules
 from ..runtime.environment import environment

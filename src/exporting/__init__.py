@@ -1,11 +1,11 @@
 """A net exported together with how it is applied, as a graph in one file or as a bundle; and the check of each."""
 
 from .agreement import Agreement, batches_of, compare
-from .bundle import write_bundle
+from .bundle_writer import write_bundle
+from .check_images import generated, images_at_hand
 from .description import metadata, summary
 from .formats import FORMATS, providers, require, runner, write
 from .graph import LAYOUTS, OUTPUTS, PRECISIONS, Deployed, Traced, trace
-from .images import generated, images_at_hand
 
 __all__ = [
     "FORMATS", "LAYOUTS", "OUTPUTS", "PRECISIONS", "Agreement", "Deployed", "Traced", "batches_of", "compare",

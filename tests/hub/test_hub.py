@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from src.errors import UserError
 from src.hub.address import HubAddress, parse
-from src.hub.local import local_path, origin, whereabouts
+from src.hub.resolve import local_path, origin, whereabouts
 from src.hub.upload import check_target, push_folder
 from tests.hub.small_hub import TOKEN, SmallHub, small_hub
 

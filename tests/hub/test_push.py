@@ -22,8 +22,8 @@ from src.build.init_from import check_start
 from src.commands import doctor
 from src.commands.push import push
 from src.errors import UserError
-from src.exporting.bundle import write_bundle
-from src.hub.local import origin
+from src.exporting.bundle_writer import write_bundle
+from src.hub.resolve import origin
 from src.segmenter import load
 from tests.conftest import ROOT, call, composed
 from tests.hub.small_hub import TOKEN, SmallHub

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 from src.errors import UserError
-from src.hub.local import local_path, origin, whereabouts
+from src.hub.resolve import local_path, origin, whereabouts
 from tests.conftest import ROOT
 from tests.hub.small_hub import TOKEN, SmallHub, small_hub
 
@@ -174,7 +174,7 @@ def test_a_killed_download_goes_on_and_two_processes_fetch_once(server: SmallHub
     large = os.urandom(2**20) * 64
     server.commit("a/b", {"large.ckpt": large})
     text = f"{server.url}/a/b/resolve/main/large.ckpt"
-    code = f"from src.hub.local import local_path; print(local_path({text!r}))"
+    code = f"from src.hub.resolve import local_path; print(local_path({text!r}))"
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -24,7 +24,7 @@ from src.build.from_checkpoint import load_module, read_metadata, saved_config
 from src.checkpoints.bundle import identity, is_bundle
 from src.checkpoints.load import check_finite, load_checkpoint, tensors_of
 from src.errors import UserError
-from src.exporting.bundle import write_bundle
+from src.exporting.bundle_writer import write_bundle
 from tests.conftest import SMALL, call, save_untrained
 from tests.safety.test_hostile_checkpoints import PLACES, SECRET, Server, _harmful, _put
 

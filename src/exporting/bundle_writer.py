@@ -41,7 +41,7 @@ from ..hub.address import is_address
 from ..reports import pictures
 from ..reports.scores_file import read_scores
 from ..training.module import SegmentationModule
-from .images import generated, images_at_hand
+from .check_images import generated, images_at_hand
 from .model_card import model_card
 
 __all__ = ["write_bundle"]
