@@ -140,9 +140,12 @@ def load(ckpt: str | Path, *overrides: str, device: str = "auto") -> Segmenter:
         UserError: if the file cannot be used, or for an option that cannot be.
     """
     line = readable([quoted("ckpt", ckpt), "source=none", *overrides])
-    with own_hydra():
-        cfg = _composed(of_checkpoint(line)[1])
-        module = load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
+    try:
+        with own_hydra():
+            cfg = _composed(of_checkpoint(line)[1])
+            module = load_module(cfg.ckpt, inference=cfg.inference, model=cfg.model, output_stride=cfg.output_stride)
+    except UserError as error:
+        raise UserError(as_called(str(error))) from error
     return Segmenter(module.to(choose_device(device)))
 
 
@@ -152,7 +155,7 @@ def _composed(overrides: list[str]) -> DictConfig:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             return hydra.compose("predict", overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(as_called(explain(error, "predict", overrides=overrides))) from error
+        raise UserError(explain(error, "predict", overrides=overrides)) from error
 
 
 def _array(image: Image) -> np.ndarray:

@@ -128,6 +128,8 @@ def test_what_it_says_can_be_typed(installed: Callable[..., Done], tmp_path: Pat
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
         assert remedy in refused.stderr
         assert "src." not in refused.stderr
+    refused = installed("-c", f"import semseg; semseg.load({str(tmp_path / 'other.ckpt')!r})")
+    assert "semseg convert" in refused.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
